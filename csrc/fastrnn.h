@@ -1,0 +1,126 @@
+// fastrnn.h: the contract between the kernels and everybody who calls them.
+//
+// Plain structs and one table of function pointers per instruction set. All pointers are to memory that the caller owns;
+// no function allocates, throws or keeps a pointer after it returns. Strides are in elements, never in bytes.
+//
+// Dimensions: T time, B batch, I input, H hidden, P size of h (H without a projection), G gates, D directions.
+// Gate order: LSTM i f g o; GRU r z n.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace fastrnn {
+
+enum Dtype : int { kFloat32 = 0, kFloat64 = 1 };
+
+enum Cell : int {
+    kRnnTanh = 0,
+    kRnnRelu = 1,
+    kRnnSigmoid = 2,
+    kLstm = 3,
+    kGruAfter = 4,   // reset gate applied after the recurrent product (cuDNN, PyTorch)
+    kGruBefore = 5,  // reset gate applied before it (Cho et al. 2014)
+};
+
+// One direction of one layer. `void*` stands for float* or double*, after Sequence::dtype.
+struct Direction {
+    // weights, any strides (in)
+    const void* W;         // [G·H, I]
+    ptrdiff_t W_rs, W_cs;  //   row and column stride
+    const void* R;         // [G·H, P]
+    ptrdiff_t R_rs, R_cs;
+    const void* b_w;  // [G·H], contiguous, or null
+    const void* b_r;  // [G·H], contiguous, or null
+    const void* M;    // [P, H] projection, or null
+    ptrdiff_t M_rs, M_cs;
+
+    // states, rows contiguous (in; out)
+    const void* h_0;  // [B, P] or null for zeros
+    const void* c_0;  // [B, H] or null for zeros (LSTM)
+    void* h_n;        // [B, P] out
+    void* c_n;        // [B, H] out (LSTM)
+
+    // output: y[t, b, :] starts at y + t·y_t + b·y_b; written in full, zero past a row's length. Read by backward.
+    void* y;
+    ptrdiff_t y_t, y_b;
+    int reverse;  // read x from each row's end to its start
+
+    // saved between forward and backward; sizes from Sizes; backward overwrites `gates`
+    void* gates;   // [steps, sections·Hp]
+    void* c;       // [B + steps, Hp] (LSTM)
+    void* hidden;  // [steps, Hp] o·tanh(c) before the projection
+
+    // backward (in)
+    const void* dy;  // like y, or null for zeros; ignored past a row's length
+    ptrdiff_t dy_t, dy_b;
+    const void* dh_n;  // [B, P] or null
+    const void* dc_n;  // [B, H] or null
+
+    // backward (out, accumulated into; row-contiguous; null: not wanted)
+    void* dW;  // [G·H, I]
+    void* dR;  // [G·H, P]
+    void* db_w;
+    void* db_r;
+    void* dM;  // [P, H]
+    // backward (out, overwritten)
+    void* dh_0;  // [B, P] or null
+    void* dc_0;  // [B, H] or null
+};
+
+// One layer over one batch of sequences: the argument of every recurrent kernel.
+struct Sequence {
+    int dtype, cell;
+    ptrdiff_t T, B, I, H, P;
+    int D;          // directions in dir[], 1 or 2
+    int threads;    // most threads to use
+    int save;       // forward: keep what backward needs (gates, c and hidden are then [steps], else one chunk's)
+    const void* x;  // x[t, b, :] starts at x + t·x_t + b·x_b, last axis contiguous
+    ptrdiff_t x_t, x_b;
+    void* dx;  // like x, overwritten, zero past a row's length; null: not wanted
+    ptrdiff_t dx_t, dx_b;
+    const int64_t* lengths;  // [B], 0 … T; null: all are T
+    int64_t steps;           // Σ lengths
+    void* workspace;         // Sizes::forward or ::backward bytes, 64-byte aligned, contents undefined
+    Direction dir[2];
+};
+
+// Bytes that the caller provides. Saved memory is per direction.
+struct Sizes {
+    size_t gates, c, hidden;
+    size_t forward, backward;  // workspaces
+};
+
+struct Ops;
+
+// One instruction set's kernels. dtype arguments are Dtype; `n` counts elements.
+struct Kernels {
+    const char* name;
+    int vector_bytes;
+
+    void (*sizes)(const Sequence*, Sizes*);
+    void (*forward)(const Sequence*);
+    void (*backward)(const Sequence*);
+
+    // C[M,N] = (accumulate ? C : bias[N] or 0) + A[M,K]·B[K,N]; A and B of any strides, C's rows contiguous
+    size_t (*gemm_workspace)(int dtype, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, int threads);
+    void (*gemm)(int dtype, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const void* A, ptrdiff_t A_rs, ptrdiff_t A_cs,
+                 const void* B, ptrdiff_t B_rs, ptrdiff_t B_cs, void* C, ptrdiff_t C_rs, const void* bias,
+                 int accumulate, void* workspace, int threads);
+
+    // elementwise: y[i] = f(x[i]), f: 0 exp, 1 tanh, 2 sigmoid; x may be y
+    void (*vmath)(int dtype, int f, const void* x, void* y, ptrdiff_t n, int threads);
+
+    // runs `n` rounds of independent FMAs in registers and returns the floating-point operations done
+    double (*fma_peak)(int dtype, int64_t n);
+
+    const Ops* ops;  // what surrounds recurrent layers: ops.h
+};
+
+const Kernels* kernels();                        // the table in use; null until select() succeeded
+const char* select(const char* isa_or_null);     // null: best for this CPU. Returns null, or why it can't
+const char* available_isas();                    // space-separated, best first
+void* workspace_acquire(size_t bytes) noexcept;  // 64-byte aligned, reused between calls; null when out of memory
+void workspace_release(void* p) noexcept;
+size_t workspace_cached() noexcept;  // bytes kept for reuse
+
+}  // namespace fastrnn

@@ -1,0 +1,66 @@
+// cell_rnn.h: the simple recurrent network (Elman 1990).
+//
+//   h = φ(x·Wᵀ + b_w + h₋₁·Rᵀ + b_r)        φ: tanh, relu or sigmoid
+//
+// Backward needs h alone, which is y; the one section of `gates` holds z on the way forward and dz on the way back.
+#pragma once
+#include "sequence.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+template <int kNonlinearity>  // a value of enum Cell
+struct Rnn {
+    static constexpr int G = 1, kFirst = 1;
+    static constexpr int kSectionX[] = {0}, kSectionR[] = {0};
+    static constexpr bool kSecond = false, kHasC = false, kCarries = false, kBiasInside = false;
+
+    template <class T>
+    static T* state_gradient(const Step<T>& st, int i) {
+        return st.ds.dh + i * st.p.wide;
+    }
+
+    template <class T, class V>
+    static FR_INLINE V phi(V z) {
+        if (kNonlinearity == kRnnTanh) return tanh<T>(z);
+        if (kNonlinearity == kRnnSigmoid) return sigmoid<T>(z);
+        return max(zero<T>(), z);  // NaN comes through
+    }
+    template <class T, class V>
+    static FR_INLINE V phi_gradient(V h) {  // from h = φ(z); 0 at relu's kink
+        V one = broadcast(T(1));
+        if (kNonlinearity == kRnnTanh) return fnma(h, h, one);
+        if (kNonlinearity == kRnnSigmoid) return h * (one - h);
+        return h > zero<T>() ? one : zero<T>();
+    }
+
+    template <class T>
+    static void forward(Step<T>& st) {
+        const Columns<T> cols{{}, nullptr, ~0u, false};
+        gemm_then(st, st.ts.h_prev, st.ts.gates, st.m, Segments{1, st.q.P, {0}}, st.R, cols, [&](ptrdiff_t u0, ptrdiff_t u1) {
+            for (int r = 0; r < st.m; ++r)
+                each_vector(u0, u1, VL<T>, [&](ptrdiff_t u, int lanes) {
+                    auto h = phi<T>(load(st.ts.gates[r] + u));
+                    lanes == VL<T> ? store(st.ts.h[r] + u, h) : store_n(st.ts.h[r] + u, h, lanes);
+                });
+        });
+    }
+
+    template <class T>
+    static void backward(Step<T>& st) {
+        const Columns<T> cols{{}, nullptr, 0u, false};
+        gemm_then(st, (const T* const*)st.ts.next_gates, st.ts.dh, st.m_next, Segments{1, st.q.H, {0}}, st.R, cols,
+                  [&](ptrdiff_t u0, ptrdiff_t u1) {
+                      for (int r = 0; r < st.m; ++r)
+                          each_vector(u0, u1, VL<T>, [&](ptrdiff_t u, int lanes) {
+                              auto dh = load(st.ts.dh[r] + u);
+                              if (st.d.dy) dh = dh + load_n(st.ts.dy[r] + u, lanes);
+                              auto h = load_n(st.ts.h[r] + u, lanes);
+                              store(st.ts.gates[r] + u, dh * phi_gradient<T>(h));  // h = φ(z)
+                          });
+                  });
+    }
+};
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

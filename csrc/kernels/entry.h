@@ -1,0 +1,24 @@
+// entry.h: what each file of this folder contributes to the table (table.cpp), so that they compile side by side.
+#pragma once
+#include "../fastrnn.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+// recurrent cells: rnn.cpp, lstm.cpp, gru.cpp
+void rnn_forward(const Sequence&);
+void rnn_backward(const Sequence&);
+void lstm_forward(const Sequence&);
+void lstm_backward(const Sequence&);
+void gru_forward(const Sequence&);
+void gru_backward(const Sequence&);
+
+// gemm.cpp
+size_t gemm_workspace(int dtype, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, int threads);
+void gemm(int dtype, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const void* A, ptrdiff_t A_rs, ptrdiff_t A_cs, const void* B,
+          ptrdiff_t B_rs, ptrdiff_t B_cs, void* C, ptrdiff_t C_rs, const void* bias, int accumulate, void* workspace,
+          int threads);
+double fma_peak(int dtype, int64_t n);
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

@@ -1,0 +1,100 @@
+// gemm.h: register-blocked matrix products on packed panels.
+//
+// A panel is K rows of NV vectors, stored one after the other; it is read once a tile, from L1. A tile is MR rows of C
+// by one panel; its accumulators stay in registers for a whole block of K. Rows of A and C are given by pointers, so
+// they may lie anywhere: in the user's x and y of any strides, across time steps, in any order.
+//
+// Note [one accumulation order]: every element of C starts from its C or bias value and adds A·B terms for ascending k,
+// one fused multiply-add each. Blocking over K stores and reloads the same float, so tile shape, blocking and thread
+// count never change a bit.
+#pragma once
+#include "simd.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+constexpr int kMaxNV = 4;
+
+// most rows in a tile of NV vectors: 24 accumulators of 32 registers, 12 of 16
+constexpr int max_rows(int NV) {
+    return kRegisters == 32 ? (NV == 4 ? 6 : NV == 3 ? 8 : 12) : (NV == 4 ? 3 : NV == 3 ? 4 : 6);
+}
+
+// A matrix [K, N] in panels. Gate panels hold vector v of VL units of gate v; plain panels hold NV·VL adjacent columns.
+template <class T>
+struct Packed {
+    T* data;
+    ptrdiff_t K, N;  // N: columns (plain) or units (gates)
+    int NV;          // vectors in a panel
+    bool gates;
+
+    int width() const { return gates ? VL<T> : NV * VL<T>; }  // units in a panel
+    int panels() const { return int((N + width() - 1) / width()); }
+    int vectors(int p) const {  // in panel p
+        if (gates) return NV;
+        ptrdiff_t left = (N - ptrdiff_t(p) * width() + VL<T> - 1) / VL<T>;
+        return left < NV ? int(left) : NV;
+    }
+    int tail(int p) const {  // lanes in use of panel p's last vector
+        ptrdiff_t left = N - ptrdiff_t(p) * width();
+        return left >= width() ? VL<T> : int((left - 1) % VL<T>) + 1;
+    }
+    ptrdiff_t stride() const { return K * NV * VL<T>; }
+    const T* panel(int p) const { return data + p * stride(); }
+};
+
+template <class T>
+ptrdiff_t packed_size(ptrdiff_t K, ptrdiff_t N, int NV, bool gates) {
+    Packed<T> p{nullptr, K, N, NV, gates};
+    return p.panels() * p.stride();
+}
+
+// Where a product's columns go, and what the accumulators start from.
+template <class T>
+struct Columns {
+    ptrdiff_t section[kMaxNV];  // gates: offset of gate v in a row of C; plain: unused
+    const T* bias;              // packed like a panel's row, one for each panel; or null for zeros
+    unsigned from_c;            // bit v: vector v starts from C, not from bias
+    bool masked;                // the last vector of C may be partial memory (plain only)
+};
+
+// K as seen in a row of A: `count` segments of `length`, segment s starting at offset[s]
+struct Segments {
+    int count;
+    ptrdiff_t length;
+    ptrdiff_t offset[4];
+};
+
+// C rows · panels p0 … p1-1: c[r][cols] (+)= a[r][:]·B. `a` and `c` point to m row pointers.
+template <class T>
+void gemm_panels(const T* const* a, T* const* c, int m, const Segments& k, const Packed<T>& B, int p0, int p1,
+                 const Columns<T>& cols) noexcept;
+
+// How many panels one call of gemm_panels should get so that its epilogue finds them in L1, yet few rows keep enough
+// accumulators busy.
+template <class T>
+int panels_at_once(int m, int NV);
+
+// C[M rows, N] += Aᵀ·B summed over rows: C[i][j] += Σ_r a[r][a_off[i]]·b[r][j], for the rows i of C in [i0, i1) of each
+// segment; the outer product behind every weight gradient. Rows are added in the order given.
+template <class T>
+struct OuterProduct {
+    const T* const* a;  // [rows] pointers
+    const T* const* b;  // [rows] pointers, N contiguous columns each
+    ptrdiff_t rows;
+    ptrdiff_t offset;     // first column of a
+    ptrdiff_t i0, i1, N;  // columns of a = rows of C
+    T* C;
+    ptrdiff_t ldc;
+};
+constexpr ptrdiff_t kOuterBlock = 128;  // rows at a time: a panel of B (32 KiB) stays in L1
+template <class T>
+ptrdiff_t outer_scratch(ptrdiff_t M, ptrdiff_t N) {  // elements, for i1-i0 <= M
+    ptrdiff_t panels = (N + 4 * VL<T> - 1) / (4 * VL<T>);
+    return kOuterBlock * (M + 16 + panels * 4 * VL<T>)+64;
+}
+template <class T>
+void outer_product(const OuterProduct<T>& op, T* scratch) noexcept;
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

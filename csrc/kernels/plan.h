@@ -1,0 +1,176 @@
+// plan.h: what every thread of one recurrent call shares: the order of rows, the time chunks, and the workspace.
+//
+// Rows are sorted by length, longest first, so that the rows still running at a step are a prefix. Row i of step s is
+// internal row offset[s] + i; gates, c and hidden are stored in that order. Chunks of steps are cut by shapes and lengths
+// alone, never by the number of threads, because weight gradients are summed chunk by chunk.
+#pragma once
+#include "../fastrnn.h"
+#include "../pool.h"
+#include "pack.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+// Hands out 64-byte aligned pieces of one block; with a null base it only measures.
+struct Arena {
+    char* base;
+    size_t used;
+    template <class U>
+    U* take(size_t count) {
+        size_t at = used;
+        used += (count * sizeof(U) + 63) / 64 * 64;
+        return base ? reinterpret_cast<U*>(base + at) : nullptr;
+    }
+};
+
+constexpr ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t to) { return (n + to - 1) / to * to; }
+
+// Row pointers and scratch that belong to one thread.
+template <class T>
+struct ThreadSpace {
+    const T **a, **b;  // [chunk rows]
+    T** c;             // [chunk rows]
+    const T **h_prev, **c_prev, **dy;  // [B]
+    T **gates, **h, **cell, **hidden, **next_gates, **dh, **dc;
+    T* outer;
+};
+
+template <class T>
+struct DirectionSpace {
+    T *W, *R, *R2;     // packed weights: input, recurrent, and the second recurrent product of a step
+    T *bias_x, *bias_r;  // packed like W's and R's panels
+    T *dh, *dc;        // [B, wide], [B, Hp]
+    T* dhs[2];         // projection: gradient at h, of a chunk [chunk rows, Pp]
+};
+
+template <class T>
+struct Plan {
+    const Sequence* q;
+    int G, S;  // gates, sections of a row of `gates`
+    ptrdiff_t Hp, Pp, wide;  // padded to whole vectors; wide: the larger
+    int* index;              // [B] sorted position → row of the batch
+    int* length;             // [B] sorted
+    int* active;             // [T+1] rows still running at step s
+    int64_t* offset;         // [T+1] internal row where step s starts
+    int* chunk;              // [chunks+1] first step of each chunk
+    int chunks;
+    ptrdiff_t chunk_rows;  // most rows of a chunk
+    T* zeros;              // [wide]
+    Barrier* barriers;     // [0] everybody, [1], [2] teams, then one for each batch group
+    DirectionSpace<T> dir[2];
+    ThreadSpace<T>* threads;
+
+    int rows(int s0, int s1) const { return int(offset[s1] - offset[s0]); }
+    ptrdiff_t gates_stride() const { return S * Hp; }
+    // internal row of (s, i) in gates and hidden: everything is kept for backward, else only a chunk is
+    ptrdiff_t row(int s, int i, int s0) const { return ptrdiff_t(q->save ? offset[s] : offset[s] - offset[s0]) + i; }
+    ptrdiff_t cell_row(int s, int i) const {  // s = -1: the initial state
+        if (!q->save) return ((s + 1) & 1) * q->B + i;
+        return s < 0 ? i : q->B + ptrdiff_t(offset[s]) + i;
+    }
+    int time(const Direction& d, int s, int i) const { return d.reverse ? length[i] - 1 - s : s; }
+};
+
+inline void cell_shape(int cell, int& G, int& S) {
+    G = cell == kLstm ? 4 : cell >= kGruAfter ? 3 : 1;
+    S = cell >= kGruAfter ? 4 : G;
+}
+
+// rows of a chunk: enough to amortise the traffic of weight gradients, few enough to stay in L2
+template <class T>
+ptrdiff_t chunk_target(int S, ptrdiff_t Hp) {
+    ptrdiff_t rows = (ptrdiff_t(1) << 20) / (S * Hp * ptrdiff_t(sizeof(T)));
+    return rows < 128 ? 128 : rows > 512 ? 512 : rows;
+}
+
+// sorts rows by length and cuts time into chunks
+template <class T>
+void order_rows(Plan<T>& p) {
+    const Sequence& q = *p.q;
+    const int B = int(q.B), steps = int(q.T);
+    for (int s = 0; s <= steps; ++s) p.active[s] = 0;
+    if (!q.lengths) {
+        for (int s = 0; s < steps; ++s) p.active[s] = B;
+        for (int i = 0; i < B; ++i) p.index[i] = i, p.length[i] = steps;
+    } else {  // counting sort, stable
+        for (int b = 0; b < B; ++b) ++p.active[q.lengths[b]];
+        for (int s = steps - 1; s >= 0; --s) p.active[s] += p.active[s + 1];  // now: rows with length >= s
+        // offset[] is free: next place of each length
+        for (int s = 0; s <= steps; ++s) p.offset[s] = s < steps ? p.active[s + 1] : 0;
+        for (int b = 0; b < B; ++b) {
+            int i = int(p.offset[q.lengths[b]]++);
+            p.index[i] = b;
+            p.length[i] = int(q.lengths[b]);
+        }
+        for (int s = 0; s < steps; ++s) p.active[s] = p.active[s + 1];
+        p.active[steps] = 0;
+    }
+    p.offset[0] = 0;
+    for (int s = 0; s < steps; ++s) p.offset[s + 1] = p.offset[s] + p.active[s];
+    const ptrdiff_t target = chunk_target<T>(p.S, p.Hp);
+    p.chunks = 0;
+    int s = 0;
+    while (s < steps) {
+        p.chunk[p.chunks++] = s;
+        int s1 = s + 1;
+        while (s1 < steps && p.offset[s1 + 1] - p.offset[s] <= target) ++s1;
+        s = s1;
+    }
+    p.chunk[p.chunks] = steps;
+}
+
+// Lays out the workspace; with a null base it measures. The number of threads is the most that may run.
+template <class T>
+size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
+    p.q = &q;
+    cell_shape(q.cell, p.G, p.S);
+    p.Hp = round_up(q.H, VL<T>);
+    p.Pp = round_up(q.P, VL<T>);
+    p.wide = p.Hp > p.Pp ? p.Hp : p.Pp;
+    const ptrdiff_t target = chunk_target<T>(p.S, p.Hp);
+    p.chunk_rows = q.B > target ? q.B : target;
+    if (p.chunk_rows > q.steps) p.chunk_rows = ptrdiff_t(q.steps);
+    Arena m{static_cast<char*>(base), 0};
+    p.index = m.take<int>(q.B);
+    p.length = m.take<int>(q.B);
+    p.active = m.take<int>(q.T + 1);
+    p.offset = m.take<int64_t>(q.T + 1);
+    p.chunk = m.take<int>(q.T + 1);
+    p.zeros = m.take<T>(p.wide > q.I ? p.wide : round_up(q.I, VL<T>));
+    p.barriers = m.take<Barrier>(3 + q.threads);
+    p.threads = m.take<ThreadSpace<T>>(q.threads);
+    const ptrdiff_t panel = kMaxNV * VL<T>, wide = round_up(p.wide, panel), I = round_up(q.I, panel);
+    for (int d = 0; d < q.D; ++d) {
+        DirectionSpace<T> ds{};
+        ds.W = m.take<T>(backward ? p.G * q.H * I : q.I * p.G * wide);
+        ds.R = m.take<T>(p.G * wide * wide);
+        if (q.dir[d].M || q.cell == kGruBefore) ds.R2 = m.take<T>(wide * wide);
+        if (!backward) {
+            ds.bias_x = m.take<T>(p.G * wide);
+            ds.bias_r = m.take<T>(p.G * wide);
+        } else {
+            ds.dh = m.take<T>(q.B * p.wide);
+            ds.dc = m.take<T>(q.B * p.wide);
+            if (q.dir[d].M)
+                for (T*& dhs : ds.dhs) dhs = m.take<T>(p.chunk_rows * p.Pp);
+        }
+        p.dir[d] = ds;
+    }
+    for (int t = 0; t < q.threads; ++t) {
+        ThreadSpace<T> ts;
+        ts.a = m.take<const T*>(p.chunk_rows);
+        ts.b = m.take<const T*>(p.chunk_rows);
+        ts.c = m.take<T*>(p.chunk_rows);
+        const T*** step_in[] = {&ts.h_prev, &ts.c_prev, &ts.dy};
+        for (const T*** f : step_in) *f = m.take<const T*>(q.B);
+        T*** step_out[] = {&ts.gates, &ts.h, &ts.cell, &ts.hidden, &ts.next_gates, &ts.dh, &ts.dc};
+        for (T*** f : step_out) *f = m.take<T*>(q.B);
+        const ptrdiff_t M = p.G * q.H > q.P ? p.G * q.H : q.P;
+        ts.outer = backward ? m.take<T>(outer_scratch<T>(M, q.I > p.wide ? q.I : p.wide)) : nullptr;
+        if (p.threads) p.threads[t] = ts;
+    }
+    return m.used;
+}
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

@@ -1,0 +1,26 @@
+// pool.h: the persistent threads.
+//
+// One call of pool_run is one parallel region: fn(ctx, id, n) runs on n threads at once, the caller being id 0. When the
+// pool is busy (another thread of the program is inside it, or a kernel calls a kernel) fn runs on the caller alone, with
+// n = 1; results don't depend on n. After fork() the child starts threads of its own at its first call.
+//
+// Nothing here is inline: this header is read by code compiled for every instruction set.
+#pragma once
+#include <cstdint>
+
+namespace fastrnn {
+
+struct Barrier {
+    alignas(64) volatile int arrived;
+    alignas(64) volatile int phase;
+};
+
+void pool_run(int n, void (*fn)(void* ctx, int id, int n) noexcept, void* ctx) noexcept;
+void barrier_init(Barrier* b) noexcept;
+void barrier_wait(Barrier* b, int n) noexcept;  // n threads wait for each other; nothing to do for n = 1
+
+int pool_default_threads() noexcept;  // CPUs in this process's affinity mask, or fewer under a cgroup quota
+int pool_threads() noexcept;          // the setting
+void pool_set_threads(int n) noexcept;
+
+}  // namespace fastrnn

@@ -1,0 +1,360 @@
+"""Explains bad input: every message that fastrnn raises about an argument.
+
+Each function accepts what it can (lists become arrays) and returns it in the form that kernels take, or
+raises `TypeError` or `ValueError` naming the argument, what was expected and what came. Good input passes
+through with a few comparisons; the work of finding words is left to the unlucky path.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+# ---- numbers and constructor arguments -----------------------------------------------------------------
+
+
+def float_dtype(dtype: Any) -> np.dtype[Any]:
+    """float32 or float64."""
+    try:
+        found: np.dtype[Any] = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}") from None
+    if dtype is None or found not in FLOATS:
+        raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}")
+    return found
+
+
+def positive_int(value: Any, name: str) -> int:
+    """An int ≥ 1."""
+    number = integer(value, name)
+    if number < 1:
+        raise ValueError(f"{name}: expected a positive integer, got {number}")
+    return number
+
+
+def integer(value: Any, name: str) -> int:
+    """An int; bool is not one."""
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer, got {value!r}") from None
+
+
+def index(value: Any, size: int, name: str) -> int:
+    """An int from 0 to size - 1."""
+    found = integer(value, name)
+    if not 0 <= found < size:
+        raise ValueError(f"{name}: expected an integer from 0 to {size - 1}, got {found}")
+    return found
+
+
+def number(value: Any, name: str) -> float:
+    """A finite real number."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {value!r}") from None
+    if not math.isfinite(found):
+        raise ValueError(f"{name}: expected a finite number, got {found}")
+    return found
+
+
+def fraction(value: Any, name: str) -> float:
+    """A number in [0, 1): a dropout probability, or a share of label smoothing."""
+    found = number(value, name)
+    if not 0.0 <= found < 1.0:
+        raise ValueError(f"{name}: expected 0 ≤ {name} < 1, got {found}")
+    return found
+
+
+def at_least_zero(value: Any, name: str) -> float:
+    """A number ≥ 0."""
+    found = number(value, name)
+    if found < 0:
+        raise ValueError(f"{name}: expected a number ≥ 0, got {found}")
+    return found
+
+
+def seed(value: Any) -> int:
+    """A seed given as an int ≥ 0 (None and Generators are dealt with before)."""
+    try:
+        found = operator.index(value)
+    except TypeError:
+        raise TypeError(f"seed: expected None, an int ≥ 0 or a numpy Generator, got {value!r}") from None
+    if found < 0:
+        raise ValueError(f"seed: expected None, an int ≥ 0 or a numpy Generator, got {found}")
+    return found
+
+
+# ---- arrays of floats ----------------------------------------------------------------------------------
+
+
+def floats(x: Any, dtype: np.dtype[Any] | None, name: str = "x") -> NDArray[Any]:
+    """An array of `dtype`, or of either float type when dtype is None; a list becomes one (float32 then)."""
+    if type(x) is np.ndarray and (x.dtype == dtype if dtype is not None else x.dtype in FLOATS):
+        return x
+    if isinstance(x, list | tuple | int | float) and not isinstance(x, np.generic):
+        return _from_list(x, dtype or FLOATS[0], name)
+    if x is None:
+        raise TypeError(f"{name}: expected an array, got None")
+    array = np.asarray(x)
+    if dtype is None:
+        if array.dtype not in FLOATS:
+            raise TypeError(
+                f"{name}: expected float32 or float64, got {array.dtype}; use {name}.astype(np.float32)"
+            )
+    elif array.dtype != dtype:
+        convert = f"use {name}.astype(np.{dtype})"
+        if array.dtype in FLOATS:
+            convert += f", or make the layer with dtype=np.{array.dtype}"
+        raise TypeError(f"{name}: expected {dtype}, got {array.dtype}; {convert}")
+    return array
+
+
+def _from_list(x: Any, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+    try:
+        array = np.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: could not be made into an array: {error}") from None
+    # Looked at before the cast, which would turn None into NaN and parse strings.
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected numbers, got {array.dtype}")
+    return array.astype(dtype)
+
+
+def features(x: Any, dtype: np.dtype[Any] | None, size: int, label: str, name: str = "x") -> NDArray[Any]:
+    """Floats of shape [..., size]; `label` is what the layer calls that size."""
+    array = floats(x, dtype, name)
+    if array.ndim == 0 or array.shape[-1] != size:
+        raise ValueError(f"{name}: expected [..., {size}] ({label}={size}), got shape {array.shape}")
+    return array
+
+
+def gradient(dy: Any, dtype: np.dtype[Any], shape: tuple[int, ...], name: str = "dy") -> NDArray[Any]:
+    """The gradient of an output: that output's shape and dtype."""
+    array = floats(dy, dtype, name)
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, that of the output, got {array.shape}")
+    return array
+
+
+def at_least_1d(x: Any, dtype: np.dtype[Any] | None, name: str = "x") -> NDArray[Any]:
+    """Floats of shape [..., C] with C ≥ 1."""
+    array = floats(x, dtype, name)
+    if array.ndim == 0 or array.shape[-1] == 0:
+        raise ValueError(f"{name}: expected [..., C] with C ≥ 1, got shape {array.shape}")
+    return array
+
+
+# ---- indices and lengths -------------------------------------------------------------------------------
+
+
+def integers(x: Any, name: str) -> NDArray[np.int64]:
+    """Integers as C-contiguous int64; an empty list counts as integers."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "iu" and not (array.size == 0 and isinstance(x, list | tuple)):
+        raise TypeError(f"{name}: expected integers, got {array.dtype}; use {name}.astype(np.int64)")
+    return np.ascontiguousarray(array, dtype=np.int64).reshape(array.shape)
+
+
+def in_range(x: NDArray[np.int64], size: int, what: str, name: str) -> None:
+    """Every value in [0, size). `x` is contiguous int64; a uint64 view finds both ends in one pass."""
+    if x.size and int(x.view(np.uint64).max()) >= size:
+        bad = int(x[(x < 0) | (x >= size)].flat[0])
+        raise ValueError(f"{name}: expected integers from 0 to {size - 1} ({what}={size}), got {bad}")
+
+
+def lengths(value: Any, batch: int, steps: int) -> NDArray[np.int64]:
+    """Lengths as int64 [B], each from 0 to T."""
+    found = integers(value, "lengths")
+    if found.shape != (batch,):
+        raise ValueError(f"lengths: expected {batch} integers, one for each row, got shape {found.shape}")
+    if found.size and int(found.view(np.uint64).max()) > steps:
+        row = int(np.flatnonzero((found < 0) | (found > steps))[0])
+        raise ValueError(f"lengths: expected integers from 0 to T={steps}, got {found[row]} in row {row}")
+    return found
+
+
+def sequence(x: Any, dtype: np.dtype[Any] | None, batch_first: bool, name: str = "x") -> NDArray[Any]:
+    """Floats [T, B, F] (or [B, T, F]), or [T, F] for one sequence, with T ≥ 1."""
+    array = floats(x, dtype, name)
+    if array.ndim not in (2, 3):
+        layout = "[B, T, F]" if batch_first else "[T, B, F]"
+        raise ValueError(f"{name}: expected {layout}, or [T, F] for one sequence, got shape {array.shape}")
+    if array.shape[1 if batch_first and array.ndim == 3 else 0] == 0:
+        raise ValueError(f"{name}: expected at least one time step, got shape {array.shape}")
+    return array
+
+
+# ---- state and structure of layers ---------------------------------------------------------------------
+
+
+def state_dict(state: Any, params: Mapping[str, NDArray[Any]], owner: str) -> dict[str, NDArray[Any]]:
+    """Arrays for all `params`; every problem with `state` goes into one error."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state: expected a mapping from names to arrays, got {type(state).__name__}")
+    arrays, problems = {}, []
+    for name, param in params.items():
+        if name not in state:
+            problems.append(f"missing: {name}, shape {param.shape}")
+            continue
+        array = np.asarray(state[name])
+        if array.shape != param.shape:
+            problems.append(f"misshapen: {name}, expected {param.shape}, got {array.shape}")
+        elif array.dtype.kind != "f":
+            problems.append(f"not floats: {name}, expected {param.dtype}, got {array.dtype}")
+        arrays[name] = array
+    problems += [f"unknown: {name}" for name in state if name not in params]
+    if problems:
+        raise ValueError(f"state does not fit this {owner}:\n  " + "\n  ".join(problems))
+    return arrays
+
+
+def spec(value: Any, known: Iterable[str]) -> tuple[str, dict[str, Any]]:
+    """The class name and constructor arguments in the description of a layer."""
+    if not isinstance(value, Mapping) or not {"type", "config"} <= value.keys():
+        raise ValueError(f"layer: expected an object with 'type' and 'config', got {value!r}")
+    if value["type"] not in known:
+        raise ValueError(
+            f"layer: no class {value['type']!r} is known; import the module that defines it first. "
+            f"Known: {', '.join(sorted(known))}"
+        )
+    return value["type"], dict(value["config"])
+
+
+def pullback_spent(owner: str) -> str:
+    """The message of a second call of a pullback."""
+    return (
+        f"{owner}: this pullback has already run, and what it had saved is gone; "
+        "call vjp again, or pass retain=True to vjp to run its pullback more than once"
+    )
+
+
+def members(layers: Sequence[Any], base: type) -> None:
+    """The layers of a Sequential: of one dtype, of one layout, at least one."""
+    if not layers:
+        raise ValueError("Sequential: expected at least one layer, got none")
+    for position, layer in enumerate(layers):
+        if not isinstance(layer, base):
+            hint = "; pass layers one by one, Sequential(*layers)" if isinstance(layer, list | tuple) else ""
+            raise TypeError(f"Sequential: expected layers, got {layer!r} at position {position}{hint}")
+    dtypes = {str(layer.dtype) for layer in layers if layer.dtype is not None}
+    if len(dtypes) > 1:
+        raise ValueError(f"Sequential: expected layers of one dtype, got {' and '.join(sorted(dtypes))}")
+    layouts = {
+        below.batch_first for layer in layers for _, below in layer._walk() if hasattr(below, "batch_first")
+    }
+    if len(layouts) > 1:
+        raise ValueError("Sequential: expected all layers with batch_first=True or none, got both")
+
+
+def member_states(state: Any, count: int, name: str) -> tuple[Any, ...]:
+    """One state, or None, for each recurrent layer of a Sequential."""
+    if state is None:
+        return (None,) * count
+    if count == 0:
+        raise ValueError(f"{name}: expected None, because no layer here is recurrent, got {describe(state)}")
+    if not isinstance(state, tuple | list) or len(state) != count:
+        raise ValueError(
+            f"{name}: expected a tuple with one entry for each of the {count} recurrent layers, "
+            f"got {describe(state)}"
+        )
+    return tuple(state)
+
+
+def shared_across(name: str) -> ValueError:
+    """A layer that is shared between nested Sequentials can't be described."""
+    return ValueError(
+        f"config: the layer at {name!r} is shared between different Sequentials, which cannot be described; "
+        "share layers within one Sequential, or save state_dict() alone"
+    )
+
+
+def no_gradient(owner: str) -> ValueError:
+    """A pullback without recurrent layers needs the gradient of its one output."""
+    return ValueError(f"dy: expected the gradient of the output of this {owner}, got None")
+
+
+def describe(value: Any) -> str:
+    """A few words on a value: its type, and its shape or length."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of length {len(value)}"
+    return f"{type(value).__name__}"
+
+
+# ---- losses --------------------------------------------------------------------------------------------
+
+
+def same_shape(x: NDArray[Any], shape: tuple[int, ...], name: str, other: str) -> None:
+    """`x` has the shape of the argument called `other`."""
+    if x.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, that of {other}, got {x.shape}")
+
+
+def weights(value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Finite weights ≥ 0 as float64, broadcast to the targets' shape."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"weight: expected numbers, got {array.dtype}")
+    try:
+        found = np.broadcast_to(array.astype(np.float64), shape)
+    except ValueError:
+        raise ValueError(f"weight: expected a shape that broadcasts to {shape}, got {array.shape}") from None
+    bad = ~((found >= 0) & (found < np.inf))
+    if bad.any():
+        raise ValueError(f"weight: expected finite numbers ≥ 0, got {found[bad].flat[0]}")
+    return found
+
+
+def time_axes(shape: tuple[int, ...], batch_first: bool) -> None:
+    """Targets that `lengths` can be applied to have a time axis and a batch axis."""
+    if len(shape) < 2:
+        layout = "[B, T, ...]" if batch_first else "[T, B, ...]"
+        raise ValueError(f"lengths: need targets {layout}, got targets of shape {shape}")
+
+
+def probabilities(x: NDArray[Any], name: str) -> None:
+    """Every value in [0, 1]."""
+    bad = ~((x >= 0) & (x <= 1))
+    if bad.any():
+        raise ValueError(f"{name}: expected numbers from 0 to 1, got {x[bad].flat[0]}")
+
+
+# ---- initialisation ------------------------------------------------------------------------------------
+
+
+def fans(shape: tuple[int, ...], name: str) -> tuple[int, int]:
+    """(fan_in, fan_out) of a matrix [out, in, ...]."""
+    if len(shape) < 2:
+        raise ValueError(f"{name}: expected a shape [out, in], got {shape}")
+    field = math.prod(shape[2:])
+    return shape[1] * field, shape[0] * field
+
+
+def no_match(pattern: str, names: Iterable[str]) -> ValueError:
+    """No parameter's name matches."""
+    return ValueError(f"pattern: {pattern!r} matches no parameter; there are {', '.join(names) or 'none'}")
+
+
+def gates(value: Any, shape: tuple[int, ...], name: str) -> None:
+    """The first axis holds `value` blocks of one size."""
+    if shape[0] % positive_int(value, "gates"):
+        raise ValueError(f"gates: {name} has shape {shape}, whose first axis {value} does not divide")
+
+
+def no_lstm(owner: str) -> ValueError:
+    """There is no forget gate to set."""
+    return ValueError(f"layer: expected an LSTM with biases, or a model that has one, got {owner}")

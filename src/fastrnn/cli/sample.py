@@ -1,0 +1,76 @@
+"""``fastrnn sample``: let a trained model write."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from fastrnn.cli._parse import CliError, count, number, printable
+from fastrnn.io import load
+from fastrnn.models import LanguageModel
+
+__all__ = ["add", "run"]
+
+
+def add(subparsers: Any) -> None:
+    """Add the command to the parser."""
+    parser = subparsers.add_parser(
+        "sample",
+        help="let a trained model write",
+        description="Let a trained language model continue a prompt.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a file model.safetensors, or the folder of a run")
+    parser.add_argument("--prompt", default="", metavar="TEXT", help="what comes before")
+    parser.add_argument("--length", type=count(0), default=500, metavar="N", help="characters (default: 500)")
+    parser.add_argument(
+        "--temperature",
+        type=number(0.0),
+        default=0.8,
+        metavar="X",
+        help="lower is safer, 0 takes the likeliest (default: 0.8)",
+    )
+    parser.add_argument("--top-k", type=count(), metavar="K", help="choose among the K likeliest")
+    parser.add_argument(
+        "--top-p",
+        type=number(0.0, 1.0, open_low=True),
+        metavar="P",
+        help="… among those with probability P together",
+    )
+    parser.add_argument("--seed", type=count(0), metavar="N", help="the same seed, the same text")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the prompt and its continuation as it is generated."""
+    model = _load(Path(args.model))
+    assert model.vocabulary is not None
+    unknown = sorted({c for c in args.prompt if c not in model.vocabulary.symbols[1:]})
+    if unknown:
+        print(
+            f"fastrnn sample: not in the model's vocabulary: {' '.join(map(repr, unknown))}", file=sys.stderr
+        )
+    options: dict[str, Any] = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
+    tokens = model.generate(args.prompt, args.length, seed=args.seed, **options)
+    sys.stdout.write(printable(args.prompt))
+    for token in tokens:
+        sys.stdout.write(printable(model.vocabulary.decode([token])))
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+    return 0
+
+
+def _load(path: Path) -> LanguageModel:
+    if path.is_dir():
+        path = path / "model.safetensors"
+    try:
+        model = load(path)
+    except (OSError, ValueError, ImportError) as error:
+        raise CliError(str(error)) from None
+    if not isinstance(model, LanguageModel) or model.vocabulary is None:
+        raise CliError(
+            f"{path}: holds a {type(model).__name__}, expected a language model with its vocabulary"
+        )
+    return model

@@ -1,0 +1,130 @@
+"""Settings of ``fastrnn train``: the defaults, and what a resumed run takes over from the run's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from argparse import Namespace
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from fastrnn.cli._parse import CliError
+from fastrnn.io import write_json
+
+__all__ = ["Settings", "choose_folder", "digest", "resolve"]
+
+NAME = "settings.json"
+DEFAULT_OUT = "fastrnn-run"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run does. The defaults are chosen for one minute on two cores."""
+
+    text: str | None = None
+    cell: str = "lstm"
+    embedding: int = 64
+    hidden: int = 256
+    layers: int = 1
+    dropout: float = 0.0
+    seq_len: int = 128
+    batch: int = 32
+    lr: float = 3e-3
+    warmup: float = 0.02  # share of the run in which the learning rate rises
+    final_lr: float = 0.01  # share of `lr` that is left at the end of the cosine
+    clip_norm: float = 1.0
+    max_symbols: int = 128
+    held_out: float = 0.05
+    seed: int = 0
+    minutes: float | None = None
+    epochs: int | None = None
+    steps: int | None = None
+    digest: str = ""  # of the text
+
+    def limits(self) -> dict[str, Any]:
+        """Return the one limit of the run that is set."""
+        return {name: getattr(self, name) for name in LIMITS if getattr(self, name) is not None}
+
+    def save(self, folder: Path) -> None:
+        """Write the settings into the run's folder."""
+        write_json(folder / NAME, {"fastrnn_train": 1, **asdict(self)})
+
+
+LIMITS = ("minutes", "epochs", "steps")
+DEFAULT_MINUTES = 1.0
+
+
+def load(folder: Path) -> Settings:
+    """Read the settings of the run in `folder`."""
+    path = folder / NAME
+    try:
+        data = json.loads(path.read_text())
+        if data.pop("fastrnn_train") != 1:
+            raise ValueError("of another version")
+        return Settings(**data)
+    except FileNotFoundError:
+        raise CliError(f"--resume: {folder} holds no run (no {NAME})") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CliError(f"--resume: {path} can't be read: {error}") from None
+
+
+def choose_folder(args: Namespace) -> Path:
+    """Return the run's folder: --out, or fastrnn-run, fastrnn-run-2, …: the first free one, with --resume the
+    last."""
+    if args.out is not None:
+        folder = Path(args.out)
+        if folder.exists() and not folder.is_dir():
+            raise CliError(f"--out: {folder} is a file, expected a folder")
+        if not args.resume and (folder / NAME).exists():
+            raise CliError(f"--out: {folder} holds a run; go on with --resume, or choose another folder")
+        return folder
+    number, folder = 1, Path(DEFAULT_OUT)
+    last = None
+    while folder.exists():
+        if (folder / NAME).exists():
+            last = folder
+        number += 1
+        folder = Path(f"{DEFAULT_OUT}-{number}")
+    if not args.resume:
+        return folder
+    if last is None:
+        raise CliError("--resume: no run here; name its folder with --out")
+    return last
+
+
+def resolve(args: Namespace, folder: Path) -> Settings:
+    """Combine what was given with the defaults or, on --resume, with the run's own settings.
+
+    A resumed run may get another limit; everything else must stay as it was.
+    """
+    given = {
+        field.name: getattr(args, field.name)
+        for field in fields(Settings)
+        if getattr(args, field.name, None) is not None
+    }
+    if given.get("text") is not None:
+        given["text"] = str(Path(given["text"]).absolute())
+    limits = {name: given.pop(name) for name in LIMITS if name in given}
+    if args.resume:
+        settings = load(folder)
+        for name, value in given.items():
+            if value != getattr(settings, name):
+                flag = "--" + name.replace("_", "-")
+                raise CliError(
+                    f"{flag}: the run in {folder} began with {getattr(settings, name)!r}, not {value!r}"
+                )
+    else:
+        settings = replace(Settings(), **given)
+        limits = limits or {"minutes": DEFAULT_MINUTES}
+    if limits:
+        settings = replace(settings, **{name: limits.get(name) for name in LIMITS})
+    return settings
+
+
+def digest(*texts: str) -> str:
+    """Return a fingerprint of texts."""
+    total = hashlib.sha256()
+    for text in texts:
+        total.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+    return total.hexdigest()

@@ -1,0 +1,216 @@
+"""``fastrnn train``: train a character-level language model on text."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+import fastrnn
+from fastrnn.cli._parse import CliError, count, number, printable
+from fastrnn.cli.settings import DEFAULT_MINUTES, DEFAULT_OUT, Settings, choose_folder, digest, resolve
+from fastrnn.io import save
+from fastrnn.models import LanguageModel
+from fastrnn.models.language_model import CELLS
+from fastrnn.text import CharVocabulary, Corpus, load_corpus, split_corpus
+from fastrnn.train import Adam, History, Interrupted, Progress, TokenWindows, fit
+from fastrnn.train.progress import amount
+from fastrnn.train.schedules import Cosine
+
+__all__ = ["add", "run"]
+
+# A validation during the run reads this many windows; the figure at the end reads all held-out text.
+VALIDATION_WINDOWS = 8
+VALIDATION_STEPS = 250
+BITS = 1.0 / math.log(2.0)
+SAMPLE_PROMPT, SAMPLE_LENGTH, SAMPLE_TEMPERATURE = "def ", 400, 0.8
+
+
+def add(subparsers: Any) -> None:
+    """Add the command to the parser."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train a language model of characters",
+        description="Train a language model of characters, without arguments on the sources of Python's "
+        "standard library. Ctrl-C saves; --resume goes on.",
+    )
+    d = Settings()
+    positive: Any = number(0.0, open_low=True)
+    text = parser.add_argument_group("text")
+    text.add_argument(
+        "--text", metavar="PATH", help="a text file, or a folder (default: the standard library)"
+    )
+    model = parser.add_argument_group("model")
+    model.add_argument("--cell", choices=tuple(CELLS), help=f"(default: {d.cell})")
+    model.add_argument("--hidden", type=count(), metavar="N", help=f"units of a layer (default: {d.hidden})")
+    model.add_argument("--layers", type=count(), metavar="N", help=f"(default: {d.layers})")
+    model.add_argument(
+        "--embedding", type=count(), metavar="N", help=f"numbers a character (default: {d.embedding})"
+    )
+    model.add_argument(
+        "--dropout", type=number(0.0, 1.0, open_high=True), metavar="P", help=f"(default: {d.dropout})"
+    )
+    training = parser.add_argument_group("training")
+    training.add_argument("--batch", type=count(), metavar="N", help=f"rows of a step (default: {d.batch})")
+    training.add_argument(
+        "--seq-len", type=count(), metavar="N", help=f"characters a row (default: {d.seq_len})"
+    )
+    training.add_argument("--lr", type=positive, metavar="X", help=f"highest learning rate (default: {d.lr})")
+    training.add_argument("--seed", type=count(0), metavar="N", help=f"(default: {d.seed})")
+    training.add_argument(
+        "--threads", type=count(), metavar="N", help="(default: all that this process may use)"
+    )
+    limit = training.add_mutually_exclusive_group()
+    limit.add_argument("--minutes", type=positive, metavar="X", help=f"(default: {DEFAULT_MINUTES:g})")
+    limit.add_argument(
+        "--epochs", type=count(), metavar="N", help="passes over the text, instead of --minutes"
+    )
+    limit.add_argument("--steps", type=count(), metavar="N", help="steps, instead of --minutes")
+    files = parser.add_argument_group("files")
+    files.add_argument("--out", metavar="FOLDER", help=f"(default: {DEFAULT_OUT}, {DEFAULT_OUT}-2, …)")
+    files.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out (default: the last); the limit counts from the run's begin",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, evaluate, show a sample, and write the run's folder."""
+    folder = choose_folder(args)
+    settings = resolve(args, folder)
+    if args.threads is not None:
+        fastrnn.set_num_threads(args.threads)
+    corpus, train_text, held_text = _texts(settings)
+    fingerprint = digest(train_text, held_text)
+    if args.resume and settings.digest != fingerprint:
+        raise CliError(f"--resume: the text is not the one that the run in {folder} began with")
+    vocabulary = CharVocabulary.from_text(train_text, max_size=settings.max_symbols)
+    model = LanguageModel(
+        vocabulary,
+        settings.cell,
+        embedding_dim=settings.embedding,
+        hidden_size=settings.hidden,
+        num_layers=settings.layers,
+        dropout=settings.dropout,
+        seed=settings.seed,
+    )
+    data = _windows(settings, vocabulary.encode(train_text))
+    held = vocabulary.encode(held_text)
+    try:
+        settings = Settings(**{**vars(settings), "digest": fingerprint})
+        settings.save(folder)
+    except OSError as error:
+        raise CliError(f"--out: can't write to {folder}: {error.strerror}") from None
+    _introduce(settings, corpus, held_text, model)
+    try:
+        history = _fit(settings, model, data, held, folder, resume=args.resume)
+    except Interrupted as stop:
+        _write(folder, model, stop.history, {})
+        print(f"\n{str(stop).partition(';')[0]}; saved in {folder}. To go on:\n  {_go_on(folder)}")
+        return 130
+    bits = model.bits_per_char(held)
+    print(f"held-out text: {bits:.3f} bits per character ({amount(len(held))} characters)")
+    history.notes["held_out_bits_per_char"] = bits
+    _show_sample(model, settings.seed)
+    written = _write(folder, model, history, {"held_out_bits_per_char": bits})
+    print(f"\nsaved in {folder}: {', '.join(written)}")
+    print(f"more text: fastrnn sample {shlex.quote(str(folder))} --prompt {shlex.quote(SAMPLE_PROMPT)}")
+    return 0
+
+
+def _texts(settings: Settings) -> tuple[Corpus, str, str]:
+    """Return the corpus, its training part and its held-out part."""
+    try:
+        corpus = load_corpus(settings.text)
+    except (OSError, ValueError) as error:
+        reason = (
+            f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else error
+        )
+        raise CliError(f"--text: {reason}") from None
+    train_text, held_text = split_corpus(corpus, settings.held_out)
+    # Rows are cut at a random offset below seq_len, and each has at least one step.
+    needed = settings.batch + settings.seq_len
+    if len(train_text) < needed or len(held_text) < 2:
+        raise CliError(
+            f"--text: {corpus.size} characters are too few for --batch {settings.batch} and --seq-len "
+            f"{settings.seq_len}; at least {math.ceil((needed + 1) / (1 - settings.held_out))} are needed"
+        )
+    return corpus, train_text, held_text
+
+
+def _windows(settings: Settings, tokens: Any) -> TokenWindows:
+    return TokenWindows(
+        tokens, batch_size=settings.batch, seq_len=settings.seq_len, shuffle=True, seed=settings.seed
+    )
+
+
+def _fit(
+    settings: Settings, model: LanguageModel, data: TokenWindows, held: Any, folder: Path, *, resume: bool
+) -> History:
+    rows = min(settings.batch, len(held) - 1)
+    try:
+        return fit(
+            model,
+            data,
+            optimizer=Adam(model, lr=settings.lr),
+            **settings.limits(),
+            validation=TokenWindows(
+                held, batch_size=rows, seq_len=settings.seq_len, max_windows=VALIDATION_WINDOWS
+            ),
+            validate_every=VALIDATION_STEPS,
+            schedule=Cosine(warmup=settings.warmup, final=settings.final_lr),
+            clip_norm=settings.clip_norm,
+            carry_state=True,
+            checkpoint=folder,
+            resume=resume,
+            seed=settings.seed,
+            progress=Progress("bits/char", scale=BITS, unit="char"),
+        )
+    except (FloatingPointError, FileExistsError) as error:
+        raise CliError(str(error)) from None
+    except ValueError as error:
+        if not resume:
+            raise
+        raise CliError(f"--resume: {error}") from None
+
+
+def _introduce(settings: Settings, corpus: Corpus, held_text: str, model: LanguageModel) -> None:
+    facts = fastrnn.info()
+    threads = facts["num_threads"]
+    print(f"fastrnn {facts['version']}: {facts['isa']}, {threads} thread{'s' * (threads != 1)}")
+    share = 100.0 * len(held_text) / max(corpus.size, 1)
+    files = f" in {len(corpus.texts)} files" if len(corpus.texts) > 1 else ""
+    print(f"text: {corpus.name}, {amount(corpus.size)} characters{files}, {share:.1f}% held out")
+    layers = f"{settings.layers} layer{'s' * (settings.layers != 1)} of {settings.hidden} units"
+    print(
+        f"model: {settings.cell.upper()}, {layers}, {amount(model.num_params)} parameters, "
+        f"{model.vocab_size} characters",
+        flush=True,
+    )
+
+
+def _show_sample(model: LanguageModel, seed: int) -> None:
+    text = model.sample(SAMPLE_PROMPT, SAMPLE_LENGTH, temperature=SAMPLE_TEMPERATURE, seed=seed)
+    print(f"a sample at temperature {SAMPLE_TEMPERATURE}:\n")
+    print("\n".join("    " + line for line in printable(SAMPLE_PROMPT + text).splitlines()))
+
+
+def _write(folder: Path, model: LanguageModel, history: History, metadata: dict[str, Any]) -> list[str]:
+    """Write model, history and plot; return the names."""
+    save(model, folder / "model.safetensors", metadata=metadata)
+    history.save(folder / "history.json")
+    written = ["model.safetensors", "history.json"]
+    try:
+        history.plot(folder / "loss.png", label="bits per character", scale=BITS)
+        written.append("loss.png")
+    except ImportError as error:
+        print(f"no plot: {error}")
+    return written
+
+
+def _go_on(folder: Path) -> str:
+    return f"fastrnn train --resume --out {shlex.quote(str(folder))}"

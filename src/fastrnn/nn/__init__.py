@@ -1,0 +1,34 @@
+"""Layers: from arrays to arrays, with parameters and their gradients."""
+
+from fastrnn.nn import activations, init, losses
+from fastrnn.nn._layer import Layer, from_spec, to_spec
+from fastrnn.nn.activations import LeakyReLU, ReLU, Sigmoid, Softmax, Swish, Tanh
+from fastrnn.nn.dropout import Dropout
+from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.layer_norm import LayerNorm
+from fastrnn.nn.linear import Linear
+from fastrnn.nn.pooling import Last, MaxPool, MeanPool
+from fastrnn.nn.sequential import Sequential
+
+__all__ = [
+    "Dropout",
+    "Embedding",
+    "Last",
+    "Layer",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "MaxPool",
+    "MeanPool",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Swish",
+    "Tanh",
+    "activations",
+    "from_spec",
+    "init",
+    "losses",
+    "to_spec",
+]

@@ -1,0 +1,197 @@
+"""Initial values: arrays from a shape, and ways to put them into a layer.
+
+Every function takes `dtype` and `seed` (None, int or NumPy Generator). Values are drawn in float64 and then
+rounded, so one seed gives the same weights in both float types. Matrices are [out, in], as all weights are.
+
+Examples
+--------
+>>> import fastrnn as fr
+>>> layer = fr.Linear(3, 2)
+>>> fr.init.apply(layer, "weight", fr.init.orthogonal, seed=0)
+>>> (layer.params["weight"] @ layer.params["weight"].T).round(4)
+array([[ 1., -0.],
+       [-0.,  1.]], dtype=float32)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastrnn import _check
+from fastrnn.nn._layer import Layer
+from fastrnn.nn._random import Seed, generator
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
+
+Shape = tuple[int, ...]
+
+
+def zeros(shape: Shape, *, dtype: DTypeLike = np.float32, seed: Seed = None) -> NDArray[Any]:
+    """Zeros; `seed` is accepted because all initialisers do."""
+    return np.zeros(shape, _check.float_dtype(dtype))
+
+
+def normal(
+    shape: Shape, std: float = 1.0, *, dtype: DTypeLike = np.float32, seed: Seed = None
+) -> NDArray[Any]:
+    """Normal with mean 0 and standard deviation `std`."""
+    std = _check.at_least_zero(std, "std")
+    return (generator(seed).standard_normal(shape) * std).astype(_check.float_dtype(dtype))
+
+
+def uniform(
+    shape: Shape, *, fan: int | None = None, dtype: DTypeLike = np.float32, seed: Seed = None
+) -> NDArray[Any]:
+    """Uniform in ±1/√fan, PyTorch's default.
+
+    `fan` is by default the fan-in of a matrix. PyTorch uses in_features for both parameters of a linear layer
+    and hidden_size for all parameters of a recurrent one.
+    """
+    fan = _check.fans(shape, "uniform without fan")[0] if fan is None else _check.positive_int(fan, "fan")
+    return _uniform(shape, 1 / math.sqrt(fan), dtype, seed)
+
+
+def xavier_uniform(
+    shape: Shape, *, gain: float = 1.0, dtype: DTypeLike = np.float32, seed: Seed = None
+) -> NDArray[Any]:
+    """Uniform in ±gain·√(6 / (fan_in + fan_out)).
+
+    References
+    ----------
+    Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks, 2010,
+    equation 16.
+    """
+    bound = math.sqrt(6 / sum(_check.fans(shape, "xavier_uniform")))
+    return _uniform(shape, _check.number(gain, "gain") * bound, dtype, seed)
+
+
+def xavier_normal(
+    shape: Shape, *, gain: float = 1.0, dtype: DTypeLike = np.float32, seed: Seed = None
+) -> NDArray[Any]:
+    """Normal with σ = gain·√(2 / (fan_in + fan_out)), of the same variance as `xavier_uniform`."""
+    std = math.sqrt(2 / sum(_check.fans(shape, "xavier_normal")))
+    return normal(shape, _check.number(gain, "gain") * std, dtype=dtype, seed=seed)
+
+
+def he_uniform(
+    shape: Shape, *, gain: float = math.sqrt(2), dtype: DTypeLike = np.float32, seed: Seed = None
+) -> NDArray[Any]:
+    """Uniform in ±gain·√(3 / fan_in), of the same variance as `he_normal`."""
+    bound = math.sqrt(3 / _check.fans(shape, "he_uniform")[0])
+    return _uniform(shape, _check.number(gain, "gain") * bound, dtype, seed)
+
+
+def he_normal(
+    shape: Shape, *, gain: float = math.sqrt(2), dtype: DTypeLike = np.float32, seed: Seed = None
+) -> NDArray[Any]:
+    """Normal with σ = gain / √fan_in; the default gain, √2, is that of ReLU.
+
+    References
+    ----------
+    He et al.: Delving Deep into Rectifiers, 2015, equation 10.
+    """
+    std = math.sqrt(1 / _check.fans(shape, "he_normal")[0])
+    return normal(shape, _check.number(gain, "gain") * std, dtype=dtype, seed=seed)
+
+
+def orthogonal(
+    shape: Shape, *, gain: float = 1.0, dtype: DTypeLike = np.float32, seed: Seed = None
+) -> NDArray[Any]:
+    """A random matrix with orthonormal rows or columns, whichever are fewer, times `gain`.
+
+    Drawn uniformly: the QR decomposition of a normal matrix, with the signs of R's diagonal moved into Q.
+
+    References
+    ----------
+    Saxe, McClelland, Ganguli: Exact solutions to the nonlinear dynamics of learning in deep linear neural
+    networks, 2014. Mezzadri: How to generate random matrices from the classical compact groups, 2007.
+    """
+    _check.fans(shape, "orthogonal")
+    rows, columns = shape[0], math.prod(shape[1:])
+    q, r = np.linalg.qr(generator(seed).standard_normal((max(rows, columns), min(rows, columns))))
+    q *= np.where(np.diagonal(r) < 0, -1.0, 1.0)
+    q = q if rows >= columns else q.T
+    return (_check.number(gain, "gain") * q).reshape(shape).astype(_check.float_dtype(dtype))
+
+
+def apply(
+    layer: Layer,
+    pattern: str,
+    initialiser: Callable[..., NDArray[Any]],
+    *,
+    gates: int = 1,
+    seed: Seed = None,
+    **options: Any,
+) -> None:
+    """Fill every parameter whose name matches, in place.
+
+    Parameters
+    ----------
+    layer : Layer
+    pattern : str
+        As in file names: `"weight_hh*"`, `"*.bias"`.
+    initialiser : callable
+        One of this module, or a function of `(shape, *, dtype, seed)` that returns an array.
+    gates : int
+        Recurrent weights stack their gates, [gates·H, ...]: fill each block on its own (4 for an LSTM, 3 for
+        a GRU), so that fans and orthogonality are those of one gate.
+    seed : None, int or numpy.random.Generator
+    **options
+        Passed on to the initialiser.
+
+    Raises
+    ------
+    ValueError
+        No name matches, or a first axis is not a multiple of `gates`.
+    """
+    params, rng = layer.params, generator(seed)
+    names = [name for name in params if fnmatchcase(name, pattern)]
+    if not names:
+        raise _check.no_match(pattern, params)
+    for name in names:
+        _check.gates(gates, params[name].shape, name)
+        for block in np.split(params[name], gates):
+            block[...] = initialiser(block.shape, dtype=block.dtype, seed=rng, **options)
+
+
+def lstm_forget_bias(layer: Layer, value: float = 1.0) -> None:
+    """Set the forget gates' bias of every LSTM in `layer`, so that it starts out remembering.
+
+    Of the two biases that are added, `bias_ih` gets `value` and `bias_hh` zero.
+
+    Parameters
+    ----------
+    layer : Layer
+        An LSTM, or a model that has some.
+    value : float
+
+    Raises
+    ------
+    ValueError
+        There is no LSTM with biases.
+
+    References
+    ----------
+    Jozefowicz, Zaremba, Sutskever: An Empirical Exploration of Recurrent Network Architectures, 2015.
+    """
+    value = _check.number(value, "value")
+    found = False
+    for _, part in layer._walk():
+        size = getattr(part, "hidden_size", 0)
+        for name, bias in part._params.items():
+            # Gates are i, f, g, o; of our recurrent layers only an LSTM has four of them.
+            if name.startswith(("bias_ih", "bias_hh")) and bias.shape == (4 * size,):
+                bias[size : 2 * size] = value if name.startswith("bias_ih") else 0
+                found = True
+    if not found:
+        raise _check.no_lstm(type(layer).__name__)
+
+
+def _uniform(shape: Shape, bound: float, dtype: DTypeLike, seed: Seed) -> NDArray[Any]:
+    return generator(seed).uniform(-bound, bound, shape).astype(_check.float_dtype(dtype))

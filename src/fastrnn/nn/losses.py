@@ -1,0 +1,204 @@
+"""Losses: each returns `(loss, gradient at its first argument)`, a mean over targets.
+
+Common to all:
+
+- `weight`: numbers ≥ 0 that broadcast to the targets' shape by NumPy's rules; the loss is then the weighted
+  mean, `Σ w·loss / Σ w`. For one weight a row of targets [T, B] that is shape [B].
+- `lengths`: integers [B]; targets [T, B, ...] at or after a row's length don't count. They are not read, and
+  neither are the predictions there, so both may hold anything. The gradient there is zero. With
+  `batch_first=True` targets are [B, T, ...].
+- When nothing counts (all ignored, all weights zero, or an empty batch), loss and gradient are 0.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastrnn import _check, _core
+from fastrnn.nn._time import time_mask
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+def cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    *,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    weight: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+    batch_first: bool = False,
+) -> tuple[float, NDArray[Any]]:
+    """Cross entropy of softmax(logits) against class indices, in nats.
+
+    Each target's loss is `(1 − ε)·(−log p[target]) + ε·mean(−log p)` with ε = `label_smoothing`. It is
+    computed from the logits, through their maximum, so huge ones neither overflow nor lose accuracy.
+
+    Parameters
+    ----------
+    logits : array, [..., C]
+        float32 or float64.
+    targets : array of integers, [...]
+        Classes from 0 to C − 1.
+    ignore_index : int, optional
+        Targets of this value don't count; it may lie outside the classes, as −100 does.
+    label_smoothing : float
+        0 ≤ ε < 1.
+    weight, lengths, batch_first
+        See the module.
+
+    Returns
+    -------
+    loss : float
+    dlogits : array, [..., C]
+
+    Raises
+    ------
+    ValueError
+        A target that counts is no class (the message has its value), or shapes don't fit.
+
+    References
+    ----------
+    Szegedy et al.: Rethinking the Inception Architecture, 2016, section 7, for label smoothing.
+
+    Examples
+    --------
+    >>> from fastrnn.nn import losses
+    >>> loss, dlogits = losses.cross_entropy([[0.0, 0.0], [1e4, 0.0]], [1, 0])
+    >>> round(loss, 4)
+    0.3466
+    >>> dlogits
+    array([[ 0.25, -0.25],
+           [ 0.  ,  0.  ]], dtype=float32)
+    """
+    logits = np.ascontiguousarray(_check.at_least_1d(logits, None, "logits"))
+    targets = _check.integers(targets, "targets")
+    _check.same_shape(targets, logits.shape[:-1], "targets", "logits without its last axis")
+    smoothing = _check.fraction(label_smoothing, "label_smoothing")
+    keep = None
+    if ignore_index is not None:
+        keep = targets != _check.integer(ignore_index, "ignore_index")
+    factor = _factors(targets.shape, logits.dtype, keep, weight, lengths, batch_first)
+    classes, flat = logits.shape[-1], targets.reshape(-1)
+    whole = keep is None and weight is None and lengths is None
+    _check.in_range(flat if whole else flat[factor != 0], classes, "C", "targets")
+    dlogits = np.empty(logits.shape, logits.dtype)
+    rows = (flat.size, classes)
+    loss = _core.cross_entropy(logits.reshape(rows), flat, factor, smoothing, dlogits.reshape(rows))
+    return loss, dlogits
+
+
+def mse(
+    prediction: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+    batch_first: bool = False,
+) -> tuple[float, NDArray[Any]]:
+    """Mean squared error, `mean((prediction − target)²)` over all values.
+
+    Parameters
+    ----------
+    prediction, target : array, [...]
+        Of one shape and one dtype, float32 or float64.
+    weight, lengths, batch_first
+        See the module.
+
+    Returns
+    -------
+    loss : float
+    dprediction : array, [...]
+
+    Examples
+    --------
+    >>> from fastrnn.nn import losses
+    >>> losses.mse([1.0, 2.0], [1.0, 4.0])
+    (2.0, array([ 0., -2.], dtype=float32))
+    """
+    prediction = _check.floats(prediction, None, "prediction")
+    target = _check.floats(target, prediction.dtype, "target")
+    _check.same_shape(target, prediction.shape, "target", "prediction")
+    if weight is None and lengths is None:
+        difference = prediction - target
+        count = max(difference.size, 1)
+        loss = np.square(difference, dtype=np.float64).sum() / count
+        return float(loss), np.multiply(difference, 2 / count, out=difference)
+    factor = _factors(prediction.shape, prediction.dtype, None, weight, lengths, batch_first)
+    factor = factor.reshape(prediction.shape)
+    difference = np.zeros(prediction.shape, prediction.dtype)
+    np.subtract(prediction, target, out=difference, where=factor != 0)
+    loss = (factor * np.square(difference, dtype=np.float64)).sum()
+    difference *= 2 * factor
+    return float(loss), difference
+
+
+def bce_with_logits(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+    batch_first: bool = False,
+) -> tuple[float, NDArray[Any]]:
+    """Binary cross entropy of sigmoid(logits), in nats.
+
+    Each value's loss is `max(z, 0) − z·target + log(1 + exp(−|z|))`, which is stable for any logit z.
+
+    Parameters
+    ----------
+    logits : array, [...]
+        float32 or float64.
+    targets : array, [...]
+        Numbers from 0 to 1 of the dtype of logits; or integers or bool.
+    weight, lengths, batch_first
+        See the module.
+
+    Returns
+    -------
+    loss : float
+    dlogits : array, [...]
+
+    Examples
+    --------
+    >>> from fastrnn.nn import losses
+    >>> loss, dlogits = losses.bce_with_logits([0.0, 1e4], [1, 1])
+    >>> round(loss, 4), dlogits
+    (0.3466, array([-0.25,  0.  ], dtype=float32))
+    """
+    logits = _check.floats(logits, None, "logits")
+    if isinstance(targets, np.ndarray) and targets.dtype.kind in "iub":
+        targets = targets.astype(logits.dtype)
+    targets = _check.floats(targets, logits.dtype, "targets")
+    _check.same_shape(targets, logits.shape, "targets", "logits")
+    factor = _factors(logits.shape, logits.dtype, None, weight, lengths, batch_first)
+    flat = targets.ravel()
+    _check.probabilities(flat if weight is None and lengths is None else flat[factor != 0], "targets")
+    dlogits = np.empty(logits.shape, logits.dtype)
+    loss = _core.bce_with_logits(logits.ravel(), flat, factor, dlogits.reshape(-1))
+    return loss, dlogits
+
+
+def _factors(
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    keep: NDArray[np.bool_] | None,
+    weight: ArrayLike | None,
+    lengths: ArrayLike | None,
+    batch_first: bool,
+) -> NDArray[Any]:
+    """Each target's share of the mean, flat: `w / Σ w`, and 0 for one that doesn't count."""
+    share = np.ones(shape) if weight is None else _check.weights(weight, shape).copy()
+    if keep is not None:
+        share *= keep
+    if lengths is not None:
+        _check.time_axes(shape, batch_first)
+        share *= time_mask(lengths, shape, batch_first)
+    total = share.sum()
+    if total > 0:
+        share /= total
+    return share.reshape(-1).astype(dtype, copy=False)

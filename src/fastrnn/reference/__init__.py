@@ -1,0 +1,116 @@
+"""Recurrent networks in plain NumPy: slow, short, and the yardstick for the compiled kernels.
+
+Every function stands beside its pullback (``f`` and ``f_vjp``), is written from its equations, and is proved by finite
+differences and by outputs of PyTorch. Nothing here needs more than NumPy.
+
+Examples
+--------
+>>> import numpy as np
+>>> from fastrnn import reference
+>>> y, h_n = reference.gru(np.ones((5, 2, 3)), None, np.ones((12, 3)), np.ones((12, 4)))
+>>> y.shape, h_n.shape
+((5, 2, 4), (2, 4))
+"""
+
+from .activations import (
+    leaky_relu,
+    leaky_relu_derivative,
+    leaky_relu_vjp,
+    log_softmax,
+    log_softmax_vjp,
+    relu,
+    relu_derivative,
+    relu_vjp,
+    sigmoid,
+    sigmoid_derivative,
+    sigmoid_vjp,
+    softmax,
+    softmax_jvp,
+    softmax_vjp,
+    swish,
+    swish_derivative,
+    swish_vjp,
+    tanh,
+    tanh_derivative,
+    tanh_vjp,
+)
+from .gru import GRUGrads, gru, gru_vjp
+from .layers import (
+    EmbeddingGrads,
+    LayerNormGrads,
+    LinearGrads,
+    dropout,
+    dropout_vjp,
+    embedding,
+    embedding_vjp,
+    layer_norm,
+    layer_norm_vjp,
+    linear,
+    linear_vjp,
+)
+from .losses import bce_with_logits, cross_entropy, mse
+from .lstm import LSTMGrads, lstm, lstm_vjp
+from .optim import adam, adamw, clip_grad_norm, clip_grad_value, rmsprop, sgd
+from .pooling import last, last_vjp, max_pool, max_pool_vjp, mean_pool, mean_pool_vjp
+from .rnn import RNNGrads, rnn, rnn_vjp
+from .stack import stack, stack_vjp
+
+__all__ = [
+    "EmbeddingGrads",
+    "GRUGrads",
+    "LSTMGrads",
+    "LayerNormGrads",
+    "LinearGrads",
+    "RNNGrads",
+    "adam",
+    "adamw",
+    "bce_with_logits",
+    "clip_grad_norm",
+    "clip_grad_value",
+    "cross_entropy",
+    "dropout",
+    "dropout_vjp",
+    "embedding",
+    "embedding_vjp",
+    "gru",
+    "gru_vjp",
+    "last",
+    "last_vjp",
+    "layer_norm",
+    "layer_norm_vjp",
+    "leaky_relu",
+    "leaky_relu_derivative",
+    "leaky_relu_vjp",
+    "linear",
+    "linear_vjp",
+    "log_softmax",
+    "log_softmax_vjp",
+    "lstm",
+    "lstm_vjp",
+    "max_pool",
+    "max_pool_vjp",
+    "mean_pool",
+    "mean_pool_vjp",
+    "mse",
+    "relu",
+    "relu_derivative",
+    "relu_vjp",
+    "rmsprop",
+    "rnn",
+    "rnn_vjp",
+    "sgd",
+    "sigmoid",
+    "sigmoid_derivative",
+    "sigmoid_vjp",
+    "softmax",
+    "softmax_jvp",
+    "softmax_vjp",
+    "stack",
+    "stack_vjp",
+    "swish",
+    "swish_derivative",
+    "swish_vjp",
+    "tanh",
+    "tanh_derivative",
+    "tanh_vjp",
+]

@@ -1,0 +1,245 @@
+"""Text: character vocabularies, and corpora from files, folders and the Python standard library."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["CharVocabulary", "Corpus", "load_corpus", "split_corpus", "standard_library"]
+
+UNKNOWN = "\ufffd"
+MAX_CHARS = 64_000_000
+HELD_OUT_LIMIT = 2_000_000
+_SKIPPED_FOLDERS = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
+
+
+def _codes(text: str) -> np.ndarray:
+    """Return the code points of `text`, uint32."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+class CharVocabulary:
+    """Characters and their numbers. Number 0 is the unknown character, U+FFFD; the others follow in the order
+    given.
+
+    Parameters
+    ----------
+    symbols : str
+        The characters, each once.
+
+    Examples
+    --------
+    >>> import fastrnn as fr
+    >>> vocabulary = fr.text.CharVocabulary.from_text("hello world")
+    >>> len(vocabulary)
+    9
+    >>> vocabulary.encode("hold!")
+    array([4, 6, 5, 2, 0], dtype=int32)
+    >>> vocabulary.decode([4, 6, 5, 2])
+    'hold'
+    """
+
+    def __init__(self, symbols: str) -> None:
+        symbols = symbols.replace(UNKNOWN, "")
+        if len(set(symbols)) != len(symbols):
+            raise ValueError("symbols: a character occurs twice")
+        self.symbols = UNKNOWN + symbols
+        self._codes = _codes(self.symbols)
+        # One entry past the largest code point stands for everything above it.
+        last = int(self._codes[1:].max(initial=0))
+        self._table = np.zeros(last + 2, dtype=np.int32)
+        self._table[self._codes[1:]] = np.arange(1, len(self.symbols))
+
+    @classmethod
+    def from_text(cls, text: str, *, max_size: int | None = None, min_count: int = 1) -> CharVocabulary:
+        """Collect the characters of `text`, in order of code points.
+
+        Parameters
+        ----------
+        text : str
+            What to count.
+        max_size : int, optional
+            Keep the most frequent, so that the vocabulary with its unknown character has at most this size.
+        min_count : int
+            Leave out characters that are rarer.
+        """
+        if max_size is not None and max_size < 2:
+            raise ValueError(f"max_size: expected >= 2, got {max_size!r}")
+        counts = np.bincount(_codes(text), minlength=1)
+        codes = np.flatnonzero(counts >= max(min_count, 1))
+        codes = codes[codes != ord(UNKNOWN)]
+        if max_size is not None and len(codes) > max_size - 1:
+            most = np.argsort(-counts[codes], kind="stable")[: max_size - 1]
+            codes = np.sort(codes[most])
+        return cls("".join(map(chr, codes.tolist())))
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CharVocabulary) and self.symbols == other.symbols
+
+    def __hash__(self) -> int:
+        return hash(self.symbols)
+
+    def __repr__(self) -> str:
+        return f"CharVocabulary({len(self)} characters)"
+
+    def encode(self, text: str) -> np.ndarray:
+        """Return the numbers of the characters of `text`, int32 [N]; characters that aren't known give 0."""
+        return self._table[np.minimum(_codes(text), len(self._table) - 1)]
+
+    def decode(self, tokens: Any) -> str:
+        """Return the text of numbers [N]; 0 gives U+FFFD.
+
+        Raises
+        ------
+        ValueError
+            A number is outside the vocabulary.
+        """
+        tokens = np.asarray(tokens)
+        if tokens.size == 0:
+            return ""
+        if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+            raise ValueError(f"tokens: expected integers [N], got {tokens.dtype} {tokens.shape}")
+        if tokens.min() < 0 or tokens.max() >= len(self):
+            raise ValueError(f"tokens: expected 0 … {len(self) - 1}, got {tokens.min()} … {tokens.max()}")
+        return self._codes[tokens].astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+
+    def config(self) -> dict[str, Any]:
+        """Return what rebuilds the vocabulary: ``CharVocabulary(**config)``."""
+        return {"symbols": self.symbols[1:]}
+
+
+class Corpus(NamedTuple):
+    """Named texts, in a fixed order.
+
+    Attributes
+    ----------
+    name : str
+        What it is, for people.
+    texts : list of (str, str)
+        File name and content.
+    """
+
+    name: str
+    texts: list[tuple[str, str]]
+
+    @property
+    def size(self) -> int:
+        """Number of characters."""
+        return sum(len(text) for _, text in self.texts)
+
+
+def _read(path: Path) -> str | None:
+    """Return a file's text with newlines made uniform, or None if it isn't text."""
+    data = path.read_bytes()
+    if b"\0" in data[:8192]:
+        return None
+    return data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
+
+
+def _collect(name: str, root: Path, files: Iterable[Path], max_chars: int) -> Corpus:
+    """Read files in order until `max_chars` are there; the last text may be cut."""
+    texts: list[tuple[str, str]] = []
+    left = max_chars
+    for path in files:
+        text = _read(path)
+        if text and left > 0:
+            texts.append((path.relative_to(root).as_posix(), text[:left]))
+            left -= len(text)
+        if left <= 0:
+            break
+    return Corpus(name, texts)
+
+
+def _walk(root: Path, skipped: set[str]) -> list[Path]:
+    """Return the files below `root`, sorted, hidden ones and the folders `skipped` left out."""
+    found = []
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = [s for s in subfolders if s not in skipped and not s.startswith(".")]
+        found += [Path(folder, name) for name in names if not name.startswith(".")]
+    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def standard_library(*, max_chars: int = MAX_CHARS) -> Corpus:
+    """Return the Python sources of the standard library of this interpreter, its tests left out.
+
+    Files come in the order of their names, so one Python version gives one corpus.
+    """
+    root = Path(sysconfig.get_paths()["stdlib"])
+    files = [path for path in _walk(root, _SKIPPED_FOLDERS) if path.suffix == ".py"]
+    corpus = _collect("the Python standard library", root, files, max_chars)
+    if not corpus.texts:
+        raise ValueError(
+            f"{root}: holds no Python sources; this Python comes without them, pass a text of your own"
+        )
+    return corpus
+
+
+def load_corpus(path: str | os.PathLike[str] | None = None, *, max_chars: int = MAX_CHARS) -> Corpus:
+    """Read a text file, all text files below a folder, or (None) the standard library.
+
+    Parameters
+    ----------
+    path : path, optional
+        In a folder, hidden files and files with NUL bytes are passed over.
+    max_chars : int
+        Read about this many characters at most.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is no such file, or no text in it.
+    """
+    if path is None:
+        return standard_library(max_chars=max_chars)
+    path = Path(path)
+    if path.is_dir():
+        corpus = _collect(str(path), path, _walk(path, set()), max_chars)
+    elif path.exists():
+        corpus = _collect(str(path), path.parent, [path], max_chars)
+    else:
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    if not corpus.texts:
+        raise ValueError(f"{path}: holds no text")
+    return corpus
+
+
+def split_corpus(corpus: Corpus, held_out: float = 0.05, *, seed: int = 0) -> tuple[str, str]:
+    """Split into training text and held-out text.
+
+    With 20 files or more whole files are held out, chosen at random by `seed` (the files that stay are put in
+    random order too, so that every part of the text is a mixture); with fewer, the last part of the joined
+    text is. The held-out part has about `held_out` of the characters, and two million at most.
+
+    Examples
+    --------
+    >>> from fastrnn.text import Corpus, split_corpus
+    >>> split_corpus(Corpus("x", [("a", "0123456789")]), held_out=0.3)
+    ('0123456', '789')
+    """
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out: expected a share in (0, 1), got {held_out!r}")
+    wanted = min(int(corpus.size * held_out), HELD_OUT_LIMIT)
+    if len(corpus.texts) < 20:
+        text = "\n".join(text for _, text in corpus.texts)
+        cut = len(text) - max(wanted, 1)
+        return text[:cut], text[cut:]
+    train, test, taken = [], [], 0
+    for i in np.random.default_rng(seed).permutation(len(corpus.texts)):
+        text = corpus.texts[i][1]
+        # A file that would overshoot by far stays in training; smaller ones follow.
+        if taken < wanted and taken + len(text) <= 1.5 * wanted:
+            test.append(text)
+            taken += len(text)
+        else:
+            train.append(text)
+    if not test:  # every file is larger than the share wanted
+        test.append(train.pop())
+    return "\n".join(train), "\n".join(test)

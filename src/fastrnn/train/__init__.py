@@ -1,0 +1,30 @@
+"""Training: optimisers, schedules, batches, the loop, checkpoints."""
+
+from fastrnn.train import schedules
+from fastrnn.train.checkpoint import Checkpoint
+from fastrnn.train.clipping import clip_grad_norm, clip_grad_value
+from fastrnn.train.data import Batch, SequenceBatches, TokenWindows
+from fastrnn.train.fit import fit
+from fastrnn.train.history import History
+from fastrnn.train.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from fastrnn.train.progress import Progress
+from fastrnn.train.run import Interrupted
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Batch",
+    "Checkpoint",
+    "History",
+    "Interrupted",
+    "Optimizer",
+    "Progress",
+    "RMSprop",
+    "SequenceBatches",
+    "TokenWindows",
+    "clip_grad_norm",
+    "clip_grad_value",
+    "fit",
+    "schedules",
+]

@@ -1,0 +1,182 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from fastrnn.train.checkpoint import Checkpoint
+from fastrnn.train.history import History
+from fastrnn.train.objective import Objective
+from fastrnn.train.optim import Adam, Optimizer
+from fastrnn.train.progress import Progress
+from fastrnn.train.run import Limits, Run
+from fastrnn.train.schedules import Plateau, Schedule
+
+__all__ = ["fit"]
+
+
+def fit(
+    model: Any,
+    data: Any,
+    loss: Any = None,
+    optimizer: Optimizer | None = None,
+    *,
+    epochs: int | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    validation: Any = None,
+    validate_every: int | None = None,
+    schedule: Schedule | None = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    early_stopping: int | None = None,
+    carry_state: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float = 30.0,
+    resume: bool = False,
+    seed: int | None = 0,
+    progress: bool | Progress = True,
+) -> History:
+    """Train a model.
+
+    Parameters
+    ----------
+    model : Layer
+        Trained in place.
+    data : iterable
+        Yields ``fr.Batch(x, target, lengths=None, weight=None)`` or such tuples; it is iterated once an
+        epoch. Arrays are time-major.
+    loss : callable, optional
+        In one of two forms; by default ``model.loss``, which is of the second.
+
+        ``loss(outputs, target) -> (loss, gradient of outputs)``, such as ``fr.losses.cross_entropy``.
+        `outputs` is what the model returns, without the state of a recurrent one. A batch's `weight` is
+        handed on as keyword, and so are its `lengths` if the target runs along time like `x`.
+
+        ``loss(model, batch) -> loss`` or ``-> (loss, state)``, recognised by its first parameter being named
+        `model`. It adds the gradients to ``model.grads`` itself (``vjp``, then the pullback). It gets those
+        of these keywords that it has: ``seed`` (int, for dropout), ``state`` (with `carry_state`; None at an
+        epoch's begin), ``train`` (False in validation: no gradients, no dropout).
+    optimizer : Optimizer, optional
+        ``fr.optim.Adam(model)`` by default.
+    epochs, steps, minutes : optional
+        Limits of the whole run, what was done before a resume included. At least one; the first one reached
+        counts.
+    validation : iterable, optional
+        As `data`. Evaluated after each epoch and at the end.
+    validate_every : int, optional
+        Evaluate each so many steps, too.
+    schedule : Schedule, optional
+        See `fastrnn.train.schedules`. It sees the share of the run that is over: with `minutes` that is
+        elapsed time over the budget.
+    clip_norm, clip_value : float, optional
+        See `fr.optim.clip_grad_norm`, `fr.optim.clip_grad_value`.
+    early_stopping : int, optional
+        Stop after so many validations in a row without improvement. At the end the weights of the best
+        validation are put back, whatever ended the run.
+    carry_state : bool
+        Hand the state after a batch to the next (truncated backpropagation through time, see
+        `fr.TokenWindows`); each epoch begins with None.
+    checkpoint : path, optional
+        Folder for checkpoints: saved every `checkpoint_seconds`, at the end, and on Ctrl-C.
+    resume : bool
+        Go on from the checkpoint, if there is one. Without it a folder that has one is an error.
+    seed : int, optional
+        For dropout. None draws a fresh one.
+    progress : bool or Progress
+        A live line on standard error.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    Interrupted
+        A KeyboardInterrupt: Ctrl-C was pressed; the current step was finished and a checkpoint saved. A
+        second Ctrl-C stops at once.
+    FloatingPointError
+        The gradient was not finite in ten steps in a row. Such a step is skipped, with a RuntimeWarning for
+        the first; the weights stay as they were.
+    FileExistsError
+        There is a checkpoint, and `resume` is False.
+
+    Notes
+    -----
+    A run that is killed at any moment and resumed gives bitwise the result of one that never was, if its
+    limits are steps or epochs, and `data` is a sequence or has ``state_dict`` and ``load_state_dict`` as
+    `SequenceBatches` and `TokenWindows` have. From any other iterable the batches done in the epoch are read
+    and passed over.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn as fr
+    >>> x = np.random.default_rng(0).standard_normal((20, 8, 3), dtype=np.float32)
+    >>> model = fr.Sequential(fr.GRU(3, 8, seed=0), fr.Last(), fr.Linear(8, 1, seed=1))
+    >>> data = [fr.Batch(x, x.sum(axis=(0, 2))[:, None])]
+    >>> opt = fr.optim.Adam(model, lr=0.01)
+    >>> history = fr.fit(model, data, fr.losses.mse, opt, epochs=30, progress=False)
+    >>> history.epochs[-1]["loss"] < history.epochs[0]["loss"]
+    True
+    """
+    limits = Limits(epochs, steps, minutes)
+    _check(limits, validation, validate_every, schedule, early_stopping, data)
+    keeper = None if checkpoint is None else Checkpoint(checkpoint)
+    if keeper is None and resume:
+        raise ValueError("resume: needs checkpoint=, the folder to go on from")
+    found = keeper is not None and keeper.exists()
+    if keeper is not None and found and not resume:
+        raise FileExistsError(
+            f"checkpoint: {keeper.folder} holds a checkpoint; go on from it with resume=True, or use another "
+            "folder"
+        )
+    run = Run(
+        model,
+        data,
+        Objective(model, loss, carry_state=carry_state, validated=validation is not None),
+        Adam(model) if optimizer is None else optimizer,
+        limits=limits,
+        validation=validation,
+        validate_every=validate_every,
+        schedule=schedule,
+        clip_norm=clip_norm,
+        clip_value=clip_value,
+        patience=early_stopping,
+        checkpoint=keeper,
+        checkpoint_seconds=checkpoint_seconds,
+        seed=seed,
+        progress=Progress() if progress is True else progress or None,
+    )
+    if keeper is not None and found:
+        run.load(keeper)
+    return run.run()
+
+
+def _check(
+    limits: Limits, validation: Any, validate_every: Any, schedule: Any, early_stopping: Any, data: Any
+) -> None:
+    """Raise for arguments that make no sense."""
+    if limits == Limits(None, None, None):
+        raise ValueError("epochs: how long? Give epochs=, steps= or minutes=")
+    for name, value in limits._asdict().items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{name}: expected a number > 0, got {value!r}")
+    if validation is None:
+        if early_stopping is not None or validate_every is not None:
+            name = "early_stopping" if early_stopping is not None else "validate_every"
+            raise ValueError(f"{name}: needs validation=")
+        if isinstance(schedule, Plateau):
+            raise ValueError("schedule: Plateau needs validation=")
+    for name, value in (("early_stopping", early_stopping), ("validate_every", validate_every)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name}: expected >= 1, got {value!r}")
+    for name, batches in (("data", data), ("validation", validation)):
+        if batches is None and name == "validation":
+            continue
+        if not hasattr(batches, "__iter__"):
+            raise TypeError(f"{name}: expected an iterable of batches, got {type(batches).__name__}")
+        if hasattr(batches, "__next__") and (name == "validation" or (limits.epochs or 1) > 1):
+            raise ValueError(
+                f"{name}: an iterator can be read once; pass something that can be read again, such as a list"
+            )
