@@ -378,6 +378,7 @@ double fma_peak_t(int64_t n) {
     using V = typename Simd<T>::V;
     constexpr int N = kRegisters == 32 ? 24 : 12;
     V acc[N];
+    FR_UNROLL
     for (int i = 0; i < N; ++i) acc[i] = broadcast(T(i));
     V a = broadcast(T(0.999)), b = broadcast(T(0.001));
     for (int64_t k = 0; k < n; ++k) {
@@ -386,6 +387,7 @@ double fma_peak_t(int64_t n) {
         __asm__ volatile("" : "+m"(k));
     }
     V sum = zero<T>();
+    FR_UNROLL
     for (int i = 0; i < N; ++i) sum = sum + acc[i];
     volatile T sink = reduce_add<T>(sum);
     (void)sink;

@@ -15,7 +15,7 @@
 
 #define FR_INLINE inline __attribute__((always_inline))
 #define FR_NOINLINE __attribute__((noinline))
-#define FR_UNROLL _Pragma("GCC unroll 16")
+#define FR_UNROLL _Pragma("GCC unroll 32")
 
 namespace fastrnn {
 namespace FASTRNN_ISA {

@@ -1,1 +1,95 @@
-"""Recurrent networks on the CPU, faster than any framework, from plain NumPy arrays."""
+"""Recurrent networks on the CPU, faster than any framework, from plain NumPy arrays.
+
+Examples
+--------
+>>> import numpy as np, fastrnn as fr
+>>> lstm = fr.LSTM(input_size=8, hidden_size=16, seed=0)
+>>> x = np.ones((20, 4, 8), np.float32)  # [T, B, I]
+>>> (y, (h_n, c_n)), pullback = lstm.vjp(x)
+>>> dx, (dh_0, dc_0) = pullback(np.ones_like(y))
+>>> fr.optim.SGD(lstm, lr=0.1).step()
+"""
+
+from fastrnn import functional, io, models, nn, optim, text, train
+from fastrnn._info import __version__, get_num_threads, info, set_num_threads
+from fastrnn.io import load, save
+from fastrnn.nn import (
+    GRU,
+    LSTM,
+    RNN,
+    Dropout,
+    Embedding,
+    GRUCell,
+    Last,
+    Layer,
+    LayerNorm,
+    LeakyReLU,
+    Linear,
+    LSTMCell,
+    MaxPool,
+    MeanPool,
+    ReLU,
+    RNNCell,
+    Sequential,
+    Sigmoid,
+    Softmax,
+    Swish,
+    Tanh,
+    activations,
+    init,
+    losses,
+)
+from fastrnn.train import Batch, History, fit, schedules
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Batch",
+    "Dropout",
+    "Embedding",
+    "GRUCell",
+    "History",
+    "LSTMCell",
+    "Last",
+    "Layer",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "MaxPool",
+    "MeanPool",
+    "RNNCell",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Swish",
+    "Tanh",
+    "__version__",
+    "activations",
+    "fit",
+    "functional",
+    "get_num_threads",
+    "info",
+    "init",
+    "io",
+    "load",
+    "losses",
+    "models",
+    "nn",
+    "optim",
+    "reference",
+    "save",
+    "schedules",
+    "set_num_threads",
+    "text",
+    "train",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "reference":  # only tests and teaching need it
+        import importlib
+
+        return importlib.import_module("fastrnn.reference")
+    raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")

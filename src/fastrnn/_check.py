@@ -358,3 +358,116 @@ def gates(value: Any, shape: tuple[int, ...], name: str) -> None:
 def no_lstm(owner: str) -> ValueError:
     """There is no forget gate to set."""
     return ValueError(f"layer: expected an LSTM with biases, or a model that has one, got {owner}")
+
+
+# ---- recurrent layers ----------------------------------------------------------------------------------------
+
+
+def choice(value: Any, known: Mapping[str, Any], name: str) -> Any:
+    """What `known` has under the name `value`."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, known))}, got {value!r}")
+    return known[value]
+
+
+def optional_positive_int(value: Any, name: str) -> int | None:
+    """None, or an int ≥ 1."""
+    return None if value is None else positive_int(value, name)
+
+
+def pair(state: Any, name: str) -> tuple[Any, Any]:
+    """The (h, c) of an LSTM; None means zeros for both."""
+    if state is None:
+        return None, None
+    if not isinstance(state, tuple | list) or len(state) != 2:
+        raise TypeError(f"{name}: expected a tuple (h, c) or None, got {describe(state)}")
+    return state[0], state[1]
+
+
+def state(
+    value: Any, shape: tuple[int, int, int], unbatched: bool, dtype: np.dtype[Any], name: str, drop: int = 0
+) -> NDArray[Any] | None:
+    """A contiguous state [N, B, H]; what comes lacks its first `drop` axes, and the batch axis if unbatched."""
+    if value is None:
+        return None
+    value = floats(value, dtype, name)
+    expected = shape[drop:-2] + (shape[-1:] if unbatched else shape[-2:])
+    if value.shape != expected:
+        raise ValueError(f"{name}: expected shape {expected}, got {value.shape}")
+    return np.ascontiguousarray(value).reshape(shape)
+
+
+def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+    """A writable array for results, with a contiguous last axis."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{name}: expected an array, got {describe(out)}")
+    if out.dtype != dtype:
+        raise TypeError(f"{name}: expected {dtype}, got {out.dtype}")
+    if out.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError(f"{name}: expected a writable array, got a read-only one")
+    if shape[-1] > 1 and out.strides[-1] != out.itemsize:
+        raise ValueError(f"{name}: expected a contiguous last axis, got strides {out.strides}")
+    return out
+
+
+def recurrent_weights(
+    weights: tuple[Any, ...], gates: int, inputs: int, dtype: np.dtype[Any]
+) -> tuple[NDArray[Any] | None, ...]:
+    """(weight_ih, weight_hh, bias_ih, bias_hh, weight_hr) that fit together and to an input of `inputs`."""
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+    required = names[:2]
+    found = []
+    for name, value in zip(names, weights, strict=True):
+        if value is None and name in required:
+            raise TypeError(f"{name}: expected an array, got None")
+        found.append(None if value is None else floats(value, dtype, name))
+    weight_ih, weight_hh, bias_ih, bias_hh, weight_hr = found
+    rows = weight_ih.shape[0] if weight_ih.ndim else 0
+    if weight_ih.ndim != 2 or weight_ih.shape[1] != inputs or rows % gates or rows == 0 or inputs == 0:
+        raise ValueError(f"weight_ih: expected [{gates}·H, {inputs}], to fit x, got shape {weight_ih.shape}")
+    hidden = rows // gates
+    h_size = hidden if weight_hr is None else weight_hr.shape[0]
+    if weight_hr is not None and (weight_hr.ndim != 2 or weight_hr.shape[1] != hidden or h_size == 0):
+        raise ValueError(f"weight_hr: expected [P, {hidden}], to fit weight_ih, got shape {weight_hr.shape}")
+    if weight_hh.shape != (rows, h_size):
+        raise ValueError(f"weight_hh: expected shape {(rows, h_size)}, got {weight_hh.shape}")
+    for name, bias in (("bias_ih", bias_ih), ("bias_hh", bias_hh)):
+        if bias is not None and bias.shape != (rows,):
+            raise ValueError(f"{name}: expected shape {(rows,)}, got {bias.shape}")
+    return (
+        weight_ih,
+        weight_hh,
+        None if bias_ih is None else np.ascontiguousarray(bias_ih),
+        None if bias_hh is None else np.ascontiguousarray(bias_hh),
+        weight_hr,
+    )
+
+
+def gate_blocks(a: Any, source: Any, target: Any) -> NDArray[Any]:
+    """`a` with its first axis split into one block a gate."""
+    if not isinstance(source, str) or not isinstance(target, str) or sorted(source) != sorted(target):
+        raise ValueError(f"target: expected the letters of source={source!r} in another order, got {target!r}")
+    if len(set(source)) != len(source) or not source:
+        raise ValueError(f"source: expected one letter for each gate, all different, got {source!r}")
+    array = np.asarray(a)
+    if array.ndim == 0 or array.shape[0] % len(source):
+        raise ValueError(f"a: expected [{len(source)}·H, ...], got shape {array.shape}")
+    return array.reshape(len(source), -1, *array.shape[1:])
+
+
+def proj_size(value: Any, hidden: int) -> int:
+    """0, or a projection smaller than the hidden size, as in PyTorch."""
+    found = integer(value, "proj_size")
+    if not 0 <= found < hidden:
+        raise ValueError(f"proj_size: expected 0 (none) up to hidden_size-1={hidden - 1}, got {found}")
+    return found
+
+
+def cell_input(x: Any, dtype: np.dtype[Any], size: int) -> NDArray[Any]:
+    """One step's input, [B, I] or [I]."""
+    x = features(x, dtype, size, "input_size")
+    if x.ndim not in (1, 2):
+        raise ValueError(f"x: expected [B, {size}], or [{size}] for one row, got shape {x.shape}")
+    return x

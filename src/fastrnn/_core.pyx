@@ -201,6 +201,8 @@ cdef cnp.ndarray readable(object a, int type_num, int ndim, str name):
     """`a` itself, or a copy that kernels can read."""
     if not cnp.PyArray_Check(a) or cnp.PyArray_NDIM(a) != ndim:
         raise ValueError(f"{name}: expected an array of {ndim} dimensions")
+    if cnp.PyArray_SIZE(a) == 0:
+        return a
     if not fits(a, type_num, ndim) or not rows_contiguous(a):
         if cnp.PyArray_TYPE(a) != type_num:
             raise TypeError(f"{name}: expected one float type everywhere, got {a.dtype}")
@@ -350,7 +352,8 @@ cdef class Saved:
         return dx if input_grad else None
 
 
-def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reverse, y, h_n, c_n, bint save):
+def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reverse, y, h_n, c_n, bint save,
+            ptrdiff_t checkpoint=0):
     """Run one layer, in one direction or two.
 
     x [T, B, I] (batch_first: [B, T, I]), last axis contiguous, else it is copied; weights: a tuple of one tuple
@@ -398,6 +401,10 @@ def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reve
             q.steps += lens[i]
     if q.T * q.B >= 1 << 31:
         raise ValueError(f"x: expected fewer than 2**31 steps in one call, got {q.T} x {q.B}")
+    if q.B == 0:  # nothing to do; the strides of empty arrays mean nothing
+        h_n[...] = 0
+        s.refs = (xa,)
+        return s if save else None
     ya = y
     if (not fits(y, t, 3) or not rows_contiguous(ya) or not cnp.PyArray_ISWRITEABLE(ya)
             or cnp.PyArray_DIMS(ya)[first] != q.T or cnp.PyArray_DIMS(ya)[1 - first] != q.B
@@ -432,9 +439,6 @@ def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reve
         p.reverse = reverse or d == 1
     q.save = save
     q.threads = threads()
-    if q.B == 0:
-        s.refs = (xa,)
-        return s if save else None
     s.allocate()
     q.workspace = workspace_acquire(s.sizes.forward)
     if q.workspace == NULL:

@@ -77,7 +77,8 @@ def _dump(tensors: dict[str, np.ndarray], header: dict[str, Any]) -> bytes:
     # Contiguous copies keep 0-d arrays 0-d, which np.ascontiguousarray doesn't.
     arrays = {name: np.asarray(array).copy(order="C") for name, array in tensors.items()}
     text = json.dumps({"format": FORMAT, **header}, sort_keys=True)
-    return _safetensors().numpy.save(arrays, metadata={KEY: text})
+    data: bytes = _safetensors().numpy.save(arrays, metadata={KEY: text})
+    return data
 
 
 def _open(path: str | os.PathLike[str]) -> tuple[dict[str, Any] | None, dict[str, np.ndarray]]:
@@ -165,8 +166,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     header, tensors = _open(path)
     if header is None:
         raise ValueError(
-            f"{path}: a safetensors file without fastrnn's description of the model; build the model yourself "
-            "and use model.load_state_dict(safetensors.numpy.load_file(path))"
+            f"{path}: a safetensors file without fastrnn's description of the model; build the model "
+            "yourself and use model.load_state_dict(safetensors.numpy.load_file(path))"
         )
     if header.get("kind") != "model":
         raise ValueError(f"{path}: holds a {header.get('kind')}, expected a model written by fastrnn.save")

@@ -92,7 +92,8 @@ class CharVocabulary:
 
     def encode(self, text: str) -> np.ndarray:
         """Return the numbers of the characters of `text`, int32 [N]; characters that aren't known give 0."""
-        return self._table[np.minimum(_codes(text), len(self._table) - 1)]
+        tokens: np.ndarray = self._table[np.minimum(_codes(text), len(self._table) - 1)]
+        return tokens
 
     def decode(self, tokens: Any) -> str:
         """Return the text of numbers [N]; 0 gives U+FFFD.
@@ -109,7 +110,8 @@ class CharVocabulary:
             raise ValueError(f"tokens: expected integers [N], got {tokens.dtype} {tokens.shape}")
         if tokens.min() < 0 or tokens.max() >= len(self):
             raise ValueError(f"tokens: expected 0 … {len(self) - 1}, got {tokens.min()} … {tokens.max()}")
-        return self._codes[tokens].astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+        data: bytes = self._codes[tokens].astype("<u4").tobytes()
+        return data.decode("utf-32-le", "surrogatepass")
 
     def config(self) -> dict[str, Any]:
         """Return what rebuilds the vocabulary: ``CharVocabulary(**config)``."""

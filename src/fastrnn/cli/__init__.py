@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser.parse_args(argv)
         return int(args.run(args))
     except CliError as error:
-        print(f"fastrnn {args.command}: {error}", file=sys.stderr)
+        print(f"fastrnn {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except SystemExit as stop:  # argparse has printed its line, or the help
         return int(stop.code or 0)

@@ -105,7 +105,7 @@ def resolve(args: Namespace, folder: Path) -> Settings:
     }
     if given.get("text") is not None:
         given["text"] = str(Path(given["text"]).absolute())
-    limits = {name: given.pop(name) for name in LIMITS if name in given}
+    limits: dict[str, Any] = {name: given.pop(name) for name in LIMITS if name in given}
     if args.resume:
         settings = load(folder)
         for name, value in given.items():
@@ -118,7 +118,8 @@ def resolve(args: Namespace, folder: Path) -> Settings:
         settings = replace(Settings(), **given)
         limits = limits or {"minutes": DEFAULT_MINUTES}
     if limits:
-        settings = replace(settings, **{name: limits.get(name) for name in LIMITS})
+        whole: dict[str, Any] = {name: limits.get(name) for name in LIMITS}
+        settings = replace(settings, **whole)
     return settings
 
 

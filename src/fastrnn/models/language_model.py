@@ -79,7 +79,7 @@ class LanguageModel(Layer):
         if isinstance(vocabulary, dict):  # as `config` describes it
             vocabulary = CharVocabulary(**vocabulary)
         self.vocabulary = vocabulary if isinstance(vocabulary, CharVocabulary) else None
-        self.vocab_size = vocabulary if self.vocabulary is None else len(self.vocabulary)
+        self.vocab_size: int = len(vocabulary) if isinstance(vocabulary, CharVocabulary) else vocabulary
         if cell not in CELLS:
             raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
         self.cell = cell

@@ -3,16 +3,23 @@
 from fastrnn.nn import activations, init, losses
 from fastrnn.nn._layer import Layer, from_spec, to_spec
 from fastrnn.nn.activations import LeakyReLU, ReLU, Sigmoid, Softmax, Swish, Tanh
+from fastrnn.nn.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.nn.dropout import Dropout
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.layer_norm import LayerNorm
 from fastrnn.nn.linear import Linear
 from fastrnn.nn.pooling import Last, MaxPool, MeanPool
+from fastrnn.nn.recurrent import GRU, LSTM, RNN
 from fastrnn.nn.sequential import Sequential
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
     "Dropout",
     "Embedding",
+    "GRUCell",
+    "LSTMCell",
     "Last",
     "Layer",
     "LayerNorm",
@@ -20,6 +27,7 @@ __all__ = [
     "Linear",
     "MaxPool",
     "MeanPool",
+    "RNNCell",
     "ReLU",
     "Sequential",
     "Sigmoid",

@@ -131,6 +131,8 @@ def fit(
             f"checkpoint: {keeper.folder} holds a checkpoint; go on from it with resume=True, or use another "
             "folder"
         )
+    if keeper is not None:
+        keeper.clean()
     run = Run(
         model,
         data,

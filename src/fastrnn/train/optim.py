@@ -104,7 +104,7 @@ class Optimizer:
     def lr(self, value: float) -> None:
         self._lr = self._checked("lr", value)
 
-    def _checked(self, name: str, value: Any) -> Any:
+    def _checked(self, name: str, value: Any) -> float:
         if isinstance(value, bool):
             return value
         return _number(name, value, *self._ranges.get(name, (0.0, math.inf)))

@@ -80,10 +80,10 @@ class Progress:
         self._items = 0.0
         self._rate = 0.0
         self._line_open = False
-        self._first_done, self._first_elapsed = done, None
+        self._first_done = done
         if self._terminal:
             try:
-                from tqdm import tqdm
+                from tqdm import tqdm  # type: ignore[import-untyped]
             except ImportError:
                 return
             self._bar = tqdm(
@@ -115,8 +115,6 @@ class Progress:
             previous = 0.0 if self._loss is None else self._loss
             self._loss = previous + (loss - previous) / self._weight
         self._items += items
-        if self._first_elapsed is None:
-            self._first_elapsed = elapsed
         now = time.monotonic()
         if now - self._shown < (TERMINAL_SECONDS if self._terminal else PLAIN_SECONDS):
             return
@@ -137,7 +135,7 @@ class Progress:
             parts.append(f"{amount(self._rate)} {self.unit}/s")
         parts.append(f"epoch {epoch}")
         fresh = done - self._first_done
-        if fresh > 0 and self._first_elapsed is not None:
+        if fresh > 0:
             left = (time.monotonic() - self._begin) * (1.0 - done) / fresh
             parts.append(f"{duration(elapsed)} elapsed, {duration(left)} left")
         return ", ".join(parts)

@@ -162,7 +162,6 @@ class Run:
         ValueError
             It doesn't fit the model, the optimiser, the schedule or the data.
         """
-        checkpoint.clean()
         tree = checkpoint.load()
         if tree.get("format") != FORMAT:
             raise ValueError(
@@ -171,11 +170,12 @@ class Run:
         try:
             self.model.load_state_dict(tree["model"])
             self.optimizer.load_state_dict(tree["optimizer"])
-            for part, name in (
-                (self.schedule, "schedule"),
-                (self.data, "data"),
-                (self.validation, "validation"),
-            ):
+            parts: dict[str, Any] = {
+                "schedule": self.schedule,
+                "data": self.data,
+                "validation": self.validation,
+            }
+            for name, part in parts.items():
                 saved = tree[name]
                 if (saved is None) != (_state_of(part) is None):
                     raise ValueError(
@@ -247,10 +247,10 @@ class Run:
                 self._validate()
             if time.monotonic() - self._saved_at >= self.checkpoint_seconds:
                 self.save()
-        # An epoch that a limit ends at its last batch is a whole one; only a further `next` lets the data
-        # know.
-        whole = batches is not None and self.position == self.batches and not ctrl_c.pressed
-        if whole and next(batches, _END) is _END:
+        if batches is None or self.position != self.batches or ctrl_c.pressed:
+            return
+        # An epoch that a limit ends at its last batch is a whole one. One more `next` lets the data know.
+        if next(batches, _END) is _END:
             self._end_epoch()
 
     def _open(self) -> Iterator[Any]:

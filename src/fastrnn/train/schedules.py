@@ -79,7 +79,7 @@ class Step(Schedule):
         self.every, self.gamma = int(every), float(gamma)
 
     def __call__(self, step: int, progress: float | None = None) -> float:
-        return self.gamma ** (step // self.every)
+        return float(self.gamma ** (step // self.every))
 
 
 class Exponential(Schedule):
@@ -98,7 +98,7 @@ class Exponential(Schedule):
         self.gamma, self.every = float(gamma), int(every)
 
     def __call__(self, step: int, progress: float | None = None) -> float:
-        return self.gamma ** (step / self.every)
+        return float(self.gamma ** (step / self.every))
 
 
 class Cosine(Schedule):

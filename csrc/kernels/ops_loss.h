@@ -1,0 +1,93 @@
+// ops_loss.h: losses that hand back their gradient.
+//
+// Cross entropy of the softmax p of a row x with q = (1-ε)·onehot(t) + ε/C, in one pass over the rows:
+//
+//   loss = log Σ exp(x-m) - (1-ε)·(x_t-m) - ε/C·Σ (x-m)        m = max(x)
+//   dx   = factor·(p - q)
+//
+// Binary cross entropy of σ(x) with a target t between 0 and 1:
+//
+//   loss = max(x, 0) - x·t + log(1 + e⁻|x|)
+//   dx   = factor·(σ(x) - t)
+//
+// What has factor 0 doesn't count, even if it is NaN; its dx is 0.
+#pragma once
+#include "ops_vectors.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+namespace {
+
+template <class T>
+FR_INLINE double cross_entropy_row(const T* x, int64_t t, T factor, double smoothing, T* dx, ptrdiff_t C) {
+    const auto m = broadcast(largest(x, C));
+    const double x_t = double(x[t]) - double(m[0]), share = smoothing / double(C);  // before dx overwrites x
+    double loss = -(1 - smoothing) * x_t;
+    if (smoothing != 0) loss -= share * sum<T>(C, [=](auto at) { return at.get(x) - m; });
+    if (!dx) return loss + __builtin_log(sum<T>(C, [=](auto at) { return exp<T>(at.get(x) - m); }));
+    const double total = sum<T>(C, [=](auto at) {
+        auto e = exp<T>(at.get(x) - m);
+        at.put(dx, e);
+        return e;
+    });
+    const auto scale = broadcast(T(double(factor) / total)), everywhere = broadcast(T(double(factor) * share));
+    vectors<T>(0, C, [=](auto at) { at.put(dx, at.get(dx) * scale - everywhere); });
+    dx[t] -= T(double(factor) * (1 - smoothing));
+    return loss + __builtin_log(total);
+}
+
+template <class T>
+ptrdiff_t cross_entropy(const T* logits, const int64_t* targets, const T* factor, double smoothing, T* dlogits,
+                        double* loss, ptrdiff_t N, ptrdiff_t C, int threads) noexcept {
+    const ptrdiff_t bad = first_outside(targets, factor, N, C);
+    if (bad >= 0) return bad;
+    *loss = sum_shares(N, double(C) * 0.7 + 20, threads, [=](ptrdiff_t n, ptrdiff_t last) {
+        double total = 0;
+        for (; n < last; ++n) {
+            T* dx = dlogits ? dlogits + n * C : nullptr;
+            const int64_t t = targets[n];
+            // another thread of the program may have changed t since it was checked: wrong then, but no crash
+            if (factor[n] != T(0) && uint64_t(t) < uint64_t(C))
+                total += double(factor[n]) * cross_entropy_row(logits + n * C, t, factor[n], smoothing, dx, C);
+            else if (dx)
+                std::memset(dx, 0, size_t(C) * sizeof(T));
+        }
+        return total;
+    });
+    return -1;
+}
+
+// log(1+t) for 0 ≤ t ≤ 1: 2·atanh(s) = 2·(s + s³/3 + s⁵/5 + …) with s = t/(2+t) ≤ 1/3
+template <class T>
+FR_INLINE typename Simd<T>::V log1p(typename Simd<T>::V t) {
+    using V = typename Simd<T>::V;
+    constexpr int kTerms = sizeof(T) == 4 ? 8 : 17;  // 3^-2k/(2k+1) is below half an ulp
+    V s = t / (broadcast(T(2)) + t), s2 = s * s;
+    V series = broadcast(T(1.0 / (2 * kTerms + 1)));
+    FR_UNROLL
+    for (int k = kTerms - 1; k >= 1; --k) series = fma(series, s2, broadcast(T(1.0 / (2 * k + 1))));
+    V twice = s + s;
+    return fma(twice * s2, series, twice);
+}
+
+template <class T>
+double bce_with_logits(const T* logits, const T* targets, const T* factor, T* dlogits, ptrdiff_t n,
+                       int threads) noexcept {
+    return sum_in_double<T, false>(n, 1.0, threads, [=](auto at) {
+        const auto one = broadcast(T(1)), none = zero<T>();
+        auto x = at.get(logits), t = at.get(targets), w = at.get(factor);
+        auto e = exp<T>(negative_abs<T>(x));
+        auto loss = fnma(x, t, max(none, x)) + log1p<T>(e);
+        if (dlogits) {
+            auto top = x < none ? e : one;
+            auto d = w * (top / (one + e) - t);
+            at.put(dlogits, w != none ? d : none);
+        }
+        auto share = w * loss;
+        return w != none ? share : none;
+    });
+}
+
+}  // namespace
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn
