@@ -22,6 +22,12 @@ enum Cell : int {
     kGruBefore = 5,  // reset gate applied before it (Cho et al. 2014)
 };
 
+enum Save : int {
+    kSaveNothing = 0,      // inference
+    kSaveAll = 1,          // for backward
+    kSaveCheckpoints = 2,  // y, and c now and then: backward computes the rest again
+};
+
 // One direction of one layer. `void*` stands for float* or double*, after Sequence::dtype.
 struct Direction {
     // weights, any strides (in)
@@ -45,9 +51,9 @@ struct Direction {
     ptrdiff_t y_t, y_b;
     int reverse;  // read x from each row's end to its start
 
-    // saved between forward and backward; sizes from Sizes; backward overwrites `gates`
+    // saved between forward and backward; sizes from Sizes (none: null); backward overwrites `gates`
     void* gates;   // [steps, sections·Hp]
-    void* c;       // [B + steps, Hp] (LSTM)
+    void* c;       // [B + steps, Hp] (LSTM); with checkpoints [segments, B, Hp]
     void* hidden;  // [steps, Hp] o·tanh(c) before the projection
 
     // backward (in)
@@ -73,7 +79,8 @@ struct Sequence {
     ptrdiff_t T, B, I, H, P;
     int D;          // directions in dir[], 1 or 2
     int threads;    // most threads to use
-    int save;       // forward: keep what backward needs (gates, c and hidden are then [steps], else one chunk's)
+    int save;       // a Save
+    ptrdiff_t checkpoint;  // kSaveCheckpoints: steps between them, rounded up to whole chunks; else 0
     const void* x;  // x[t, b, :] starts at x + t·x_t + b·x_b, last axis contiguous
     ptrdiff_t x_t, x_b;
     void* dx;  // like x, overwritten, zero past a row's length; null: not wanted

@@ -3,6 +3,10 @@
 // Rows are sorted by length, longest first, so that the rows still running at a step are a prefix. Row i of step s is
 // internal row offset[s] + i; gates, c and hidden are stored in that order. Chunks of steps are cut by shapes and lengths
 // alone, never by the number of threads, because weight gradients are summed chunk by chunk.
+//
+// Memory for gates, c and hidden covers the steps from `base` on (Step::base): all of them when everything is saved for
+// backward, one chunk in inference, one segment (whole chunks, at least `checkpoint` steps) when backward computes them
+// again.
 #pragma once
 #include "../fastrnn.h"
 #include "../pool.h"
@@ -41,6 +45,9 @@ struct DirectionSpace {
     T *bias_x, *bias_r;  // packed like W's and R's panels
     T *dh, *dc;        // [B, wide], [B, Hp]
     T* dhs[2];         // projection: gradient at h, of a chunk [chunk rows, Pp]
+    T *gates, *cell, *hidden;  // [rows, S·Hp], [B + rows, Hp] or [2, B, Hp], [rows, Hp]: the caller's or the workspace's
+    // checkpoint, backward: packed weights of the forward pass, where its h goes, dG of the step after the segment
+    T *fW, *fR, *fR2, *again_h, *next_gates;
 };
 
 template <class T>
@@ -55,6 +62,9 @@ struct Plan {
     int* chunk;              // [chunks+1] first step of each chunk
     int chunks;
     ptrdiff_t chunk_rows;  // most rows of a chunk
+    int* segment;          // [segments+1] first chunk of each segment
+    int segments;
+    ptrdiff_t segment_rows;  // most rows of a segment
     T* zeros;              // [wide]
     Barrier* barriers;     // [0] everybody, [1], [2] teams, then one for each batch group
     DirectionSpace<T> dir[2];
@@ -62,11 +72,11 @@ struct Plan {
 
     int rows(int s0, int s1) const { return int(offset[s1] - offset[s0]); }
     ptrdiff_t gates_stride() const { return S * Hp; }
-    // internal row of (s, i) in gates and hidden: everything is kept for backward, else only a chunk is
-    ptrdiff_t row(int s, int i, int s0) const { return ptrdiff_t(q->save ? offset[s] : offset[s] - offset[s0]) + i; }
-    ptrdiff_t cell_row(int s, int i) const {  // s = -1: the initial state
-        if (!q->save) return ((s + 1) & 1) * q->B + i;
-        return s < 0 ? i : q->B + ptrdiff_t(offset[s]) + i;
+    ptrdiff_t row(int s, int i, int base) const { return ptrdiff_t(offset[s] - offset[base]) + i; }  // in gates, hidden
+    // in c; the state before `base` comes first. Without saving, two slots take turns.
+    ptrdiff_t cell_row(int s, int i, int base, bool turns) const {
+        if (turns) return ((s + 1) & 1) * q->B + i;
+        return s < base ? i : q->B + row(s, i, base);
     }
     int time(const Direction& d, int s, int i) const { return d.reverse ? length[i] - 1 - s : s; }
 };
@@ -117,6 +127,22 @@ void order_rows(Plan<T>& p) {
         s = s1;
     }
     p.chunk[p.chunks] = steps;
+    p.segments = 0;
+    for (int k = 0; k < p.chunks;) {
+        p.segment[p.segments++] = k;
+        const int first = p.chunk[k++];
+        while (k < p.chunks && (q.save == kSaveAll || p.chunk[k] - first < q.checkpoint)) ++k;
+    }
+    p.segment[p.segments] = p.chunks;
+}
+
+// memory of gates, c and hidden for `rows` steps
+template <class T>
+void take_states(Arena& m, const Plan<T>& p, DirectionSpace<T>& ds, ptrdiff_t rows, ptrdiff_t cell_rows) {
+    const Sequence& q = *p.q;
+    ds.gates = m.take<T>(rows * p.gates_stride());
+    if (q.cell == kLstm) ds.cell = m.take<T>(cell_rows * p.Hp);
+    if (q.dir[0].M) ds.hidden = m.take<T>(rows * p.Hp);
 }
 
 // Lays out the workspace; with a null base it measures. The number of threads is the most that may run.
@@ -136,6 +162,10 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
     p.active = m.take<int>(q.T + 1);
     p.offset = m.take<int64_t>(q.T + 1);
     p.chunk = m.take<int>(q.T + 1);
+    p.segment = m.take<int>(q.T + 1);
+    p.segment_rows = q.checkpoint * q.B + p.chunk_rows;
+    if (p.segment_rows > q.steps) p.segment_rows = ptrdiff_t(q.steps);
+    const bool again = backward && q.save == kSaveCheckpoints;
     p.zeros = m.take<T>(p.wide > q.I ? p.wide : round_up(q.I, VL<T>));
     p.barriers = m.take<Barrier>(3 + q.threads);
     p.threads = m.take<ThreadSpace<T>>(q.threads);
@@ -145,10 +175,30 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
         ds.W = m.take<T>(backward ? p.G * q.H * I : q.I * p.G * wide);
         ds.R = m.take<T>(p.G * wide * wide);
         if (q.dir[d].M || q.cell == kGruBefore) ds.R2 = m.take<T>(wide * wide);
-        if (!backward) {
+        if (!backward || again) {
             ds.bias_x = m.take<T>(p.G * wide);
             ds.bias_r = m.take<T>(p.G * wide);
+        }
+        if (q.save == kSaveAll) {
+            ds.gates = static_cast<T*>(q.dir[d].gates);
+            ds.cell = static_cast<T*>(q.dir[d].c);
+            ds.hidden = static_cast<T*>(q.dir[d].hidden);
+        } else if (!backward) {
+            take_states(m, p, ds, p.chunk_rows, 2 * q.B);
+        } else if (d == 0) {  // the directions take turns
+            take_states(m, p, ds, p.segment_rows, q.B + p.segment_rows);
+            ds.fW = m.take<T>(q.I * p.G * wide);
+            ds.fR = m.take<T>(p.G * wide * wide);
+            ds.fR2 = m.take<T>(wide * wide);
+            ds.again_h = m.take<T>(q.B * p.wide);
+            ds.next_gates = m.take<T>(q.B * p.gates_stride());
         } else {
+            const DirectionSpace<T>& first = p.dir[0];
+            ds.gates = first.gates, ds.cell = first.cell, ds.hidden = first.hidden;
+            ds.fW = first.fW, ds.fR = first.fR, ds.fR2 = first.fR2, ds.again_h = first.again_h;
+            ds.next_gates = first.next_gates;
+        }
+        if (backward) {
             ds.dh = m.take<T>(q.B * p.wide);
             ds.dc = m.take<T>(q.B * p.wide);
             if (q.dir[d].M)

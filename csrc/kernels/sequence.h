@@ -74,7 +74,10 @@ struct Step {
     Team team;
     Packed<T> W, R, R2;  // forward: input, recurrent, second product; backward: the same weights as plain panels
     int s, s0;           // step, first step of its chunk
+    int base;            // first step that gates, c and hidden hold
+    bool turns;          // c alternates between two slots
     int chunk;           // index of the chunk
+    int after;           // checkpoints: the step whose dG is in next_gates; else -1
     int m, m_next;       // rows of this group running at step s, at step s+1
 
     T* h_n(int i) const { return static_cast<T*>(d.h_n) + p.index[i] * q.P; }
@@ -82,9 +85,10 @@ struct Step {
     T* y(int s_, int i) const { return static_cast<T*>(d.y) + p.time(d, s_, i) * d.y_t + p.index[i] * d.y_b; }
     const T* h_0(int i) const { return d.h_0 ? static_cast<const T*>(d.h_0) + p.index[i] * q.P : p.zeros; }
     const T* h_before(int s_, int i) const { return s_ == 0 ? h_0(i) : y(s_ - 1, i); }
-    T* gates(int s_, int i) const { return static_cast<T*>(d.gates) + p.row(s_, i, s0) * p.gates_stride(); }
-    T* hidden(int s_, int i) const { return static_cast<T*>(d.hidden) + p.row(s_, i, s0) * p.Hp; }
-    T* cell(int s_, int i) const { return static_cast<T*>(d.c) + p.cell_row(s_, i) * p.Hp; }
+    T* gates(int s_, int i) const { return ds.gates + p.row(s_, i, base) * p.gates_stride(); }
+    T* hidden(int s_, int i) const { return ds.hidden + p.row(s_, i, base) * p.Hp; }
+    T* cell(int s_, int i) const { return ds.cell + p.cell_row(s_, i, base, turns) * p.Hp; }
+    T* checkpoint(int segment, int i) const { return static_cast<T*>(d.c) + (segment * q.B + i) * p.Hp; }
     int mine(int rows) const { return rows > team.group ? (rows - team.group + team.groups - 1) / team.groups : 0; }
     int row(int r) const { return team.group + r * team.groups; }
     void wait() const { barrier_wait(team.mine, team.slices); }
@@ -176,14 +180,45 @@ void start_rows(const Step<T>& st) {
     }
 }
 
+// c before the chunk that starts now, for backward to start from
+template <class T>
+void keep_cells(const Step<T>& st, int segment) {
+    const Range own = share(int(st.p.Hp), st.team.slice, st.team.slices);
+    const int rows = st.mine(st.p.active[st.s0]);
+    for (int r = 0; r < rows; ++r) {
+        const int i = st.row(r);
+        copy_n(st.checkpoint(segment, i) + own.first, st.cell(st.s0 - 1, i) + own.first, own.last - own.first);
+    }
+}
+
+// one step; h goes to y, or, when it is computed again, to `again_h`
 template <class T, class Cell>
-void pack_forward(Step<T>& st) {
+void step_forward(Step<T>& st, T* again_h) {
+    const ThreadSpace<T>& ts = st.ts;
+    st.m = st.mine(st.p.active[st.s]);
+    for (int r = 0; r < st.m; ++r) {
+        const int i = st.row(r);
+        ts.gates[r] = st.gates(st.s, i);
+        ts.h_prev[r] = st.h_before(st.s, i);
+        ts.h[r] = again_h ? again_h + i * st.p.wide : st.y(st.s, i);
+        if (Cell::kHasC) {
+            ts.c_prev[r] = st.cell(st.s - 1, i);
+            ts.cell[r] = st.cell(st.s, i);
+            if (st.d.M) ts.hidden[r] = st.hidden(st.s, i);
+        }
+    }
+    Cell::forward(st);
+    st.wait();
+}
+
+template <class T, class Cell>
+void pack_forward(Step<T>& st, T* packed_W, T* packed_R, T* packed_R2) {
     const Sequence& q = st.q;
     const Direction& d = st.d;
     const bool gates = Cell::G > 1;
     static constexpr int kAll[] = {0, 1, 2, 3}, kN[] = {2};
-    st.W = Packed<T>{st.ds.W, q.I, q.H, gates ? Cell::G : plain_vectors<T>(q.H, st.team.slices), gates};
-    st.R = Packed<T>{st.ds.R, q.P, q.H, gates ? Cell::kFirst : st.W.NV, gates};
+    st.W = Packed<T>{packed_W, q.I, q.H, gates ? Cell::G : plain_vectors<T>(q.H, st.team.slices), gates};
+    st.R = Packed<T>{packed_R, q.P, q.H, gates ? Cell::kFirst : st.W.NV, gates};
     const T *W = static_cast<const T*>(d.W), *R = static_cast<const T*>(d.R);
     Range w = share(st.W.panels(), st.team.id, st.team.n);
     if (gates) {
@@ -196,7 +231,7 @@ void pack_forward(Step<T>& st) {
     if (Cell::kSecond) {
         // a projection [P, H], or the candidate's rows of R [H, H]
         const ptrdiff_t N = d.M ? q.P : q.H;
-        st.R2 = Packed<T>{st.ds.R2, q.H, N, plain_vectors<T>(N, st.team.slices), false};
+        st.R2 = Packed<T>{packed_R2, q.H, N, plain_vectors<T>(N, st.team.slices), false};
         Range r2 = share(st.R2.panels(), st.team.id, st.team.n);
         if (d.M)
             pack_plain(st.R2, static_cast<const T*>(d.M), d.M_cs, d.M_rs, r2.first, r2.last);
@@ -220,30 +255,20 @@ void pack_forward(Step<T>& st) {
 template <class T, class Cell>
 void forward_direction(const Plan<T>& p, int dir, const ThreadSpace<T>& ts, const Team& team) {
     const Sequence& q = *p.q;
-    Step<T> st{p, q, q.dir[dir], p.dir[dir], ts, team, {}, {}, {}, 0, 0, 0, 0, 0};
-    pack_forward<T, Cell>(st);
+    Step<T> st{p, q, q.dir[dir], p.dir[dir], ts, team, {}, {}, {}, 0, 0, 0, q.save != kSaveAll, 0, -1, 0, 0};
+    pack_forward<T, Cell>(st, st.ds.W, st.ds.R, st.ds.R2);
     zero_padding(p, static_cast<T*>(st.d.y), st.d.y_t, st.d.y_b, q.P, team.id, team.n);
     if (!team.idle) start_rows<T, Cell>(st);
     barrier_wait(team.all, team.n);
     if (team.idle) return;
+    int segment = 0;
     for (int k = 0; k < p.chunks; ++k) {
         st.s0 = p.chunk[k];
+        if (q.save != kSaveAll) st.base = st.s0;
+        if (Cell::kHasC && q.save == kSaveCheckpoints && k == p.segment[segment]) keep_cells(st, segment++);
         input_gemm<T, Cell>(st, p.chunk[k + 1]);
         for (st.s = st.s0; st.s < p.chunk[k + 1]; ++st.s) {
-            st.m = st.mine(p.active[st.s]);
-            for (int r = 0; r < st.m; ++r) {
-                const int i = st.row(r);
-                ts.gates[r] = st.gates(st.s, i);
-                ts.h_prev[r] = st.h_before(st.s, i);
-                ts.h[r] = st.y(st.s, i);
-                if (Cell::kHasC) {
-                    ts.c_prev[r] = st.cell(st.s - 1, i);
-                    ts.cell[r] = st.cell(st.s, i);
-                    if (st.d.M) ts.hidden[r] = st.hidden(st.s, i);
-                }
-            }
-            Cell::forward(st);
-            st.wait();
+            step_forward<T, Cell>(st, nullptr);
             finish_rows<T, Cell>(st);
         }
     }
@@ -285,7 +310,7 @@ Segments gate_segments(const Plan<T>& p, const int* section, int count) {
 
 // dx rows = dG·W for internal rows r0 … r1-1 of direction 0 from step s0 on; the other direction's share follows
 template <class T, class Cell>
-void input_gradient(const Plan<T>& p, const Step<T>* st, int directions, int s0, int s1, int id, int n) {
+void input_gradient(const Plan<T>& p, const Step<T>* st, int directions, int s0, int s1, int id, int n, bool accumulate) {
     const Sequence& q = *p.q;
     const Segments k = gate_segments(p, Cell::kSectionX, Cell::G);
     const ThreadSpace<T>& ts = st[0].ts;
@@ -293,14 +318,14 @@ void input_gradient(const Plan<T>& p, const Step<T>* st, int directions, int s0,
     const Columns<T> fresh{{}, nullptr, 0u, true}, add{{}, nullptr, ~0u, true};
     int row = 0, m = 0;
     auto flush = [&] {
-        gemm_panels(ts.a, ts.c, m, k, st[0].W, 0, st[0].W.panels(), fresh);
+        gemm_panels(ts.a, ts.c, m, k, st[0].W, 0, st[0].W.panels(), accumulate ? add : fresh);
         if (directions == 2) gemm_panels(ts.b, ts.c, m, k, st[1].W, 0, st[1].W.panels(), add);
         m = 0;
     };
     for (int s = s0; s < s1; ++s) {
         const int a = p.active[s];
         for (int i = own.first > row ? own.first - row : 0; i < a && row + i < own.last; ++i) {
-            const int t = p.time(q.dir[0], s, i);
+            const int t = p.time(st[0].d, s, i);
             ts.a[m] = st[0].gates(s, i);
             if (directions == 2) ts.b[m] = st[1].gates(q.dir[1].reverse ? p.length[i] - 1 - t : t, i);
             ts.c[m] = static_cast<T*>(q.dx) + t * q.dx_t + p.index[i] * q.dx_b;
@@ -416,6 +441,12 @@ void enter_rows(const Step<T>& st, int first, int last) {
     }
 }
 
+// dG of the step after: when that belongs to the segment before this one in backward's order, a copy was kept
+template <class T>
+T* next_gates(const Step<T>& st, int s, int i) {
+    return s == st.after ? st.ds.next_gates + i * st.p.gates_stride() : st.gates(s, i);
+}
+
 template <class T, class Cell>
 void step_backward(Step<T>& st) {
     const Plan<T>& p = st.p;
@@ -426,7 +457,7 @@ void step_backward(Step<T>& st) {
     for (int r = 0; r < st.m; ++r) {
         const int i = st.row(r);
         st.ts.gates[r] = st.gates(s, i);
-        if (r < st.m_next) st.ts.next_gates[r] = st.gates(s + 1, i);
+        if (r < st.m_next) st.ts.next_gates[r] = next_gates(st, s + 1, i);
         st.ts.h_prev[r] = st.h_before(s, i);
         st.ts.h[r] = st.y(s, i);
         st.ts.dh[r] = st.ds.dh + i * p.wide;
@@ -447,7 +478,7 @@ void initial_gradient(Step<T>& st) {
     st.m = st.mine(st.q.T ? st.p.active[0] : 0);
     for (int r = 0; r < st.m; ++r) {
         const int i = st.row(r);
-        st.ts.next_gates[r] = st.gates(0, i);
+        st.ts.next_gates[r] = st.gates(0, i);  // base is 0 by now
         st.ts.dh[r] = st.ds.dh + i * st.p.wide;
     }
     const Columns<T> cols{{}, nullptr, Cell::kCarries ? ~0u : 0u, false};
@@ -465,21 +496,60 @@ void initial_gradient(Step<T>& st) {
         }
 }
 
+// the gates, c and hidden of a segment once more, from y and the cells kept at its start
 template <class T, class Cell>
-void backward_direction(Step<T>& st) {
+void forward_again(Step<T>& st, Step<T>& fw, int segment) {
+    const Plan<T>& p = st.p;
+    const int first = p.segment[segment], last = p.segment[segment + 1];
+    barrier_wait(st.team.all, st.team.n);  // everybody is done with the segment that the memory held
+    st.after = -1;
+    if (segment + 1 < p.segments) {
+        st.after = p.chunk[last];
+        const int rows = st.mine(p.active[st.after]);
+        if (!st.team.idle && st.team.slice == 0)
+            for (int r = 0; r < rows; ++r)
+                copy_n(st.ds.next_gates + st.row(r) * p.gates_stride(), st.gates(st.after, st.row(r)), p.gates_stride());
+        barrier_wait(st.team.all, st.team.n);
+    }
+    st.base = fw.base = p.chunk[first];
+    if (!st.team.idle) {
+        const int rows = st.mine(p.active[st.base]);
+        const Range own = share(int(p.Hp), st.team.slice, st.team.slices);
+        for (int r = 0; Cell::kHasC && r < rows; ++r)
+            copy_n(st.cell(st.base - 1, st.row(r)) + own.first, st.checkpoint(segment, st.row(r)) + own.first,
+                   own.last - own.first);
+        st.wait();
+        for (int k = first; k < last; ++k) {
+            fw.s0 = p.chunk[k];
+            input_gemm<T, Cell>(fw, p.chunk[k + 1]);
+            for (fw.s = fw.s0; fw.s < p.chunk[k + 1]; ++fw.s) step_forward<T, Cell>(fw, st.ds.again_h);
+        }
+    }
+    barrier_wait(st.team.all, st.team.n);
+}
+
+template <class T, class Cell>
+void backward_direction(Step<T>& st, bool second) {
     const Plan<T>& p = st.p;
     pack_backward<T, Cell>(st);
     barrier_wait(st.team.all, st.team.n);
     if (!st.team.idle) enter_rows<T, Cell>(st, st.mine(st.q.T ? p.active[0] : 0), st.mine(int(st.q.B)));
-    for (int k = p.chunks - 1; k >= 0; --k) {
-        st.chunk = k;
-        st.s0 = p.chunk[k];
-        const int s1 = p.chunk[k + 1];
-        if (!st.team.idle)
-            for (st.s = s1 - 1; st.s >= st.s0; --st.s) step_backward<T, Cell>(st);
-        barrier_wait(st.team.all, st.team.n);
-        if (st.q.dx && st.q.D == 1) input_gradient<T, Cell>(p, &st, 1, st.s0, s1, st.team.id, st.team.n);
-        chunk_gradients<T, Cell>(st, s1);
+    const bool again = st.q.save == kSaveCheckpoints;
+    Step<T> fw = st;
+    if (again) pack_forward<T, Cell>(fw, st.ds.fW, st.ds.fR, st.ds.fR2);
+    for (int segment = p.segments - 1; segment >= 0; --segment) {
+        if (again) forward_again<T, Cell>(st, fw, segment);
+        for (int k = p.segment[segment + 1] - 1; k >= p.segment[segment]; --k) {
+            st.chunk = k;
+            st.s0 = p.chunk[k];
+            const int s1 = p.chunk[k + 1];
+            if (!st.team.idle)
+                for (st.s = s1 - 1; st.s >= st.s0; --st.s) step_backward<T, Cell>(st);
+            barrier_wait(st.team.all, st.team.n);
+            if (st.q.dx && (st.q.D == 1 || again))
+                input_gradient<T, Cell>(p, &st, 1, st.s0, s1, st.team.id, st.team.n, again && second);
+            chunk_gradients<T, Cell>(st, s1);
+        }
     }
     if (!st.team.idle && st.q.T && (st.d.dh_0 || st.d.dc_0)) initial_gradient<T, Cell>(st);
 }
@@ -509,20 +579,22 @@ template <class T, class Cell>
 void backward_job(void* ctx, int id, int n) noexcept {
     const Plan<T>& p = *static_cast<const Plan<T>*>(ctx);
     const Sequence& q = *p.q;
-    const int D = q.D, teams = D == 2 && n > 1 ? 2 : 1, first = (n + 1) / 2;
-    Step<T> st[2] = {{p, q, q.dir[0], p.dir[0], p.threads[id], {}, {}, {}, {}, 0, 0, 0, 0, 0},
-                     {p, q, q.dir[1], p.dir[1], p.threads[id], {}, {}, {}, {}, 0, 0, 0, 0, 0}};
+    const bool again = q.save == kSaveCheckpoints;
+    const int D = q.D, teams = D == 2 && n > 1 && !again ? 2 : 1, first = (n + 1) / 2;
+    Step<T> st[2] = {{p, q, q.dir[0], p.dir[0], p.threads[id], {}, {}, {}, {}, 0, 0, 0, false, 0, -1, 0, 0},
+                     {p, q, q.dir[1], p.dir[1], p.threads[id], {}, {}, {}, {}, 0, 0, 0, false, 0, -1, 0, 0}};
     if (q.dx) zero_padding(p, static_cast<T*>(q.dx), q.dx_t, q.dx_b, q.I, id, n);
     for (int dir = 0; dir < D; ++dir) {
         // Note [dx of two directions]: summed after both, in one order whatever the number of threads
         st[dir].W = Packed<T>{p.dir[dir].W, Cell::G * q.H, q.I, kMaxNV, false};
         if (teams == 2 && (id < first) != (dir == 0)) continue;
         st[dir].team = team_of(p, id, n, dir, teams);
-        backward_direction<T, Cell>(st[dir]);
+        backward_direction<T, Cell>(st[dir], dir == 1);
+        if (again) barrier_wait(p.barriers, n);
     }
-    if (q.dx && D == 2) {
+    if (q.dx && D == 2 && !again) {
         barrier_wait(p.barriers, n);
-        input_gradient<T, Cell>(p, st, 2, 0, int(q.T), id, n);
+        input_gradient<T, Cell>(p, st, 2, 0, int(q.T), id, n, false);
     }
 }
 

@@ -13,10 +13,13 @@ void sizes_of(const Sequence& q, Sizes& out) {
     Plan<T> p;
     out.forward = lay_out(p, q, false, nullptr);
     out.backward = lay_out(p, q, true, nullptr);
-    const size_t rows = q.save ? size_t(q.steps) : size_t(p.chunk_rows);
-    out.gates = rows * size_t(p.gates_stride()) * sizeof(T);
-    out.c = q.cell == kLstm ? (q.save ? size_t(q.B) + size_t(q.steps) : 2 * size_t(q.B)) * size_t(p.Hp) * sizeof(T) : 0;
-    out.hidden = q.dir[0].M ? rows * size_t(p.Hp) * sizeof(T) : 0;
+    const size_t item = sizeof(T), rows = size_t(q.steps), all = q.save == kSaveAll;
+    out.gates = all * rows * size_t(p.gates_stride()) * item;
+    out.hidden = all && q.dir[0].M ? rows * size_t(p.Hp) * item : 0;
+    out.c = 0;
+    if (q.cell == kLstm && all) out.c = (size_t(q.B) + rows) * size_t(p.Hp) * item;
+    if (q.cell == kLstm && q.save == kSaveCheckpoints)
+        out.c = size_t((q.T + q.checkpoint - 1) / q.checkpoint) * size_t(q.B) * size_t(p.Hp) * item;
 }
 
 void sizes(const Sequence* q, Sizes* out) { q->dtype == kFloat32 ? sizes_of<float>(*q, *out) : sizes_of<double>(*q, *out); }

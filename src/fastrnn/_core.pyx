@@ -52,6 +52,7 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
         int dtype, cell
         ptrdiff_t T, B, I, H, P
         int D, threads, save
+        ptrdiff_t checkpoint
         const void* x
         ptrdiff_t x_t, x_b
         void* dx
@@ -194,7 +195,7 @@ cdef inline ptrdiff_t stride(cnp.ndarray a, int axis) noexcept:
 
 cdef inline bint rows_contiguous(cnp.ndarray a) noexcept:
     cdef int last = cnp.PyArray_NDIM(a) - 1
-    return cnp.PyArray_DIMS(a)[last] <= 1 or stride(a, last) == 1
+    return cnp.PyArray_SIZE(a) == 0 or cnp.PyArray_DIMS(a)[last] == 1 or stride(a, last) == 1
 
 
 cdef cnp.ndarray readable(object a, int type_num, int ndim, str name):
@@ -259,10 +260,10 @@ cdef class Saved:
         cdef Sequence* q = &self.q
         kernels().sizes(q, &self.sizes)
         for d in range(q.D):
-            q.dir[d].gates = workspace_acquire(self.sizes.gates)
+            q.dir[d].gates = workspace_acquire(self.sizes.gates) if self.sizes.gates else NULL
             q.dir[d].c = workspace_acquire(self.sizes.c) if self.sizes.c else NULL
             q.dir[d].hidden = workspace_acquire(self.sizes.hidden) if self.sizes.hidden else NULL
-            if (q.dir[d].gates == NULL or (self.sizes.c and q.dir[d].c == NULL)
+            if ((self.sizes.gates and q.dir[d].gates == NULL) or (self.sizes.c and q.dir[d].c == NULL)
                     or (self.sizes.hidden and q.dir[d].hidden == NULL)):
                 raise MemoryError(f"no memory for the saved states of {q.steps} steps")
         return 0
@@ -331,6 +332,7 @@ cdef class Saved:
         q.threads = threads()
         kernels().sizes(&q, &self.sizes)
         scratch[0] = scratch[1] = NULL
+        retain = retain and self.sizes.gates > 0  # else backward computes the gates afresh
         q.workspace = workspace_acquire(self.sizes.backward)
         if retain:
             for d in range(q.D):
@@ -358,7 +360,8 @@ def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reve
 
     x [T, B, I] (batch_first: [B, T, I]), last axis contiguous, else it is copied; weights: a tuple of one tuple
     (W, R, b_w, b_r, M) a direction; h_0 [D, B, P], c_0 [D, B, H] or None; lengths int64 [B] or None; y in x's layout with
-    contiguous rows, h_n, c_n: written. Returns what backward needs, or None without `save`.
+    contiguous rows, h_n, c_n: written. checkpoint: steps between saved cell states, 0 to save everything. Returns what
+    backward needs, or None without `save`.
     """
     cdef Saved s = Saved.__new__(Saved)
     cdef Sequence* q = &s.q
@@ -437,7 +440,8 @@ def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reve
         p.y_t = stride(ya, first)
         p.y_b = stride(ya, 1 - first)
         p.reverse = reverse or d == 1
-    q.save = save
+    q.save = 0 if not save else 2 if checkpoint > 0 else 1
+    q.checkpoint = min(checkpoint, q.T) if q.save == 2 else 0
     q.threads = threads()
     s.allocate()
     q.workspace = workspace_acquire(s.sizes.forward)

@@ -191,7 +191,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(text, tmp_path):
 
 def test_ctrl_c_changes_nothing(text, tmp_path):
     """A run stopped by Ctrl-C and resumed equals one that never was."""
-    train = ["train", "--text", text, *TINY, "--dropout", "0.2", "--steps", "400"]
+    train = ["train", "--text", text, *TINY, "--dropout", "0.2", "--steps", "4000"]
     assert main([*train, "--out", "whole"]) == 0
     process = subprocess.Popen(command(*train, "--out", "part"), stdout=subprocess.PIPE, text=True)
     while not process.stdout.readline().startswith("model:"):

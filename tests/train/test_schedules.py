@@ -26,9 +26,9 @@ def test_cosine_over_steps():
 def test_cosine_rises_then_falls(options):
     schedule = schedules.Cosine(**options)
     factors = [schedule(step) for step in range(101)]
-    assert all(a < b for a, b in itertools.pairwise(factors))
+    assert all(a < b for a, b in itertools.pairwise(factors[:10]))
     assert factors[10] == pytest.approx(1.0)
-    assert all(a > b for a, b in itertools.pairwise(factors))
+    assert all(a > b for a, b in itertools.pairwise(factors[10:]))
     assert factors[-1] == 0.0
 
 

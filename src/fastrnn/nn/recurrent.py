@@ -236,7 +236,8 @@ class _Recurrent(Layer):
             x, mask = y, None
             if masks and layer:
                 mask = (first_mask + layer) % 2**64
-                x = _core.dropout(y, self.dropout, mask, np.empty(y.shape, self.dtype))
+                x = np.empty(y.shape, self.dtype)
+                _core.dropout(y, self.dropout, mask, x)
             y = np.empty((*x.shape[:2], n * self._h_size), self.dtype)
             k = slice(layer * n, layer * n + n)
             saved.append((

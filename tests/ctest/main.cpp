@@ -1,0 +1,488 @@
+// fastrnn_ctest: the C++ code without Python, for sanitizers, other compilers and emulators.
+//
+//   fastrnn_ctest [GROUP ...]      runs all groups, or those named; prints a line for each; exits with 1 on a failure
+//
+// Kernels run on every instruction set of the machine, in both float types, against the scalar loops of naive.h.
+// pytest goes deeper (tests/); this program sees what pytest can't: reads and writes past the end of exact buffers,
+// undefined behaviour, data races, and machines that are only emulated.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <functional>
+#include <sstream>
+#include <thread>
+
+#include "check.h"
+#include "fastrnn.h"
+#include "naive.h"
+#include "pool.h"
+#include "recurrent.h"
+
+using namespace fastrnn;
+
+namespace {
+
+#if defined(__SANITIZE_THREAD__)
+constexpr bool kThreadSanitizer = true;
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+constexpr bool kThreadSanitizer = true;
+#else
+constexpr bool kThreadSanitizer = false;
+#endif
+#else
+constexpr bool kThreadSanitizer = false;
+#endif
+
+std::vector<std::string> isas() {
+    std::istringstream names(available_isas());
+    std::vector<std::string> found;
+    for (std::string name; names >> name;) found.push_back(name);
+    return found;
+}
+
+void use(const std::string& isa) {
+    const char* why = select(isa.c_str());
+    if (why) report.fail(why);
+}
+
+// ---- dispatch
+
+void dispatch() {
+    report.expect(!isas().empty(), "no instruction set");
+    report.expect(select(nullptr) == nullptr && kernels()->name == isas()[0], "the best one is chosen");
+    const char* why = select("abacus");
+    report.expect(why && std::strstr(why, "expected one of") && std::strstr(why, "abacus"), "an unknown name is an error");
+    report.expect(kernels()->name == isas()[0], "an error changes nothing");
+    for (const std::string& isa : isas()) {
+        use(isa);
+        report.expect(isa == kernels()->name && kernels()->vector_bytes >= 16, isa);
+        report.expect(kernels()->fma_peak(kFloat32, 10) > 0 && kernels()->fma_peak(kFloat64, 10) > 0, "fma_peak");
+    }
+}
+
+// ---- vector math
+
+double exact(int f, double x) {
+    if (f == 0) return double(std::exp((long double)x));
+    if (f == 1) return double(std::tanh((long double)x));
+    const long double e = std::exp(-std::fabs((long double)x));
+    return double((x < 0 ? e : 1.0L) / (1.0L + e));
+}
+
+template <class T>
+double ulps(T got, double want) {
+    if (double(T(want)) == double(got)) return 0;
+    const double unit = double(std::nextafter(std::fabs(T(want)), T(HUGE_VAL))) - double(std::fabs(T(want)));
+    return std::fabs(double(got) - want) / unit;
+}
+
+template <class T>
+void vmath_of(int dtype) {
+    const char* names[] = {"exp", "tanh", "sigmoid"};
+    const double largest = sizeof(T) == 4 ? 88 : 709;
+    Random random{7};
+    for (int f = 0; f < 3; ++f) {
+        // every length around the vectors', in exact buffers, out of place and in place
+        for (int n = 0; n <= 40; ++n) {
+            const std::vector<double> values = random.normals(size_t(n), 3);
+            Buffer<T> x = filled<T>(values), y(size_t(n), sizeof(void*));
+            kernels()->vmath(dtype, f, x.data(), y.data(), n, 1);
+            for (int i = 0; i < n; ++i) report.expect(ulps(y[size_t(i)], exact(f, double(x[size_t(i)]))) <= 4, names[f]);
+            kernels()->vmath(dtype, f, x.data(), x.data(), n, 1);
+            expect_same(content(x), content(y), std::string(names[f]) + " in place");
+        }
+        // the whole range, with several threads
+        const int n = 60000;
+        Buffer<T> x{size_t(n)}, y{size_t(n)};
+        for (int i = 0; i < n; ++i) {
+            const double u = 2 * random.uniform() - 1;
+            x[size_t(i)] = T(i % 3 == 0 ? u * largest : i % 3 == 1 ? u * 4 : u * std::pow(10.0, -random.below(30)));
+        }
+        kernels()->vmath(dtype, f, x.data(), y.data(), n, 3);
+        double worst = 0;
+        for (int i = 0; i < n; ++i) worst = std::fmax(worst, ulps(y[size_t(i)], exact(f, double(x[size_t(i)]))));
+        report.expect(worst <= 4, std::string(names[f]) + ": " + std::to_string(worst) + " ulp");
+        const T inf = T(HUGE_VAL);
+        Buffer<T> edge = filled<T>({0.0, -0.0, HUGE_VAL, -HUGE_VAL, double(NAN)});
+        kernels()->vmath(dtype, f, edge.data(), edge.data(), 5, 1);
+        const T at_zero = T(exact(f, 0)), top = f == 0 ? inf : T(1), bottom = f == 1 ? T(-1) : T(0);
+        report.expect(edge[0] == at_zero && edge[1] == at_zero && edge[2] == top && edge[3] == bottom, names[f]);
+        report.expect(edge[4] != edge[4], std::string(names[f]) + ": NaN");
+        report.expect(f != 1 || std::signbit(edge[1]), "tanh(-0) = -0");
+    }
+}
+
+void vmath() {
+    for (const std::string& isa : isas()) {
+        use(isa);
+        vmath_of<float>(kFloat32);
+        vmath_of<double>(kFloat64);
+    }
+}
+
+// ---- matrix products
+
+template <class T>
+std::vector<T> product(int dtype, int M, int N, int K, int layout_a, int layout_b, int gap, int bias, int accumulate,
+                       int threads, bool compare) {
+    Random random{uint64_t(M * 10007 + N * 101 + K)};
+    const std::vector<double> a = random.normals(size_t(M * K)), b = random.normals(size_t(K * N));
+    const std::vector<double> start = random.normals(size_t(M * N)), offset = random.normals(size_t(N));
+    Matrix<T> A, B;
+    if (K) A = Matrix<T>(a, M, K, layout_a), B = Matrix<T>(b, K, N, layout_b);
+    const ptrdiff_t row = N + gap;
+    Buffer<T> C(size_t((M - 1) * row + N), sizeof(void*)), off = filled<T>(offset, bias);
+    if (accumulate)
+        for (int m = 0; m < M; ++m)
+            for (int n = 0; n < N; ++n) C[size_t(m * row + n)] = T(start[size_t(m * N + n)]);
+    Buffer<char> workspace(kernels()->gemm_workspace(dtype, M, N, K, threads));
+    kernels()->gemm(dtype, M, N, K, A.origin, A.rs, A.cs, B.origin, B.rs, B.cs, C.data(), row, off.data(), accumulate,
+                    workspace.data(), threads);
+    std::vector<T> got;
+    for (int m = 0; m < M; ++m) {
+        got.insert(got.end(), C.data() + m * row, C.data() + m * row + N);
+        for (ptrdiff_t n = N; n < row && m < M - 1; ++n)
+            report.expect(C[size_t(m * row + n)] != C[size_t(m * row + n)], "gemm wrote between rows");
+    }
+    if (!compare) return got;
+    std::vector<double> want(size_t(M * N));
+    for (int m = 0; m < M; ++m)
+        for (int n = 0; n < N; ++n) {
+            double sum = accumulate ? start[size_t(m * N + n)] : bias ? offset[size_t(n)] : 0;
+            for (int k = 0; k < K; ++k) sum += a[size_t(m * K + k)] * b[size_t(k * N + n)];
+            want[size_t(m * N + n)] = sum;
+        }
+    std::ostringstream what;
+    what << kernels()->name << " gemm " << M << "x" << N << "x" << K << " layouts " << layout_a << layout_b;
+    expect_close(got, want, sizeof(T) == 4 ? 1e-5 : 1e-12, what.str());
+    return got;
+}
+
+template <class T>
+void gemm_of(int dtype) {
+    const int sizes[][3] = {{1, 1, 1},   {1, 17, 5},   {2, 16, 1},    {3, 65, 33},  {7, 15, 16},   {13, 64, 161},
+                            {33, 100, 7}, {250, 9, 12}, {40, 130, 300}, {12, 12, 129}, {5, 31, 0}, {9, 3, 0}};
+    int option = 0;
+    for (const auto& s : sizes)
+        for (int a = 0; a < 4; ++a)
+            for (int b = 0; b < 4; ++b, ++option)
+                product<T>(dtype, s[0], s[1], s[2], a, b, option % 3, option / 2 % 2, option / 4 % 2, 1 + option % 3, true);
+    for (int layout = 0; layout < 4; ++layout) {  // large enough for eight threads
+        const std::vector<T> one = product<T>(dtype, 157, 131, 420, layout, layout / 2, 0, 1, 0, 1, true);
+        for (int threads : {2, 3, 8})
+            expect_same(product<T>(dtype, 157, 131, 420, layout, layout / 2, 0, 1, 0, threads, false), one, "gemm threads");
+    }
+}
+
+void gemm() {
+    for (const std::string& isa : isas()) {
+        use(isa);
+        gemm_of<float>(kFloat32);
+        gemm_of<double>(kFloat64);
+    }
+}
+
+// ---- recurrent layers
+
+std::vector<int64_t> lengths_of(const char* kind, ptrdiff_t T, ptrdiff_t B, uint64_t seed) {
+    Random random{seed};
+    std::vector<int64_t> lengths(size_t(B), T);
+    for (int64_t& n : lengths) {
+        if (!std::strcmp(kind, "ragged")) n = random.below(int(T) + 1);
+        if (!std::strcmp(kind, "empty")) n = 0;
+    }
+    return lengths;
+}
+
+std::vector<Problem> problems() {
+    struct Size {
+        ptrdiff_t T, B, I, H;
+        const char* lengths;
+        int D;
+    };
+    const Size sizes[] = {
+        {1, 1, 1, 1, "full", 1},    {2, 2, 3, 1, "ragged", 2},   {17, 1, 5, 15, "full", 1},   {2, 7, 4, 16, "full", 2},
+        {17, 2, 9, 16, "ragged", 1}, {17, 7, 3, 17, "ragged", 2}, {1, 7, 20, 17, "ragged", 1}, {2, 1, 17, 33, "full", 2},
+        {17, 7, 18, 33, "ragged", 1}, {5, 3, 2, 33, "empty", 2},  {3, 0, 4, 5, "full", 2},     {90, 7, 6, 8, "ragged", 1},
+    };
+    std::vector<Problem> all;
+    uint64_t seed = 1;
+    for (int cell = kRnnTanh; cell <= kGruBefore; ++cell)
+        for (const Size& s : sizes)
+            for (ptrdiff_t P : {ptrdiff_t(0), ptrdiff_t(5), ptrdiff_t(40)}) {
+                if (P && (cell != kLstm || s.B == 0)) continue;
+                ++seed;
+                Options o;
+                o.layout = int(seed % 4);
+                o.bias = seed % 5 != 0;
+                o.initial = seed % 3 != 0;
+                o.dy = seed % 7 != 0;
+                o.dstate = seed % 4 != 1;
+                o.dx = seed % 6 != 0;
+                o.grads = seed % 11 != 0;
+                const Shape q{cell, s.T, s.B, s.I, s.H, P ? P : s.H, s.D, lengths_of(s.lengths, s.T, s.B, seed)};
+                all.push_back(make_problem(q, o, seed, P > 0));
+            }
+    return all;
+}
+
+void recurrent() {
+    for (const Problem& p : problems()) {
+        const Expected e = expected(p, 99);
+        for (const std::string& isa : isas()) {
+            use(isa);
+            const std::string what = isa + " " + p.name;
+            const Results<double> wide = run<double>(p, 1, true);
+            check_expected(p, e, wide, what);
+            const Results<float> narrow = run<float>(p, 1, true);
+            each_array(narrow, wide, [&](const char* name, const auto& a, const auto& b, bool gradient) {
+                expect_close(a, b, gradient ? 1e-4 : 1e-5, what + " float32 " + name);
+            });
+            const Results<double> unsaved = run<double>(p, 1, false);
+            expect_same(unsaved.y, wide.y, what + " inference y");
+            for (int d = 0; d < 2; ++d) {
+                expect_same(unsaved.h_n[d], wide.h_n[d], what + " inference h_n");
+                expect_same(unsaved.c_n[d], wide.c_n[d], what + " inference c_n");
+            }
+        }
+    }
+}
+
+// A row's result is its own: alone it comes out bitwise the same, and NaN in another row doesn't reach it.
+void rows() {
+    for (int cell = kRnnTanh; cell <= kGruBefore; ++cell) {
+        const Shape q{cell, 6, 5, 4, 19, 19, 2, {6, 0, 3, 6, 5}};
+        Problem p = make_problem(q, Options(), 5);
+        Problem alone = p;
+        const ptrdiff_t row = 3;
+        alone.q.B = 1;
+        alone.q.lengths = {6};
+        alone.in.x.clear();
+        for (ptrdiff_t t = 0; t < q.T; ++t)
+            for (ptrdiff_t i = 0; i < q.I; ++i) alone.in.x.push_back(p.in.x[size_t((t * q.B + row) * q.I + i)]);
+        for (int d = 0; d < 2; ++d)
+            for (auto* v : {&alone.in.dir[d].h_0, &alone.in.dir[d].c_0})
+                if (!v->empty()) *v = std::vector<double>(v->begin() + row * q.H, v->begin() + (row + 1) * q.H);
+        Problem poisoned = p;
+        poisoned.in.x[0] = double(NAN);  // step 0 of row 0
+        for (const std::string& isa : isas()) {
+            use(isa);
+            auto of_row = [](const std::vector<float>& y, ptrdiff_t b, ptrdiff_t B) {
+                const size_t width = y.size() / size_t(6 * B);
+                std::vector<float> v;
+                for (size_t t = 0; t < 6; ++t) {
+                    const size_t at = (t * size_t(B) + size_t(b)) * width;
+                    v.insert(v.end(), y.begin() + ptrdiff_t(at), y.begin() + ptrdiff_t(at + width));
+                }
+                return v;
+            };
+            const std::string what = isa + " " + p.name;
+            const Results<float> all = run<float>(p, 1, true), spoiled = run<float>(poisoned, 1, true);
+            expect_same(of_row(run<float>(alone, 1, false).y, 0, 1), of_row(all.y, row, q.B), what + " one row alone");
+            for (ptrdiff_t b = 1; b < q.B; ++b) {
+                expect_same(of_row(spoiled.y, b, q.B), of_row(all.y, b, q.B), what + " y beside NaN");
+                expect_same(of_row(spoiled.dx, b, q.B), of_row(all.dx, b, q.B), what + " dx beside NaN");
+            }
+            report.expect(spoiled.y[0] != spoiled.y[0], what + " NaN in, NaN out");
+        }
+    }
+}
+
+// Bitwise the same for any number of threads. The shapes make the schedule split rows, units, directions, or leave
+// threads over; most need some ten million operations before eight threads are worth waking.
+void threads() {
+    struct Size {
+        ptrdiff_t T, B, I, H;
+        const char* lengths;
+        int D;
+    };
+    const Size sizes[] = {{17, 33, 33, 33, "ragged", 1}, {9, 3, 40, 160, "full", 1},  {17, 9, 65, 65, "ragged", 2},
+                          {12, 40, 30, 50, "full", 2},   {40, 1, 100, 190, "full", 1}};
+    uint64_t seed = 1000;
+    for (int cell = kRnnTanh; cell <= kGruBefore; ++cell)
+        for (const Size& s : sizes)
+            for (ptrdiff_t P : {ptrdiff_t(0), ptrdiff_t(21)}) {
+                if (P && cell != kLstm) continue;
+                Options o;
+                o.layout = int(++seed % 4);
+                const Shape q{cell, s.T, s.B, s.I, s.H, P ? P : s.H, s.D, lengths_of(s.lengths, s.T, s.B, seed)};
+                const Problem p = make_problem(q, o, seed, P > 0);
+                for (const std::string& isa : kThreadSanitizer ? std::vector<std::string>{isas()[0]} : isas()) {
+                    use(isa);
+                    const Results<float> one = run<float>(p, 1, true);
+                    for (int n : {2, 3, 8}) {
+                        const std::string what = isa + " " + p.name + " threads=" + std::to_string(n) + " ";
+                        each_array(run<float>(p, n, true), one, [&](const char* name, const auto& a, const auto& b, bool) {
+                            expect_same(a, b, what + name);
+                        });
+                    }
+                }
+            }
+}
+
+// ---- the pool
+
+struct Region {
+    std::atomic<int> entered{0};
+    std::atomic<bool> seen[64];
+    Barrier barrier;
+    int shared[64];
+    bool ordered = true;
+    Region() {
+        for (auto& s : seen) s = false;
+        barrier_init(&barrier);
+    }
+};
+
+void in_region(void* ctx, int id, int n) noexcept {
+    Region& r = *static_cast<Region*>(ctx);
+    r.entered.fetch_add(1);
+    r.seen[id] = true;
+    for (int round = 1; round <= 20; ++round) {  // plain memory on both sides of a barrier
+        r.shared[id] = round;
+        barrier_wait(&r.barrier, n);
+        for (int i = 0; i < n; ++i)
+            if (r.shared[i] != round && id == 0) r.ordered = false;
+        barrier_wait(&r.barrier, n);
+    }
+}
+
+void check_region(int n) {
+    Region r;
+    pool_run(n, in_region, &r);
+    const int entered = r.entered;
+    report.expect((entered == n || entered == 1) && r.ordered, "pool: " + std::to_string(entered) + " of " + std::to_string(n));
+    for (int i = 0; i < entered; ++i) report.expect(r.seen[i], "pool: thread " + std::to_string(i) + " missing");
+}
+
+void nested(void* ctx, int, int) noexcept {
+    pool_run(4, [](void* inner, int id, int n) noexcept {
+        if (id != 0 || n != 1) static_cast<std::atomic<int>*>(inner)->fetch_add(1000);
+        static_cast<std::atomic<int>*>(inner)->fetch_add(1);
+    }, ctx);
+}
+
+Problem sample_problem() {
+    const Shape q{kLstm, 12, 24, 30, 40, 40, 1, lengths_of("ragged", 12, 24, 3)};
+    return make_problem(q, Options(), 77);
+}
+
+void pool() {
+    report.expect(pool_default_threads() >= 1, "default threads");
+    pool_set_threads(0);
+    report.expect(pool_threads() == 1, "at least one thread");
+    pool_set_threads(3);
+    report.expect(pool_threads() == 3, "the setting");
+    for (int repeat = 0; repeat < 20; ++repeat)
+        for (int n : {1, 2, 8, 3}) check_region(n);
+    usleep(2000);  // long enough for every thread to park
+    check_region(8);
+    std::atomic<int> calls{0};
+    pool_run(3, nested, &calls);
+    report.expect(calls == 3 || calls == 1, "a region inside a region runs inline");
+
+    // eight threads at once: regions, then kernels, whose results don't depend on who got the workers
+    std::vector<std::thread> callers;
+    for (int i = 0; i < 8; ++i)
+        callers.emplace_back([] {
+            for (int repeat = 0; repeat < 50; ++repeat) check_region(1 + repeat % 4);
+        });
+    for (std::thread& t : callers) t.join();
+    select(nullptr);
+    const Problem p = sample_problem();
+    const Results<float> one = run<float>(p, 1, true);
+    std::vector<Results<float>> many(8);
+    callers.clear();
+    for (int i = 0; i < 8; ++i)
+        callers.emplace_back([&many, &p, i] {
+            for (int repeat = 0; repeat < 5; ++repeat) many[size_t(i)] = run<float>(p, 3, true);
+        });
+    for (std::thread& t : callers) t.join();
+    for (const Results<float>& r : many)
+        each_array(r, one, [](const char* name, const auto& a, const auto& b, bool) { expect_same(a, b, name); });
+}
+
+// A child starts threads of its own, whatever the parent's were doing.
+void forked() {
+    select(nullptr);
+    const Problem p = sample_problem();
+    const Results<float> one = run<float>(p, 1, true);
+    std::atomic<bool> stop{false};
+    std::thread busy([&stop] {
+        while (!stop) check_region(4);
+    });
+    for (int repeat = 0; repeat < 10; ++repeat) {
+        check_region(2);
+        std::fflush(nullptr);
+        const pid_t child = fork();
+        if (child == 0) {
+            alarm(60);  // a child that hangs dies
+            const int before = report.failures;
+            check_region(4);
+            each_array(run<float>(p, 3, true), one, [](const char* name, const auto& a, const auto& b, bool) {
+                expect_same(a, b, name);
+            });
+            _exit(report.failures != before);
+        }
+        int status = 0;
+        waitpid(child, &status, 0);
+        report.expect(child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0, "a forked child failed or hung");
+    }
+    stop = true;
+    busy.join();
+}
+
+void workspace() {
+    void* first = workspace_acquire(1000);
+    report.expect(first && reinterpret_cast<uintptr_t>(first) % 64 == 0, "alignment");
+    std::memset(first, 1, 1000);
+    workspace_release(first);
+    report.expect(workspace_cached() >= 1000, "a freed block is kept");
+    void* second = workspace_acquire(900);
+    report.expect(second == first, "and used again");
+    workspace_release(second);
+    workspace_release(nullptr);
+    report.expect(workspace_acquire(SIZE_MAX) == nullptr, "no memory is null");
+    void* none = workspace_acquire(0);
+    workspace_release(none);
+    std::vector<std::thread> callers;
+    for (int i = 0; i < 8; ++i)
+        callers.emplace_back([i] {
+            Random random{uint64_t(i)};
+            for (int repeat = 0; repeat < 300; ++repeat) {
+                const size_t n = size_t(1) << random.below(18);
+                char* p = static_cast<char*>(workspace_acquire(n));
+                std::memset(p, i, n);
+                for (size_t k = 0; k < n; k += 61)
+                    if (p[k] != i) report.fail("two owners of one block");
+                workspace_release(p);
+            }
+        });
+    for (std::thread& t : callers) t.join();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const std::pair<const char*, void (*)()> groups[] = {
+        {"dispatch", dispatch}, {"vmath", vmath},         {"gemm", gemm},     {"recurrent", recurrent}, {"rows", rows},
+        {"threads", threads},   {"workspace", workspace}, {"pool", pool},     {"forked", forked},
+    };
+    int ran = 0;
+    for (const auto& [name, group] : groups) {
+        bool wanted = argc == 1;
+        for (int i = 1; i < argc; ++i) wanted = wanted || !std::strcmp(argv[i], name);
+        if (!wanted) continue;
+        ++ran;
+        const int before = report.failures;
+        select(nullptr);
+        group();
+        std::printf("%-10s %s\n", name, report.failures == before ? "ok" : "FAILED");
+        std::fflush(stdout);
+    }
+    std::printf("%d groups on %s: %s\n", ran, available_isas(),
+                ran == 0 ? "no such group" : report.failures ? (std::to_string(report.failures) + " failures").c_str() : "all ok");
+    return ran == 0 || report.failures != 0;
+}
