@@ -120,9 +120,9 @@ FR_INLINE T largest(const T* x, ptrdiff_t n) {
     vectors<T>(i, n, [&](auto at) { m[0] = max(m[0], at.mask(at.get(x), none)); });
     T s[VL<T>];
     store(s, max(max(m[0], m[1]), max(m[2], m[3])));
-    T result = s[0];
-    for (int k = 1; k < VL<T>; ++k) result = s[k] > result ? s[k] : result;
-    return result;
+    for (int w = VL<T> / 2; w; w /= 2)
+        for (int k = 0; k < w; ++k) s[k] = s[k] > s[k + w] ? s[k] : s[k + w];
+    return s[0];
 }
 
 // double vectors in a vector of T, and the k-th of them

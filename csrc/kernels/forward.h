@@ -1,0 +1,155 @@
+// forward.h: the forward half of the schedule (sequence.h).
+#pragma once
+#include "step.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+// x·W + bias for this group's rows and this slice's panels of a chunk
+template <class T, class Cell>
+void input_gemm(Step<T>& st, int s1) {
+    const T* x = static_cast<const T*>(st.q.x);
+    int n = 0;
+    for (int s = st.s0; s < s1; ++s) {
+        const int m = st.mine(st.p.active[s]);
+        for (int r = 0; r < m; ++r, ++n) {
+            const int i = st.row(r);
+            st.ts.a[n] = x + st.p.time(st.d, s, i) * st.q.x_t + st.p.index[i] * st.q.x_b;
+            st.ts.c[n] = st.gates(s, i);
+        }
+    }
+    Columns<T> cols{{}, st.ds.bias_x, 0u, false};
+    for (int g = 0; g < Cell::G; ++g) cols.section[g] = Cell::kSectionX[g] * st.p.Hp;
+    const Range own = st.panels(st.W);
+    gemm_panels(st.ts.a, st.ts.c, n, Segments{1, st.q.I, {0}}, st.W, own.first, own.last, cols);
+}
+
+// rows that end with step s hand their state out
+template <class T, class Cell>
+void finish_rows(const Step<T>& st) {
+    const int next = st.mine(st.s + 1 < st.q.T ? st.p.active[st.s + 1] : 0);
+    for (int r = next; r < st.m; ++r) {
+        const int i = st.row(r);
+        const Range h = share(int(st.q.P), st.team.slice, st.team.slices);
+        // another slice may still be writing y: each copies after the barrier that ends the step
+        copy_n(st.h_n(i) + h.first, st.y(st.s, i) + h.first, h.last - h.first);
+        if (Cell::kHasC) {
+            const Range c = share(int(st.q.H), st.team.slice, st.team.slices);
+            copy_n(st.c_n(i) + c.first, st.cell(st.s, i) + c.first, c.last - c.first);
+        }
+    }
+}
+
+// the initial cell state into slot 0, and the states of rows that never run
+template <class T, class Cell>
+void start_rows(const Step<T>& st) {
+    const int rows = st.mine(int(st.q.B));
+    for (int r = 0; r < rows; ++r) {
+        const int i = st.row(r);
+        const T* c_0 = st.d.c_0 ? static_cast<const T*>(st.d.c_0) + st.p.index[i] * st.q.H : nullptr;
+        if (Cell::kHasC && st.team.slice == 0) {
+            copy_n(st.cell(-1, i), c_0, st.q.H);
+            copy_n<T>(st.cell(-1, i) + st.q.H, nullptr, st.p.Hp - st.q.H);
+        }
+        if (st.p.length[i] > 0 || st.team.slice) continue;
+        copy_n(st.h_n(i), st.d.h_0 ? st.h_0(i) : nullptr, st.q.P);
+        if (Cell::kHasC) copy_n(st.c_n(i), c_0, st.q.H);
+    }
+}
+
+// c before the chunk that starts now, for backward to start from
+template <class T>
+void keep_cells(const Step<T>& st, int segment) {
+    const Range own = share(int(st.p.Hp), st.team.slice, st.team.slices);
+    const int rows = st.mine(st.p.active[st.s0]);
+    for (int r = 0; r < rows; ++r) {
+        const int i = st.row(r);
+        copy_n(st.checkpoint(segment, i) + own.first, st.cell(st.s0 - 1, i) + own.first, own.last - own.first);
+    }
+}
+
+// one step; h goes to y, or, when it is computed again, to `again_h`
+template <class T, class Cell>
+void step_forward(Step<T>& st, T* again_h) {
+    const ThreadSpace<T>& ts = st.ts;
+    st.m = st.mine(st.p.active[st.s]);
+    for (int r = 0; r < st.m; ++r) {
+        const int i = st.row(r);
+        ts.gates[r] = st.gates(st.s, i);
+        ts.h_prev[r] = st.h_before(st.s, i);
+        ts.h[r] = again_h ? again_h + i * st.p.wide : st.y(st.s, i);
+        if (Cell::kHasC) {
+            ts.c_prev[r] = st.cell(st.s - 1, i);
+            ts.cell[r] = st.cell(st.s, i);
+            if (st.d.M) ts.hidden[r] = st.hidden(st.s, i);
+        }
+    }
+    Cell::forward(st);
+    st.wait();
+}
+
+template <class T, class Cell>
+void pack_forward(Step<T>& st, T* packed_W, T* packed_R, T* packed_R2) {
+    const Sequence& q = st.q;
+    const Direction& d = st.d;
+    const bool gates = Cell::G > 1;
+    static constexpr int kAll[] = {0, 1, 2, 3}, kN[] = {2};
+    st.W = Packed<T>{packed_W, q.I, q.H, gates ? Cell::G : plain_vectors<T>(q.H, st.team.slices), gates};
+    st.R = Packed<T>{packed_R, q.P, q.H, gates ? Cell::kFirst : st.W.NV, gates};
+    const T *W = static_cast<const T*>(d.W), *R = static_cast<const T*>(d.R);
+    Range w = share(st.W.panels(), st.team.id, st.team.n);
+    if (gates) {
+        pack_gates(st.W, W, d.W_rs, d.W_cs, kAll, w.first, w.last);
+        pack_gates(st.R, R, d.R_rs, d.R_cs, kAll, w.first, w.last);
+    } else {
+        pack_plain(st.W, W, d.W_cs, d.W_rs, w.first, w.last);
+        pack_plain(st.R, R, d.R_cs, d.R_rs, w.first, w.last);
+    }
+    if (Cell::kSecond) {
+        // a projection [P, H], or the candidate's rows of R [H, H]
+        const ptrdiff_t N = d.M ? q.P : q.H;
+        st.R2 = Packed<T>{packed_R2, q.H, N, plain_vectors<T>(N, st.team.slices), false};
+        Range r2 = share(st.R2.panels(), st.team.id, st.team.n);
+        if (d.M)
+            pack_plain(st.R2, static_cast<const T*>(d.M), d.M_cs, d.M_rs, r2.first, r2.last);
+        else
+            pack_plain(st.R2, R + kN[0] * q.H * d.R_rs, d.R_cs, d.R_rs, r2.first, r2.last);
+    }
+    const T *bw = static_cast<const T*>(d.b_w), *br = static_cast<const T*>(d.b_r);
+    for (int p = w.first; p < w.last; ++p)
+        for (int v = 0; v < st.W.NV; ++v)
+            for (int l = 0; l < VL<T>; ++l) {
+                const ptrdiff_t u = ptrdiff_t(p) * st.W.width() + (gates ? 0 : v * VL<T>)+l;
+                const ptrdiff_t at = (ptrdiff_t(p) * st.W.NV + v) * VL<T> + l;
+                const int g = gates ? v : 0;
+                const T b_w = bw && u < q.H ? bw[g * q.H + u] : T(0), b_r = br && u < q.H ? br[g * q.H + u] : T(0);
+                const bool apart = Cell::kBiasInside && g == 2;  // b_r of n sits inside the reset product
+                st.ds.bias_x[at] = apart ? b_w : b_w + b_r;
+                st.ds.bias_r[at] = apart ? b_r : T(0);
+            }
+}
+
+template <class T, class Cell>
+void forward_direction(const Plan<T>& p, int dir, const ThreadSpace<T>& ts, const Team& team) {
+    const Sequence& q = *p.q;
+    Step<T> st{p, q, q.dir[dir], p.dir[dir], ts, team, {}, {}, {}, 0, 0, 0, q.save != kSaveAll, 0, -1, 0, 0};
+    pack_forward<T, Cell>(st, st.ds.W, st.ds.R, st.ds.R2);
+    zero_padding(p, static_cast<T*>(st.d.y), st.d.y_t, st.d.y_b, q.P, team.id, team.n);
+    if (!team.idle) start_rows<T, Cell>(st);
+    barrier_wait(team.all, team.n);
+    if (team.idle) return;
+    int segment = 0;
+    for (int k = 0; k < p.chunks; ++k) {
+        st.s0 = p.chunk[k];
+        if (q.save != kSaveAll) st.base = st.s0;
+        if (Cell::kHasC && q.save == kSaveCheckpoints && k == p.segment[segment]) keep_cells(st, segment++);
+        input_gemm<T, Cell>(st, p.chunk[k + 1]);
+        for (st.s = st.s0; st.s < p.chunk[k + 1]; ++st.s) {
+            step_forward<T, Cell>(st, nullptr);
+            finish_rows<T, Cell>(st);
+        }
+    }
+}
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn
