@@ -1,6 +1,9 @@
 // workspace.cpp: freed blocks kept for the next call, because fresh pages cost several per cent of a training step.
 #include <atomic>
 #include <cstdlib>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include "fastrnn.h"
 
@@ -10,6 +13,7 @@ namespace {
 constexpr size_t kHeader = 64;         // keeps the block's capacity, and the alignment
 constexpr size_t kCap = size_t(1) << 30;  // most bytes kept
 constexpr int kSlots = 64;
+constexpr size_t kHugePage = size_t(1) << 21;
 
 void* g_slot[kSlots];  // free blocks, by their headers
 std::atomic<size_t> g_cached{0};
@@ -41,7 +45,11 @@ void* workspace_acquire(size_t bytes) noexcept {
         leave();
     }
     if (!found) {
-        if (posix_memalign(&found, bytes >= (size_t(1) << 21) ? 4096 : 64, bytes + kHeader)) return nullptr;
+        const bool large = bytes >= kHugePage;
+        if (posix_memalign(&found, large ? kHugePage : 64, bytes + kHeader)) return nullptr;
+#if defined(__linux__)
+        if (large) madvise(found, bytes + kHeader, MADV_HUGEPAGE);  // gates alone take 16 MiB: few TLB entries, fewer faults
+#endif
         capacity(found) = bytes;
     }
     return static_cast<char*>(found) + kHeader;

@@ -206,6 +206,36 @@ template void gemm_panels<float>(const float* const*, float* const*, int, const 
 template void gemm_panels<double>(const double* const*, double* const*, int, const Segments&, const Packed<double>&, int,
                                   int, const Columns<double>&) noexcept;
 
+// Columns first … first+M-1 of K rows into tiles of [K][rows of the tile]. A few tiles at a time, because rows of `a` often
+// lie a multiple of 4 KiB apart: their lines share few sets of the cache, so each is used up while it is there.
+template <class T>
+void pack_columns(T* out, const T* const* a, ptrdiff_t K, ptrdiff_t first, ptrdiff_t M, int tiles) {
+    constexpr int kTogether = 8;
+    ptrdiff_t i = 0;
+    for (int t0 = 0; t0 < tiles; t0 += kTogether) {
+        const int n = tiles - t0 < kTogether ? tiles - t0 : kTogether;
+        T* d[kTogether];
+        int rows[kTogether];
+        ptrdiff_t at[kTogether];
+        for (int t = 0; t < n; ++t) {
+            rows[t] = int((M - i + tiles - t0 - t - 1) / (tiles - t0 - t));
+            d[t] = out + i * K;
+            at[t] = first + i;
+            i += rows[t];
+        }
+        for (ptrdiff_t k = 0; k < K; ++k)
+            for (int t = 0; t < n; ++t) {
+                const T* s = a[k] + at[t];
+#if defined(__AVX512F__)
+                store_n(d[t], load_n(s, rows[t]), rows[t]);
+#else
+                for (int r = 0; r < rows[t]; ++r) d[t][r] = s[r];
+#endif
+                d[t] += rows[t];
+            }
+    }
+}
+
 template <class T>
 void outer_product(const OuterProduct<T>& op, T* scratch) noexcept {
     const ptrdiff_t M = op.i1 - op.i0;
@@ -227,21 +257,8 @@ void outer_product(const OuterProduct<T>& op, T* scratch) noexcept {
                 store(d + (nv - 1) * VL<T>, load_n(s + (nv - 1) * VL<T>, B.tail(p)));
             }
         }
-        // A in tiles of [K][rows]
-        ptrdiff_t i = 0;
-        for (int t = 0; t < tiles; ++t) {
-            const int rows = int((M - i + tiles - t - 1) / (tiles - t));
-            T* d = A + i * K;
-            const T* const* src = op.a + r0;
-            const ptrdiff_t off = op.offset + op.i0 + i;
-            if (rows == 6)
-                for (ptrdiff_t k = 0; k < K; ++k, d += 6)
-                    for (int r = 0; r < 6; ++r) d[r] = src[k][off + r];
-            else
-                for (ptrdiff_t k = 0; k < K; ++k, d += rows)
-                    for (int r = 0; r < rows; ++r) d[r] = src[k][off + r];
-            i += rows;
-        }
+        pack_columns(A, op.a + r0, K, op.offset + op.i0, M, tiles);
+        ptrdiff_t i;
         for (int p = 0; p < B.panels(); ++p) {
             ptrdiff_t at[kMaxNV];
             const int nv = B.vectors(p);

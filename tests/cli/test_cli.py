@@ -29,6 +29,14 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_works():
+    """A shell starts background jobs with SIGINT ignored, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_train_sample_and_info(text, tmp_path, capsys):
     out = tmp_path / "run"
     assert main(["train", "--text", text, *TINY, "--steps", "60", "--out", str(out)]) == 0

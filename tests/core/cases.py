@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import numpy as np
+import pytest
 
 from fastrnn import _core, reference
 from tests.reference.finite_differences import assert_close
@@ -30,6 +31,11 @@ FORWARD = {F32: 1e-5, F64: 1e-12}
 GRADIENT = {F32: 1e-4, F64: 1e-12}
 WEIGHTS = ("dW", "dR", "db_w", "db_r", "dM")
 GUARD, PATTERN = 32, -12345.0
+
+# `isas` first, so that it varies fastest: what the reference found is then used for every instruction set.
+isas = pytest.mark.parametrize("isa", _core.isas(), indirect=True)
+dtypes = pytest.mark.parametrize("dtype", [F32, F64], ids=["f32", "f64"])
+cells = pytest.mark.parametrize("cell", CELLS)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ import pytest
 from fastrnn import _core
 
 
-@pytest.fixture(params=_core.isas())
+@pytest.fixture
 def isa(request):
-    """Each instruction set of this machine in turn."""
+    """The instruction set that the test's parameter names; see `isas` in cases.py."""
     before = _core.isa()
     _core.select_isa(request.param)
     yield request.param

@@ -8,12 +8,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrnn import _core
-from tests.core.cases import CELLS, F32, F64, WEIGHTS, Call, Case, assert_same, check, data, ragged, run, using
+from tests.core.cases import (
+    CELLS,
+    F32,
+    F64,
+    WEIGHTS,
+    Call,
+    Case,
+    assert_same,
+    cells,
+    check,
+    data,
+    dtypes,
+    isas,
+    ragged,
+    run,
+    using,
+)
 
-dtypes = pytest.mark.parametrize("dtype", [F32, F64], ids=["f32", "f64"])
-cells = pytest.mark.parametrize("cell", CELLS)
+
+@pytest.fixture(autouse=True)
+def one_thread(threads):
+    """test_determinism.py shows that more of them change no bit."""
+    threads(1)
 
 
+@isas
 @dtypes
 @cells
 @pytest.mark.parametrize("H", [1, 15, 16, 17, 33, 100])
@@ -46,6 +66,7 @@ OPTIONS = {
 }
 
 
+@isas
 @dtypes
 @cells
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
@@ -53,6 +74,7 @@ def test_options(isa, dtype, cell, options):
     check(Case(cell, **options), dtype)
 
 
+@isas
 @dtypes
 @cells
 def test_options_batch_first(isa, dtype, cell):
@@ -70,6 +92,7 @@ MANY_ROWS = {
 }
 
 
+@isas
 @dtypes
 @cells
 @pytest.mark.parametrize("shape", MANY_ROWS.values(), ids=MANY_ROWS)
@@ -77,6 +100,7 @@ def test_chunks(isa, dtype, cell, shape):
     check(Case(cell, **shape), dtype)
 
 
+@isas
 @dtypes
 @cells
 def test_long_columns(isa, dtype, cell):
@@ -85,6 +109,7 @@ def test_long_columns(isa, dtype, cell):
     check(Case(cell, T=2, B=14, I=321, H=192), dtype)
 
 
+@isas
 @dtypes
 @cells
 def test_every_tile(isa, dtype, cell):
@@ -153,6 +178,7 @@ LAYOUTS = {
 }
 
 
+@isas
 @dtypes
 @cells
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
@@ -163,6 +189,7 @@ def test_strides_change_no_bit(isa, dtype, cell, layout):
     assert_same(run(case, dtype, change=lambda name, a: function(a) if name in names else a), plain)
 
 
+@isas
 @dtypes
 @cells
 def test_batch_first_changes_no_bit(isa, dtype, cell):
@@ -170,8 +197,9 @@ def test_batch_first_changes_no_bit(isa, dtype, cell):
     assert_same(run(case, dtype, batch_first=True), run(case, dtype))
 
 
-@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1, 2)])
+@isas
 @cells
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1, 2)])
 def test_broadcast_sequences(isa, cell, axes):
     def broadcast(name, a):
         if name not in SEQUENCES:
@@ -185,6 +213,7 @@ def test_broadcast_sequences(isa, cell, axes):
     assert_same(run(case, F64, change=broadcast), run(case, F64, change=copied))
 
 
+@isas
 @dtypes
 @cells
 def test_outputs_in_wide_arrays(isa, dtype, cell):
@@ -219,6 +248,7 @@ def test_outputs_in_wide_arrays(isa, dtype, cell):
     assert (dx_wide == 7).all()
 
 
+@isas
 @dtypes
 @cells
 def test_gradients_are_added_to_what_is_there(isa, dtype, cell):
@@ -232,6 +262,7 @@ def test_gradients_are_added_to_what_is_there(isa, dtype, cell):
         assert np.abs(array - expected).max() <= 64 * np.finfo(dtype).eps * (20 if name in WEIGHTS else 0), name
 
 
+@isas
 @dtypes
 @cells
 def test_retained_memory_gives_the_same_again(isa, dtype, cell):
@@ -241,6 +272,7 @@ def test_retained_memory_gives_the_same_again(isa, dtype, cell):
     assert_same(call.backward(), first)
 
 
+@isas
 @dtypes
 @cells
 def test_gradients_that_are_not_wanted(isa, dtype, cell):
@@ -252,6 +284,7 @@ def test_gradients_that_are_not_wanted(isa, dtype, cell):
         assert_same(some, {name: everything[name] for name in some}, f"without {unwanted}")
 
 
+@isas
 @dtypes
 @cells
 @pytest.mark.parametrize("batch_first", [False, True])
@@ -265,6 +298,7 @@ def test_empty_batch(isa, dtype, cell, batch_first):
             assert name not in found or not found[name].any()
 
 
+@isas
 @dtypes
 @cells
 def test_inference_equals_training(isa, dtype, cell):
@@ -279,6 +313,7 @@ def test_inference_equals_training(isa, dtype, cell):
         assert_same(Call(case, dtype, save=False).results, Call(case, dtype).results, str(options))
 
 
+@isas
 @dtypes
 @cells
 @pytest.mark.parametrize("steps", [1, 7, 1000])

@@ -1,4 +1,4 @@
-"""Every test here runs on each instruction set of this machine, and in both float types where it asks for one."""
+"""Every test runs on each instruction set of this machine, and in both float types where it asks for `dtype`."""
 
 import numpy as np
 import pytest

@@ -9,7 +9,7 @@ from fastrnn import _core
 SIZES = [1, 15, 16, 17, 33, 1000, 100003]  # around vector widths, blocks and shares of threads
 ROWS = [1, 2, 15, 16, 17, 33, 64, 1000]  # lengths of a row
 
-# DESIGN.md, section 3: kernels against the reference in float64, relative to the largest magnitude of the array
+# what kernels promise against the reference in float64, relative to the largest magnitude of the array
 FORWARD = {np.float32: 1e-5, np.float64: 1e-12}
 GRADIENT = {np.float32: 1e-4, np.float64: 1e-12}
 

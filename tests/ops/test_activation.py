@@ -41,15 +41,15 @@ def backward(name, x, y, dy):
     return out
 
 
-@pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_values(name, n, dtype, rng):
-    x, dy = (3 * rng.standard_normal((2, n))).astype(dtype)
+def test_values(name, dtype, rng):
     f, derivative = FUNCTIONS[name]
-    y = forward(name, x)
-    close(y, f(x.astype(np.float64)), FORWARD[dtype])
-    # from y the derivatives of tanh and sigmoid lose digits near ±1, relative to their largest value none that matter
-    close(backward(name, x, y, dy), derivative(x.astype(np.float64)) * dy, GRADIENT[dtype])
+    for n in SIZES:
+        x, dy = (3 * rng.standard_normal((2, n))).astype(dtype)
+        x[0] = 0.5  # for n = 1: 1 - y² of a y near 1 has few digits, which matters only if there is nothing larger
+        y = forward(name, x)
+        close(y, f(x.astype(np.float64)), FORWARD[dtype])
+        close(backward(name, x, y, dy), derivative(x.astype(np.float64)) * dy, GRADIENT[dtype])
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -83,9 +83,15 @@ def test_extreme_values(name, dtype):
 
 def test_infinities(dtype):
     x = np.array([np.inf, -np.inf], dtype)
-    for name, expected in [("exp", [np.inf, 0]), ("tanh", [1, -1]), ("sigmoid", [1, 0]), ("relu", [np.inf, 0]),
-                           ("leaky_relu", [np.inf, -np.inf])]:
-        np.testing.assert_array_equal(forward(name, x), expected)
+    expected = {
+        "exp": [np.inf, 0],
+        "tanh": [1, -1],
+        "sigmoid": [1, 0],
+        "relu": [np.inf, 0],
+        "leaky_relu": [np.inf, -np.inf],
+    }
+    for name, y in expected.items():
+        np.testing.assert_array_equal(forward(name, x), y)
 
 
 def test_kink_at_zero(dtype):

@@ -73,7 +73,8 @@ def test_cross_entropy_skips_factor_zero(C, dtype, rng):
 @pytest.mark.parametrize("value", [-1, 5, 2**62, -(2**63)])
 def test_cross_entropy_bad_target(value, dtype):
     logits, dlogits, targets = np.zeros((3, 5), dtype), np.full((3, 5), 7, dtype), np.array([0, value, 1])
-    with pytest.raises(ValueError, match=f"^targets: expected integers from 0 to 4, got {value} at position 1$"):
+    message = f"^targets: expected integers from 0 to 4, got {value} at position 1$"
+    with pytest.raises(ValueError, match=message):
         _core.cross_entropy(logits, targets, np.ones(3, dtype), 0.0, dlogits)
     np.testing.assert_array_equal(dlogits, 7)
 

@@ -19,24 +19,24 @@ def backward(dy, x, gamma, mean, rstd, start=0):
     return dx, dgamma, dbeta
 
 
-@pytest.mark.parametrize("N", [1, 3, 32, 70])
 @pytest.mark.parametrize("F", [*(r for r in ROWS if r > 1), 3001])
-def test_values(N, F, dtype, rng):
-    x, dy = (rng.standard_normal((2, N, F)) + 0.5).astype(dtype)
-    gamma, beta = rng.standard_normal((2, F)).astype(dtype)
-    y, mean, rstd = forward(x, gamma, beta)
-    wide = [a.astype(np.float64) for a in (x, gamma, beta)]
-    expected, pullback = reference.layer_norm_vjp(*wide, eps=EPS)
-    close(y, expected, FORWARD[dtype])
-    close(mean, wide[0].mean(-1), FORWARD[dtype])
-    close(rstd, 1 / np.sqrt(wide[0].var(-1) + EPS), FORWARD[dtype])
-    dx, grads = pullback(dy.astype(np.float64))
-    actual = backward(dy, x, gamma, mean, rstd, start=2)
-    # two elements a row: dx is what is left of a difference of equal numbers, relative to dn·rstd
-    scale = np.abs(wide[1]).max() * np.abs(dy).max() * rstd.max() if F == 2 else 0
-    np.testing.assert_allclose(actual[0], dx, rtol=0, atol=GRADIENT[dtype] * max(np.abs(dx).max(), scale))
-    close(actual[1], 2 + grads[0], GRADIENT[dtype])
-    close(actual[2], 2 + grads[1], GRADIENT[dtype])
+def test_values(F, dtype, rng):
+    for N in (1, 3, 32, 70):
+        x, dy = (rng.standard_normal((2, N, F)) + 0.5).astype(dtype)
+        gamma, beta = rng.standard_normal((2, F)).astype(dtype)
+        y, mean, rstd = forward(x, gamma, beta)
+        wide = [a.astype(np.float64) for a in (x, gamma, beta)]
+        expected, pullback = reference.layer_norm_vjp(*wide, eps=EPS)
+        close(y, expected, FORWARD[dtype])
+        close(mean, wide[0].mean(-1), FORWARD[dtype])
+        close(rstd, 1 / np.sqrt(wide[0].var(-1) + EPS), FORWARD[dtype])
+        dx, grads = pullback(dy.astype(np.float64))
+        actual = backward(dy, x, gamma, mean, rstd, start=2)
+        # two elements a row: dx is what is left of a difference of equal numbers, relative to dn·rstd
+        scale = np.abs(wide[1]).max() * np.abs(dy).max() * rstd.max() if F == 2 else 0
+        np.testing.assert_allclose(actual[0], dx, rtol=0, atol=GRADIENT[dtype] * max(np.abs(dx).max(), scale))
+        close(actual[1], 2 + grads[0], GRADIENT[dtype])
+        close(actual[2], 2 + grads[1], GRADIENT[dtype])
 
 
 def test_without_parameters(dtype, rng):

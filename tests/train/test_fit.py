@@ -13,6 +13,14 @@ import fastrnn as fr
 from fastrnn.train import schedules
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_works():
+    """A shell starts background jobs with SIGINT ignored, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def regression(count=4, seed=0):
     """A model and batches that it can learn."""
     x = np.random.default_rng(seed).standard_normal((count, 6, 5, 3), dtype=np.float32)

@@ -132,10 +132,10 @@ class Case:
 
     @property
     def flops(self) -> int:
-        """Operations of the matrix products: 2·T·B·(I + H)·G·H a layer-direction, in training three times as many.
+        """Operations of the matrix products: 2·T·B·(I + H)·G·H a layer-direction, thrice that in training.
 
-        A multiplication and an addition count as two. Activations don't count, so a share of the peak is never
-        flattered by them.
+        A multiplication and an addition count as two. Activations don't count, so a share of the peak is
+        never flattered by them.
         """
         T, B, _, H = self.shape
         forward = sum(2 * T * B * (inputs + H) * CELLS[self.cell] * H for _, inputs in self._inputs())

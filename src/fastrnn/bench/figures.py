@@ -13,7 +13,7 @@ from fastrnn.bench.layers import Sides
 from fastrnn.bench.measure import in_turn
 from fastrnn.bench.peers import choose
 
-__all__ = ["FIGURES", "Figure", "Outcome", "rows"]
+__all__ = ["FIGURES", "Figure", "Outcome", "TimedFigure", "rows"]
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,20 @@ class Figure(ABC):
         return outcome.value >= self.wanted if self.at_least else outcome.value <= self.wanted
 
     @abstractmethod
-    def prepare(self, threads: int | None = None) -> Sides:
-        """Return what can be timed by itself, each side checked against the first."""
-
-    @abstractmethod
     def measure(self, threads: int | None = None, repeat: int = 15) -> Outcome:
         """Measure, the sides in turn."""
 
 
+class TimedFigure(Figure):
+    """A figure made of times."""
+
+    @abstractmethod
+    def prepare(self, threads: int | None = None) -> Sides:
+        """Return what can be timed by itself, each side checked against the first."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class LayerFigure(Figure):
+class LayerFigure(TimedFigure):
     """A layer: its share of the FMA peak, or how many times faster than PyTorch it is."""
 
     case: Case
@@ -90,7 +94,7 @@ class LayerFigure(Figure):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CharFigure(Figure):
+class CharFigure(TimedFigure):
     """Whole training steps of the character model: how many times faster than PyTorch."""
 
     case: models.CharModel
@@ -111,7 +115,7 @@ class CharFigure(Figure):
 
 
 @dataclass(frozen=True)
-class ImportFigure(Figure):
+class ImportFigure(TimedFigure):
     """Milliseconds of the import, beyond NumPy's."""
 
     def prepare(self, threads: int | None = None) -> Sides:
@@ -132,9 +136,6 @@ class ImportFigure(Figure):
 class SizeFigure(Figure):
     """Megabytes (10⁶ bytes) of the installed package."""
 
-    def prepare(self, threads: int | None = None) -> Sides:
-        return Sides({"fastrnn": lambda: small.installed_bytes("fastrnn")})
-
     def measure(self, threads: int | None = None, repeat: int = 15) -> Outcome:
         peers, skipped = choose(["fastrnn", "torch"])
         mb = {peer.name: small.installed_bytes(peer.package) / 1e6 for peer in peers}
@@ -147,9 +148,6 @@ class TrainFigure(Figure):
     """Held-out bits per character of ``fastrnn train`` after `minutes`."""
 
     minutes: float = 1.0
-
-    def prepare(self, threads: int | None = None) -> Sides:
-        return Sides({"fastrnn": lambda: small.train_bits(threads or self.threads, self.minutes)})
 
     def measure(self, threads: int | None = None, repeat: int = 15) -> Outcome:
         bits = small.train_bits(threads or self.threads, self.minutes)

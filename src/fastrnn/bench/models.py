@@ -31,8 +31,8 @@ Window = tuple["NDArray[Any]", "NDArray[Any]"]
 
 @dataclass(frozen=True)
 class CharModel:
-    """The model and the step of ``fastrnn train``: embedding, recurrent layers, logits, cross entropy; the state
-    is carried from window to window, the gradients' norm is clipped, Adam updates.
+    """The model and the step of ``fastrnn train``: embedding, recurrent layers, logits, cross entropy; the
+    state is carried from window to window, the gradients' norm is clipped, Adam updates.
 
     Examples
     --------

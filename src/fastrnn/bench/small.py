@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -20,7 +21,9 @@ NOT_INSTALLED = {".pyx", ".pxi", ".cpp"}
 def imported_once(package: str, after: str = "numpy") -> float:
     """Return the seconds that ``import package`` takes in a fresh interpreter that has imported `after`."""
     code = f"import time, {after}; t = time.perf_counter(); import {package}; print(time.perf_counter() - t)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # An installed package has its compiled Python files; let a source tree keep them too.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     return float(done.stdout)
 
 
@@ -33,8 +36,8 @@ def import_seconds(package: str, repeat: int = 15) -> float:
 def installed_bytes(package: str) -> int:
     """Return the size of an installed package, compiled Python files included.
 
-    These are the files that its installer listed; for a source tree on the path they are those of the package's
-    folder without what a wheel leaves out.
+    These are the files that its installer listed; for a source tree on the path they are those of the
+    package's folder without what a wheel leaves out.
 
     Examples
     --------

@@ -28,9 +28,9 @@ class Settings:
     hidden: int = 256
     layers: int = 1
     dropout: float = 0.0
-    seq_len: int = 128
+    seq_len: int = 64
     batch: int = 32
-    lr: float = 3e-3
+    lr: float = 8e-3
     warmup: float = 0.02  # share of the run in which the learning rate rises
     final_lr: float = 0.01  # share of `lr` that is left at the end of the cosine
     clip_norm: float = 1.0

@@ -21,9 +21,9 @@ from fastrnn.train.schedules import Cosine
 
 __all__ = ["add", "run"]
 
-# A validation during the run reads this many windows; the figure at the end reads all held-out text.
-VALIDATION_WINDOWS = 8
-VALIDATION_STEPS = 250
+# A validation during the run reads about this many characters; the figure at the end reads all held-out text.
+VALIDATION_CHARS = 32_768
+VALIDATION_STEPS = 500
 BITS = 1.0 / math.log(2.0)
 SAMPLE_PROMPT, SAMPLE_LENGTH, SAMPLE_TEMPERATURE = "def ", 400, 0.8
 
@@ -152,15 +152,14 @@ def _fit(
     settings: Settings, model: LanguageModel, data: TokenWindows, held: Any, folder: Path, *, resume: bool
 ) -> History:
     rows = min(settings.batch, len(held) - 1)
+    windows = max(1, VALIDATION_CHARS // (rows * settings.seq_len))
     try:
         return fit(
             model,
             data,
             optimizer=Adam(model, lr=settings.lr),
             **settings.limits(),
-            validation=TokenWindows(
-                held, batch_size=rows, seq_len=settings.seq_len, max_windows=VALIDATION_WINDOWS
-            ),
+            validation=TokenWindows(held, batch_size=rows, seq_len=settings.seq_len, max_windows=windows),
             validate_every=VALIDATION_STEPS,
             schedule=Cosine(warmup=settings.warmup, final=settings.final_lr),
             clip_norm=settings.clip_norm,
@@ -170,7 +169,7 @@ def _fit(
             seed=settings.seed,
             progress=Progress("bits/char", scale=BITS, unit="char"),
         )
-    except (FloatingPointError, FileExistsError) as error:
+    except (FloatingPointError, OSError) as error:
         raise CliError(str(error)) from None
     except ValueError as error:
         if not resume:

@@ -247,11 +247,11 @@ class Run:
                 self._validate()
             if time.monotonic() - self._saved_at >= self.checkpoint_seconds:
                 self.save()
-        if batches is None or self.position != self.batches or ctrl_c.pressed:
-            return
         # An epoch that a limit ends at its last batch is a whole one. One more `next` lets the data know.
-        if next(batches, _END) is _END:
-            self._end_epoch()
+        if self.position and self.position == self.batches and not ctrl_c.pressed:
+            rest = self._open() if batches is None else batches
+            if next(rest, _END) is _END:
+                self._end_epoch()
 
     def _open(self) -> Iterator[Any]:
         """Return the rest of the epoch's batches."""

@@ -34,8 +34,8 @@ class FastRNN(Peer):
         fastrnn.set_num_threads(threads)
         kinds: dict[str, Any] = {"lstm": fastrnn.LSTM, "gru": fastrnn.GRU, "rnn": fastrnn.RNN}
         layer = kinds[case.cell](
-            case.shape.I, case.shape.H, case.num_layers, bidirectional=case.bidirectional, dtype=case.dtype, seed=0
-        )  # fmt: skip
+            *case.shape[2:], case.num_layers, bidirectional=case.bidirectional, dtype=case.dtype, seed=0
+        )
         layer.load_state_dict(weights)
         x, dy = data
 
@@ -48,8 +48,8 @@ class FastRNN(Peer):
             return outputs, pullback(dy)[0]
 
         def arrays(result: Any) -> dict[str, NDArray[Any]]:
-            (y, state_n), dx = result if case.training else (result, None)
+            (y, state_n), *dx = result if case.training else (result,)
             named = {"y": y, **states(state_n)}
-            return {**named, "dx": dx, **layer.grads} if case.training else named
+            return {**named, "dx": dx[0], **layer.grads} if case.training else named
 
         return Prepared(train if case.training else infer, arrays)

@@ -28,10 +28,8 @@ class PyTorch(Peer):
         torch: Any = importlib.import_module("torch")
         torch.set_num_threads(threads)
         kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}[case.cell]
-        layer = kind(
-            case.shape.I, case.shape.H, case.num_layers, bidirectional=case.bidirectional,
-            dtype=getattr(torch, case.dtype),
-        )  # fmt: skip
+        dtype = getattr(torch, case.dtype)
+        layer = kind(*case.shape[2:], case.num_layers, bidirectional=case.bidirectional, dtype=dtype)
         layer.load_state_dict({name: torch.tensor(w) for name, w in weights.items()})
         x, dy = torch.tensor(data.x, requires_grad=case.training), torch.tensor(data.dy)
         layer.train(case.training)
