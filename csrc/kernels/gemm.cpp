@@ -12,7 +12,7 @@ namespace FASTRNN_ISA {
 // MR rows by NP panels of NV vectors. kPackedA: A is [K][MR] at a[0], else row r is a[r] + a_off.
 template <class T, int MR, int NV, int NP, bool kPackedA>
 FR_NOINLINE void tile(const T* const* a, ptrdiff_t a_off, const T* b, ptrdiff_t b_stride, ptrdiff_t K, T* const* c,
-                      const ptrdiff_t* at, const T* bias, unsigned from_c, int tail) noexcept {
+                      const ptrdiff_t* at, const T* bias, unsigned from_c, int tail, const char* ahead) noexcept {
     using V = typename Simd<T>::V;
     constexpr int N = NV * NP;
     V acc[MR][N];
@@ -42,6 +42,7 @@ FR_NOINLINE void tile(const T* const* a, ptrdiff_t a_off, const T* b, ptrdiff_t 
 
     constexpr int step = kPackedA ? MR : 1;
     for (ptrdiff_t k = 0; k < K; ++k) {
+        if constexpr (MR >= 4) __builtin_prefetch(ahead + k * 64, 0, 2);
         if constexpr (MR <= NV) {  // the rows' scalars stay in registers, each vector of B is read as it is used
             V s[MR];
             FR_UNROLL
@@ -87,12 +88,13 @@ struct TileCall {
     const T* bias;
     unsigned from_c;
     int tail;
+    const char* ahead;  // a line for each k that a later tile will read
 };
 
 template <class T, int MR, int NV, int NP, bool kPackedA>
 FR_INLINE void call_tile(const TileCall<T>& t) {
     if constexpr (MR <= max_rows(NV))
-        tile<T, MR, NV, NP, kPackedA>(t.a, t.a_off, t.b, t.b_stride, t.K, t.c, t.at, t.bias, t.from_c, t.tail);
+        tile<T, MR, NV, NP, kPackedA>(t.a, t.a_off, t.b, t.b_stride, t.K, t.c, t.at, t.bias, t.from_c, t.tail, t.ahead);
 }
 
 template <class T, int NV, bool kPackedA>
@@ -176,6 +178,7 @@ void panel_block(const T* const* a, T* const* c, int m, const Segments& ks, cons
                 int rows = (m - r + tiles - i - 1) / (tiles - i);
                 t.a = a + r;
                 t.c = c + r;
+                t.ahead = reinterpret_cast<const char*>(i < nv ? t.b + t.K * nv * VL<T> : t.b) + (i < nv ? i * t.K * 64 : 0);
                 if (np == 1)
                     any_tile<T, false>(rows, nv, t);
                 else if (nv == 4)
@@ -269,7 +272,7 @@ void outer_product(const OuterProduct<T>& op, T* scratch) noexcept {
                 const T* a = A + i * K;
                 T* c[12];
                 for (int r = 0; r < rows; ++r) c[r] = op.C + (op.i0 + i + r) * op.ldc;
-                any_tile<T, true>(rows, nv, TileCall<T>{&a, 0, B.panel(p), 0, K, c, at, nullptr, ~0u, B.tail(p)});
+                any_tile<T, true>(rows, nv, TileCall<T>{&a, 0, B.panel(p), 0, K, c, at, nullptr, ~0u, B.tail(p), reinterpret_cast<const char*>(a + (t+1<tiles? rows*K : 0))});
                 i += rows;
             }
         }
