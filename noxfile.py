@@ -88,7 +88,16 @@ def package(session: nox.Session) -> None:
     shutil.unpack_archive(archive, work / "source")
     (source,) = (work / "source").iterdir()
     # git isn't found on this PATH, nor a repository above the folder
-    session.run("python", "-m", "build", "--wheel", "--outdir", str(work / "dist"), str(source), env={"GIT_DIR": os.devnull})
+    session.run(
+        "python",
+        "-m",
+        "build",
+        "--wheel",
+        "--outdir",
+        str(work / "dist"),
+        str(source),
+        env={"GIT_DIR": os.devnull},
+    )
     (wheel,) = (work / "dist").glob("fastrnn-*.whl")
     session.run("python", "-m", "zipfile", "-l", str(wheel))
     session.install("--force-reinstall", str(wheel))

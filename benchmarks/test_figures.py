@@ -1,7 +1,7 @@
 """The figures that fastrnn must show, with the peers beside them.
 
-Each `fastrnn` case also measures its ratio or share with the sides in turn, and stores it in `extra_info` with what is
-wanted.
+Each `fastrnn` case also measures its ratio or share with the sides in turn, and stores it in `extra_info`
+with what is wanted.
 """
 
 import pytest

@@ -43,7 +43,8 @@ struct Ops {
     // y:   [N, C] in, the softmax
     // dy:  [N, C] in
     // out: [N, C] out, dx; may be dy or y
-    void (*softmax_backward)(int dtype, const void* y, const void* dy, void* out, ptrdiff_t N, ptrdiff_t C, int threads);
+    void (*softmax_backward)(int dtype, const void* y, const void* dy, void* out, ptrdiff_t N, ptrdiff_t C,
+                             int threads);
 
     // ---- losses (ops_loss.h)
 

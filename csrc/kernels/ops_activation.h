@@ -22,12 +22,18 @@ void activation(int f, const T* x, T* out, ptrdiff_t n, double alpha, int thread
     const V a = broadcast(T(alpha)), none = zero<T>();
     auto apply = [=](double ns, auto y) { each<T>(n, ns, threads, [=](auto at) { at.put(out, y(at.get(x))); }); };
     switch (f) {
-        case kExp: return apply(0.5, [](V v) { return exp<T>(v); });
-        case kTanh: return apply(0.7, [](V v) { return tanh<T>(v); });
-        case kSigmoid: return apply(0.7, [](V v) { return sigmoid<T>(v); });
-        case kRelu: return apply(0.1, [=](V v) { return max(none, v); });
-        case kLeakyRelu: return apply(0.1, [=](V v) { return v > none ? v : a * v; });
-        case kSwish: return apply(0.7, [=](V v) { return v * sigmoid<T>(a * v); });
+        case kExp:
+            return apply(0.5, [](V v) { return exp<T>(v); });
+        case kTanh:
+            return apply(0.7, [](V v) { return tanh<T>(v); });
+        case kSigmoid:
+            return apply(0.7, [](V v) { return sigmoid<T>(v); });
+        case kRelu:
+            return apply(0.1, [=](V v) { return max(none, v); });
+        case kLeakyRelu:
+            return apply(0.1, [=](V v) { return v > none ? v : a * v; });
+        case kSwish:
+            return apply(0.7, [=](V v) { return v * sigmoid<T>(a * v); });
     }
 }
 
@@ -47,11 +53,16 @@ void activation_backward(int f, const T* x, const T* y, const T* dy, T* out, ptr
         each<T>(n, ns, threads, [=](auto at) { at.put(out, dx(at.get(saved), at.get(dy))); });
     };
     switch (f) {
-        case kExp: return apply(0.1, y, [](V v, V d) { return d * v; });
-        case kTanh: return apply(0.1, y, [=](V v, V d) { return d * fnma(v, v, one); });
-        case kSigmoid: return apply(0.1, y, [=](V v, V d) { return d * v * (one - v); });
-        case kRelu: return apply(0.1, y, [=](V v, V d) { return by_sign<T>(v, d, none); });
-        case kLeakyRelu: return apply(0.1, x, [=](V v, V d) { return by_sign<T>(v, d, a * d); });
+        case kExp:
+            return apply(0.1, y, [](V v, V d) { return d * v; });
+        case kTanh:
+            return apply(0.1, y, [=](V v, V d) { return d * fnma(v, v, one); });
+        case kSigmoid:
+            return apply(0.1, y, [=](V v, V d) { return d * v * (one - v); });
+        case kRelu:
+            return apply(0.1, y, [=](V v, V d) { return by_sign<T>(v, d, none); });
+        case kLeakyRelu:
+            return apply(0.1, x, [=](V v, V d) { return by_sign<T>(v, d, a * d); });
         case kSwish:
             return apply(0.7, x, [=](V v, V d) {
                 V z = a * v, e = exp<T>(negative_abs<T>(z)), q = one / (one + e), r = e * q;  // σ(|z|), σ(-|z|)

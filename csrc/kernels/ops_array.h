@@ -36,9 +36,8 @@ int all_finite(const T* a, ptrdiff_t n, int threads) noexcept {
     parallel((n + kBlock - 1) / kBlock, kBlock * 0.1, threads, [=, &bad](ptrdiff_t b, ptrdiff_t last) {
         for (; b < last && !__atomic_load_n(&bad, __ATOMIC_RELAXED); ++b) {
             I found = {};
-            vectors<T>(b * kBlock, least((b + 1) * kBlock, n), [=, &found](auto at) {
-                found |= (I)((bits<T>(at.get(a)) & exponent) == exponent);
-            });
+            vectors<T>(b * kBlock, least((b + 1) * kBlock, n),
+                       [=, &found](auto at) { found |= (I)((bits<T>(at.get(a)) & exponent) == exponent); });
             bool any = false;
             for (int k = 0; k < VL<T>; ++k) any = any || found[k];
             if (any) __atomic_store_n(&bad, 1, __ATOMIC_RELAXED);

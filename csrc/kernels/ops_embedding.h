@@ -20,8 +20,8 @@ ptrdiff_t embedding_forward(const T* weight, const int64_t* idx, T* out, ptrdiff
     return -1;
 }
 
-// Threads share the columns of wide rows, else the rows: v belongs to thread v mod count. Either way one thread adds to an
-// element, for ascending n.
+// Threads share the columns of wide rows, else the rows: v belongs to thread v mod count. Either way one thread adds to
+// an element, for ascending n.
 template <class T>
 ptrdiff_t embedding_backward(const T* dy, const int64_t* idx, T* dweight, ptrdiff_t N, ptrdiff_t V, ptrdiff_t E,
                              int threads) noexcept {

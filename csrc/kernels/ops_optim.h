@@ -58,7 +58,8 @@ void rmsprop_step(T* p, const T* g, T* sq, T* buf, T* gavg, ptrdiff_t n, double 
 template <class T>
 void adam_step(T* p, const T* g, T* m_, T* v_, ptrdiff_t n, double lr, double beta1, double beta2, double eps,
                double weight_decay, int decoupled, int64_t step, int threads) noexcept {
-    const double correction1 = 1 - __builtin_pow(beta1, double(step)), correction2 = 1 - __builtin_pow(beta2, double(step));
+    const double correction1 = 1 - __builtin_pow(beta1, double(step));
+    const double correction2 = 1 - __builtin_pow(beta2, double(step));
     const auto shrink = broadcast(T(decoupled ? 1 - lr * weight_decay : 1));
     const auto decay = broadcast(T(decoupled ? 0 : weight_decay));
     const auto take1 = broadcast(T(1 - beta1)), take2 = broadcast(T(1 - beta2)), keep2 = broadcast(T(beta2));

@@ -1,7 +1,7 @@
-// ops_vectors.h: how the kernels of ops_*.h walk over arrays: vector by vector, thread by thread, sums in a fixed order.
+// ops_vectors.h: how the kernels of ops_*.h walk over arrays: vectors, threads, and sums in a fixed order.
 //
-// A loop's body is a lambda that takes a position `at`, which is a whole vector or the first lanes of one, and reads and
-// writes arrays through it: at.put(y, at.get(x)). So tails run the same instructions as whole vectors, and an
+// A loop's body is a lambda that takes a position `at`, which is a whole vector or the first lanes of one, and reads
+// and writes arrays through it: at.put(y, at.get(x)). So tails run the same instructions as whole vectors, and an
 // element's bits depend neither on its place in a vector nor on how threads share an array.
 //
 // Bodies capture by value and are passed by value: stores of vectors may alias anything, and a local copy whose address
@@ -129,7 +129,9 @@ FR_INLINE T largest(const T* x, ptrdiff_t n) {
 template <class T>
 constexpr int kWide = int(sizeof(double) / sizeof(T));
 
-FR_INLINE VD widen(VD v, int) { return v; }
+FR_INLINE VD widen(VD v, int) {
+    return v;
+}
 FR_INLINE VD widen(VF v, int k) {
     typedef float Half __attribute__((vector_size(FASTRNN_VBYTES / 2)));
     Half h;

@@ -60,14 +60,17 @@ FR_INLINE Reduced<T> reduce_exp(typename Simd<T>::V y) {
     Reduced<T> out;
     out.p = fma(r * r, q, r);
     out.n = n;
-    out.i = bits<T>(t) - bits<T>(broadcast(C::kMagic));
+    using U = typename Simd<T>::U;  // wraps where NaN makes it meaningless
+    out.i = (typename Simd<T>::I)((U)bits<T>(t) - (U)bits<T>(broadcast(C::kMagic)));
     return out;
 }
 
 // 2^i for i within the normal range
 template <class T>
 FR_INLINE typename Simd<T>::V power_of_two(typename Simd<T>::I i) {
-    return from_bits<T>((i + Simd<T>::kBias) << Simd<T>::kMantissa);
+    using U = typename Simd<T>::U;
+    constexpr typename Simd<T>::Int bias = Simd<T>::kBias;
+    return from_bits<T>((typename Simd<T>::I)(((U)i + (U)(typename Simd<T>::I{} + bias)) << Simd<T>::kMantissa));
 }
 
 #if defined(__AVX512F__)
@@ -85,8 +88,9 @@ FR_INLINE typename Simd<T>::V scale2(typename Simd<T>::V v, const Reduced<T>& e)
     // in two steps, so that overflow and subnormal results round as they should
     using I = typename Simd<T>::I;
     using U = typename Simd<T>::U;
-    I half = (I)((U)(e.i + 4096) >> 1) - 2048;
-    return v * power_of_two<T>(half) * power_of_two<T>(e.i - half);
+    constexpr typename Simd<T>::Int even = 4096;  // makes the halving of a negative number a plain shift
+    U i = (U)e.i, half = ((i + (U)(I{} + even)) >> 1) - (U)(I{} + even / 2);
+    return v * power_of_two<T>((I)half) * power_of_two<T>((I)(i - half));
 }
 #endif
 

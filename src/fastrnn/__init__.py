@@ -39,7 +39,7 @@ from fastrnn.nn import (
     init,
     losses,
 )
-from fastrnn.train import Batch, History, fit, schedules
+from fastrnn.train import Batch, History, SequenceBatches, TokenWindows, fit, schedules
 
 __all__ = [
     "GRU",
@@ -61,10 +61,12 @@ __all__ = [
     "RNNCell",
     "ReLU",
     "Sequential",
+    "SequenceBatches",
     "Sigmoid",
     "Softmax",
     "Swish",
     "Tanh",
+    "TokenWindows",
     "__version__",
     "activations",
     "fit",

@@ -168,9 +168,9 @@ class Call:
     change : function of an array's name and the array, which returns the same values in other memory
     """
 
-    def __init__(self, case, dtype, *, batch_first=False, change=keep, save=True, checkpoint=0):
+    def __init__(self, case, dtype, *, batch_first=False, change=keep, save=True, checkpoint=0, outputs=None):
         self.case, self.dtype, self.batch_first, self.change = case, dtype, batch_first, change
-        self.out = Outputs(dtype)
+        self.out = outputs or Outputs(dtype)
         a = data(case)
         T, B, D, P, H = case.T, case.B, case.directions, case.P, case.H
         y = self.out.new(*((B, T) if batch_first else (T, B)), D * P)

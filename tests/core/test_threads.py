@@ -3,6 +3,7 @@
 What could hang runs in a process of its own with a time limit, so that a deadlock is a failure and not a silence.
 """
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -49,7 +50,7 @@ def script(body):
     assert done.stdout.strip().endswith("done"), done.stdout
 
 
-forks = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system has no fork")
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
 @forks
@@ -283,9 +284,12 @@ def test_setting_the_number_of_threads(threads):
     ],
 )
 def test_environment(monkeypatch, name, value, message):
+    monkeypatch.setenv("PYTHONUTF8", "1")
     monkeypatch.setenv(name, value)
     code = "from fastrnn import _core; print(_core.get_num_threads(), _core.isa())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=LIMIT, check=False
+    )
     if message is None:
         assert done.returncode == 0, done.stderr
         assert value in done.stdout.split()

@@ -16,6 +16,7 @@
 #include "check.h"
 #include "fastrnn.h"
 #include "naive.h"
+#include "ops_group.h"
 #include "pool.h"
 #include "recurrent.h"
 
@@ -184,6 +185,14 @@ void gemm() {
     }
 }
 
+void ops() {
+    for (const std::string& isa : isas()) {
+        use(isa);
+        ops_of<float>(kFloat32, isa);
+        ops_of<double>(kFloat64, isa);
+    }
+}
+
 // ---- recurrent layers
 
 std::vector<int64_t> lengths_of(const char* kind, ptrdiff_t T, ptrdiff_t B, uint64_t seed) {
@@ -246,6 +255,11 @@ void recurrent() {
                 expect_same(unsaved.h_n[d], wide.h_n[d], what + " inference h_n");
                 expect_same(unsaved.c_n[d], wide.c_n[d], what + " inference c_n");
             }
+            for (ptrdiff_t checkpoint : {ptrdiff_t(1), (p.q.T + 1) / 2})
+                each_array(run<double>(p, 1, true, checkpoint), wide,
+                           [&](const char* name, const auto& a, const auto& b, bool) {
+                               expect_same(a, b, what + " from checkpoints " + name);
+                           });
         }
     }
 }
@@ -314,9 +328,11 @@ void threads() {
                     const Results<float> one = run<float>(p, 1, true);
                     for (int n : {2, 3, 8}) {
                         const std::string what = isa + " " + p.name + " threads=" + std::to_string(n) + " ";
-                        each_array(run<float>(p, n, true), one, [&](const char* name, const auto& a, const auto& b, bool) {
+                        auto same = [&](const char* name, const auto& a, const auto& b, bool) {
                             expect_same(a, b, what + name);
-                        });
+                        };
+                        each_array(run<float>(p, n, true), one, same);
+                        each_array(run<float>(p, n, true, 1), one, same);
                     }
                 }
             }
@@ -467,8 +483,8 @@ void workspace() {
 
 int main(int argc, char** argv) {
     const std::pair<const char*, void (*)()> groups[] = {
-        {"dispatch", dispatch}, {"vmath", vmath},         {"gemm", gemm},     {"recurrent", recurrent}, {"rows", rows},
-        {"threads", threads},   {"workspace", workspace}, {"pool", pool},     {"forked", forked},
+        {"dispatch", dispatch}, {"vmath", vmath},     {"gemm", gemm},           {"ops", ops},   {"recurrent", recurrent},
+        {"rows", rows},         {"threads", threads}, {"workspace", workspace}, {"pool", pool}, {"forked", forked},
     };
     int ran = 0;
     for (const auto& [name, group] : groups) {

@@ -133,7 +133,7 @@ std::vector<T> content(const Buffer<T>& b) {
 }
 
 template <class T>
-Results<T> run(const Problem& p, int threads, bool backward) {
+Results<T> run(const Problem& p, int threads, bool backward, ptrdiff_t checkpoint = 0) {
     const fastrnn::Kernels& k = *fastrnn::kernels();
     const Shape& s = p.q;
     const Options& o = p.o;
@@ -143,7 +143,8 @@ Results<T> run(const Problem& p, int threads, bool backward) {
     q.cell = s.cell;
     q.T = s.T, q.B = s.B, q.I = s.I, q.H = s.H, q.P = s.P, q.D = s.D;
     q.threads = threads;
-    q.save = backward;
+    q.save = !backward ? fastrnn::kSaveNothing : checkpoint ? fastrnn::kSaveCheckpoints : fastrnn::kSaveAll;
+    q.checkpoint = checkpoint;
     Buffer<int64_t> lengths(B, sizeof(void*));
     bool ragged = false;
     for (size_t b = 0; b < B; ++b) {

@@ -1,4 +1,4 @@
-"""Every test runs on each instruction set of this machine, and in both float types where it asks for `dtype`."""
+"""Every test runs on each instruction set of this machine, and with `dtype` in both float types."""
 
 import numpy as np
 import pytest

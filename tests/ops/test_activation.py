@@ -46,7 +46,7 @@ def test_values(name, dtype, rng):
     f, derivative = FUNCTIONS[name]
     for n in SIZES:
         x, dy = (3 * rng.standard_normal((2, n))).astype(dtype)
-        x[0] = 0.5  # for n = 1: 1 - y² of a y near 1 has few digits, which matters only if there is nothing larger
+        x[0] = 0.5  # something large beside 1 - y², which has few digits for y near 1
         y = forward(name, x)
         close(y, f(x.astype(np.float64)), FORWARD[dtype])
         close(backward(name, x, y, dy), derivative(x.astype(np.float64)) * dy, GRADIENT[dtype])

@@ -23,16 +23,41 @@ OPS = {
     "softmax_backward": [("y", (N, C)), ("dy", (N, C)), ("out", (N, C))],
     "cross_entropy": [("logits", (N, C)), ("targets", (N,)), ("factor", (N,)), 0.1, ("dlogits", (N, C))],
     "bce_with_logits": [("logits", (N,)), ("targets", (N,)), ("factor", (N,)), ("dlogits", (N,))],
-    "layer_norm_forward": [("x", (N, C)), ("gamma", (C,)), ("beta", (C,)), 1e-5, ("y", (N, C)),
-                           ("mean", (N,)), ("rstd", (N,))],
-    "layer_norm_backward": [("dy", (N, C)), ("x", (N, C)), ("gamma", (C,)), ("mean", (N,)), ("rstd", (N,)),
-                            ("dx", (N, C)), ("dgamma", (C,)), ("dbeta", (C,))],
+    "layer_norm_forward": [
+        ("x", (N, C)),
+        ("gamma", (C,)),
+        ("beta", (C,)),
+        1e-5,
+        ("y", (N, C)),
+        ("mean", (N,)),
+        ("rstd", (N,)),
+    ],
+    "layer_norm_backward": [
+        ("dy", (N, C)),
+        ("x", (N, C)),
+        ("gamma", (C,)),
+        ("mean", (N,)),
+        ("rstd", (N,)),
+        ("dx", (N, C)),
+        ("dgamma", (C,)),
+        ("dbeta", (C,)),
+    ],
     "embedding_forward": [("weight", (3, C)), ("idx", (N,)), ("out", (N, C))],
     "embedding_backward": [("dy", (N, C)), ("idx", (N,)), ("dweight", (3, C))],
     "dropout": [("x", (N,)), 0.5, 1, ("out", (N,))],
     "sgd_step": [("p", (N,)), ("g", (N,)), ("buf", (N,)), 0.1, 0.9, 0.0, False, 0.0],
-    "rmsprop_step": [("p", (N,)), ("g", (N,)), ("sq", (N,)), ("buf", (N,)), ("gavg", (N,)), 0.1, 0.9, 1e-8,
-                     0.9, 0.0],
+    "rmsprop_step": [
+        ("p", (N,)),
+        ("g", (N,)),
+        ("sq", (N,)),
+        ("buf", (N,)),
+        ("gavg", (N,)),
+        0.1,
+        0.9,
+        1e-8,
+        0.9,
+        0.0,
+    ],
     "adam_step": [("p", (N,)), ("g", (N,)), ("m", (N,)), ("v", (N,)), 0.1, 0.9, 0.99, 1e-8, 0.0, True, 1],
     "column_sum": [("a", (N, C)), ("out", (C,))],
     "sum_squares": [("a", (N,))],
@@ -43,8 +68,12 @@ OPS = {
 }
 WRITTEN = {"out", "dlogits", "y", "mean", "rstd", "dx", "dgamma", "dbeta", "dweight"}
 WRITTEN |= {"p", "buf", "sq", "gavg", "m", "v"}
-READ = {("softmax_backward", "y"), ("activation_backward", "y"), ("layer_norm_backward", "mean"),
-        ("layer_norm_backward", "rstd")}
+READ = {
+    ("softmax_backward", "y"),
+    ("activation_backward", "y"),
+    ("layer_norm_backward", "mean"),
+    ("layer_norm_backward", "rstd"),
+}
 MATRICES = [op for op, a in OPS.items() if any(isinstance(v, tuple) and len(v[1]) == 2 for v in a)]
 CASES = [(op, a[0]) for op, arguments in OPS.items() for a in arguments if isinstance(a, tuple)]
 
@@ -122,8 +151,13 @@ def test_read_only(op, name):
 
 @pytest.mark.parametrize("op", MATRICES)
 def test_wrong_dimensions(op):
-    leading = {"embedding_forward": "weight", "embedding_backward": "dweight", "softmax_backward": "y",
-               "cross_entropy": "logits", "column_sum": "a"}.get(op, "x")
+    leading = {
+        "embedding_forward": "weight",
+        "embedding_backward": "dweight",
+        "softmax_backward": "y",
+        "cross_entropy": "logits",
+        "column_sum": "a",
+    }.get(op, "x")
     refused(op, leading, lambda a: a.ravel())
 
 

@@ -33,6 +33,6 @@ def test_hash_bits_are_even():
     """Every bit of the hash is 1 half of the time, and no two bits agree more often."""
     h = hash_of(1 << 15, 3)
     bits = ((h[:, None] >> np.arange(32, dtype=np.uint32)) & np.uint32(1)) * 2.0 - 1
-    correlation = bits.T @ bits / len(h)
+    correlation = np.einsum("ni,nj->ij", bits, bits) / len(h)
     assert abs(correlation - np.eye(32)).max() < 5.5 / np.sqrt(len(h))
     assert abs(bits.mean(0)).max() < 5 / np.sqrt(len(h))

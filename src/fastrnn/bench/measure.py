@@ -14,14 +14,23 @@ from typing import Any
 
 from fastrnn import _core
 
-__all__ = ["FmaPeak", "Turns", "in_turn"]
+__all__ = ["FmaPeak", "Turns", "in_turn", "settle"]
 
-# Note [Turns]: threads of a peer that has just returned may still spin (libgomp's do for about a millisecond)
-# and would take a core from the side that comes next, so a turn begins after a short sleep. Then a short call
-# finds cold caches, which its users, who call in a loop, never see: one call isn't timed. For long calls
-# neither matters.
-SETTLE_SECONDS = 0.002
+# Note [Turns]: threads of a side that has just returned may still spin, and would take a core from the side
+# that comes next. Measured with two threads: PyTorch's (libgomp) for 8 ms, those of NumPy's OpenBLAS for
+# 60 ms. So a turn begins when the process has used no CPU for a while. Then a short call finds cold caches,
+# which its users, who call in a loop, never see: one call isn't timed. For long calls that doesn't matter.
+SETTLE_SECONDS, IDLE_SHARE, MOST_WAITS = 0.003, 0.1, 100
 SHORT_CALL = 0.02
+
+
+def settle() -> None:
+    """Wait until the threads of this process are idle (0.3 seconds at most)."""
+    for _ in range(MOST_WAITS):
+        start = time.process_time()
+        time.sleep(SETTLE_SECONDS)
+        if time.process_time() - start < IDLE_SHARE * SETTLE_SECONDS:
+            return
 
 
 class FmaPeak:
@@ -171,12 +180,12 @@ def in_turn(
     try:
         for _ in range(repeat):
             for name, call in sides.items():
-                time.sleep(SETTLE_SECONDS)
+                settle()
                 if short[name]:
                     call()
                 seconds[name].append(_timed(call, number[name]))
             if peak is not None:
-                time.sleep(SETTLE_SECONDS)
+                settle()
                 best = max(best, peak())
     finally:
         if collecting:

@@ -10,7 +10,15 @@ from typing import Any
 
 import fastrnn
 from fastrnn.cli._parse import CliError, count, number, printable
-from fastrnn.cli.settings import DEFAULT_MINUTES, DEFAULT_OUT, Settings, choose_folder, digest, resolve
+from fastrnn.cli.settings import (
+    DEFAULT_MINUTES,
+    DEFAULT_OUT,
+    LEARNING_RATES,
+    Settings,
+    choose_folder,
+    digest,
+    resolve,
+)
 from fastrnn.io import save
 from fastrnn.models import LanguageModel
 from fastrnn.models.language_model import CELLS
@@ -37,6 +45,7 @@ def add(subparsers: Any) -> None:
         "standard library. Ctrl-C saves; --resume goes on.",
     )
     d = Settings()
+    rates = ", ".join(f"{cell} {rate}" for cell, rate in LEARNING_RATES.items())
     positive: Any = number(0.0, open_low=True)
     text = parser.add_argument_group("text")
     text.add_argument(
@@ -57,7 +66,9 @@ def add(subparsers: Any) -> None:
     training.add_argument(
         "--seq-len", type=count(), metavar="N", help=f"characters a row (default: {d.seq_len})"
     )
-    training.add_argument("--lr", type=positive, metavar="X", help=f"highest learning rate (default: {d.lr})")
+    training.add_argument(
+        "--lr", type=positive, metavar="X", help=f"highest learning rate (default: {rates})"
+    )
     training.add_argument("--seed", type=count(0), metavar="N", help=f"(default: {d.seed})")
     training.add_argument(
         "--threads", type=count(), metavar="N", help="(default: all that this process may use)"

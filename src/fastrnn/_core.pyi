@@ -1,0 +1,158 @@
+"""Types of the compiled core. What each function does is said in `_core.pyx` and `_core_ops.pxi`."""
+
+from typing import Any, Literal, TypeAlias
+
+from numpy.typing import DTypeLike, NDArray
+
+Array: TypeAlias = NDArray[Any]  # float32 or float64, one type in a call
+_Function: TypeAlias = Literal["exp", "tanh", "sigmoid"]
+_Activation: TypeAlias = Literal["exp", "tanh", "sigmoid", "relu", "leaky_relu", "swish"]
+_Weights: TypeAlias = tuple[Array, Array, Array | None, Array | None, Array | None]  # W, R, b_w, b_r, M
+_Grads: TypeAlias = tuple[Array | None, Array | None, Array | None, Array | None, Array | None]
+
+# ---- settings
+
+def select_isa(name: str | None = None) -> None: ...
+def isa() -> str: ...
+def isas() -> list[str]: ...
+def set_num_threads(n: int) -> None: ...
+def get_num_threads() -> int: ...
+def default_threads() -> int: ...
+def cached_bytes() -> int: ...
+def fma_peak(dtype: DTypeLike, rounds: int) -> float: ...
+
+# ---- recurrent layers
+
+RNN_TANH: int
+RNN_RELU: int
+RNN_SIGMOID: int
+LSTM: int
+GRU_AFTER: int
+GRU_BEFORE: int
+
+class Saved:
+    def backward(
+        self,
+        dy: Array | None,
+        dh_n: Array | None,
+        dc_n: Array | None,
+        grads: tuple[_Grads, ...],
+        input_grad: bool,
+        dh_0: Array | None,
+        dc_0: Array | None,
+        retain: bool = False,
+        dx: Array | None = None,
+    ) -> Array | None: ...
+
+def forward(
+    cell: int,
+    x: Array,
+    weights: tuple[_Weights, ...],
+    h_0: Array | None,
+    c_0: Array | None,
+    lengths: NDArray[Any] | None,
+    batch_first: bool,
+    reverse: bool,
+    y: Array,
+    h_n: Array,
+    c_n: Array | None,
+    save: bool,
+    checkpoint: int = 0,
+) -> Saved | None: ...
+
+# ---- matrix products and vector math
+
+def gemm(a: Array, b: Array, out: Array, bias: Array | None = None, accumulate: bool = False) -> Array: ...
+def vmath(name: _Function, x: Array, out: Array) -> Array: ...
+
+# ---- activations and softmax
+
+def activation(name: _Activation, x: Array, out: Array, alpha: float = 0.01) -> None: ...
+def activation_backward(
+    name: _Activation, x: Array, y: Array, dy: Array, out: Array, alpha: float = 0.01
+) -> None: ...
+def softmax(x: Array, out: Array) -> None: ...
+def log_softmax(x: Array, out: Array) -> None: ...
+def softmax_backward(y: Array, dy: Array, out: Array) -> None: ...
+
+# ---- losses
+
+def cross_entropy(
+    logits: Array,
+    targets: NDArray[Any],
+    factor: Array,
+    label_smoothing: float,
+    dlogits: Array | None = None,
+) -> float: ...
+def bce_with_logits(logits: Array, targets: Array, factor: Array, dlogits: Array | None = None) -> float: ...
+
+# ---- layer normalisation
+
+def layer_norm_forward(
+    x: Array, gamma: Array | None, beta: Array | None, eps: float, y: Array, mean: Array, rstd: Array
+) -> None: ...
+def layer_norm_backward(
+    dy: Array,
+    x: Array,
+    gamma: Array | None,
+    mean: Array,
+    rstd: Array,
+    dx: Array,
+    dgamma: Array | None = None,
+    dbeta: Array | None = None,
+) -> None: ...
+
+# ---- embeddings and dropout
+
+def embedding_forward(weight: Array, idx: NDArray[Any], out: Array) -> None: ...
+def embedding_backward(dy: Array, idx: NDArray[Any], dweight: Array) -> None: ...
+def dropout(x: Array, p: float, seed: int, out: Array) -> None: ...
+def dropout_mask(n: int, p: float, seed: int) -> NDArray[Any]: ...
+
+# ---- optimisers
+
+def sgd_step(
+    p: Array,
+    g: Array,
+    buf: Array | None,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    nesterov: bool,
+    weight_decay: float,
+    first: bool = False,
+) -> None: ...
+def rmsprop_step(
+    p: Array,
+    g: Array,
+    sq: Array,
+    buf: Array | None,
+    gavg: Array | None,
+    lr: float,
+    alpha: float,
+    eps: float,
+    momentum: float,
+    weight_decay: float,
+) -> None: ...
+def adam_step(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    step: int,
+) -> None: ...
+
+# ---- sums and simple arithmetic
+
+def column_sum(a: Array, out: Array) -> None: ...
+def sum_squares(a: Array) -> float: ...
+def all_finite(a: Array) -> bool: ...
+def scale(a: Array, s: float) -> None: ...
+def clip(a: Array, low: float, high: float) -> None: ...
+def add(a: Array, b: Array, out: Array) -> None: ...

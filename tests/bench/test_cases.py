@@ -1,0 +1,58 @@
+"""Cases: operation counts, weights, data, and arguments that don't fit."""
+
+import pytest
+
+import fastrnn as fr
+from fastrnn.bench import SHAPES, Case, Shape
+
+
+@pytest.mark.parametrize(("cell", "gates"), [("lstm", 4), ("gru", 3), ("rnn", 1)])
+def test_flops_are_those_of_the_matrix_products(cell, gates):
+    T, B, I, H = shape = Shape(3, 2, 5, 7)  # noqa: E741
+    forward = 2 * T * B * (I + H) * gates * H
+    assert Case(cell, shape, "infer").flops == forward
+    assert Case(cell, shape, "train").flops == 3 * forward
+
+
+def test_flops_of_stacked_layers_in_two_directions():
+    case = Case("gru", Shape(1, 1, 5, 7), "infer", num_layers=2, bidirectional=True)
+    assert case.flops == 2 * 2 * (5 + 7) * 21 + 2 * 2 * (14 + 7) * 21
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_weights_are_those_of_a_layer(cell, bidirectional):
+    case = Case(cell, Shape(4, 2, 5, 7), dtype="float64", num_layers=2, bidirectional=bidirectional)
+    layer = {"lstm": fr.LSTM, "gru": fr.GRU, "rnn": fr.RNN}[cell](
+        5, 7, 2, bidirectional=bidirectional, dtype="float64"
+    )
+    layer.load_state_dict(case.weights())
+    x, dy = case.data()
+    assert layer(x)[0].shape == dy.shape
+    assert {a.dtype.name for a in [x, dy, *case.weights().values()]} == {"float64"}
+
+
+def test_names():
+    assert str(SHAPES[0]) == "T=1 B=1 I=16 H=16"
+    assert Shape.parse("1,2,3,4") == (1, 2, 3, 4)
+    case = Case("rnn", Shape(1, 1, 1, 1), "infer", "float64", 2, True)
+    assert str(case) == "rnn infer T=1 B=1 I=1 H=1 layers=2 bidirectional float64"
+
+
+@pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,4,5", "1,2,3,0", "a,b,c,d"])
+def test_bad_shapes(text):
+    with pytest.raises(ValueError, match=r"shape: expected T,B,I,H"):
+        Shape.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cell": "tanh"}, "cell: expected one of lstm, gru, rnn, got 'tanh'"),
+        ({"mode": "fly"}, "mode: expected one of train, infer, got 'fly'"),
+        ({"dtype": "int8"}, "dtype: expected one of float32, float64, got 'int8'"),
+    ],
+)
+def test_bad_cases(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Case(**{"cell": "lstm", "shape": SHAPES[0], **arguments})
