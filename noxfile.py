@@ -1,4 +1,4 @@
-"""Every check of the project: ``nox`` runs the default ones, ``nox --list`` shows all, ``nox -s NAME`` runs one.
+"""Every check of the project: ``nox`` runs the usual ones, ``nox --list`` shows all, ``nox -s NAME`` one.
 
 The sessions that build C++ want CMake and a compiler; what else they need is said in each one's first line.
 """
@@ -66,7 +66,7 @@ def format(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks. Peers that are not installed are left out: ``nox -s bench -- --with torch onnxruntime``."""
+    """Run the benchmarks, beside the peers that are named: ``nox -s bench -- --with torch onnxruntime``."""
     args = list(session.posargs)
     peers: list[str] = []
     if "--with" in args:
@@ -118,8 +118,8 @@ def ctest(
 ) -> None:
     """Build the C++ test program with CMake `options`, and run it."""
     build = Path(session.create_tmp()) / "build"
-    session.run_install("cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", "--fresh",
-                        "-DFASTRNN_PYTHON=OFF", "-DFASTRNN_CTEST=ON", "-DFASTRNN_WERROR=ON", *options)  # fmt: skip
+    program = ("-DFASTRNN_PYTHON=OFF", "-DFASTRNN_CTEST=ON", "-DFASTRNN_WERROR=ON")
+    session.run_install("cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", *program, *options)
     session.run_install("cmake", "--build", str(build), "--parallel", os.environ.get("JOBS", "2"))
     session.run(*runner, str(build / "fastrnn_ctest"), *(session.posargs or groups), external=True, env=env)
 
@@ -156,7 +156,7 @@ def tsan(session: nox.Session) -> None:
 
 @nox.session
 def neon(session: nox.Session) -> None:
-    """Cross-compile for aarch64, run the C++ tests in emulation (Debian: g++-aarch64-linux-gnu, qemu-user)."""
+    """Cross-compile for aarch64 and emulate it (Debian: g++-aarch64-linux-gnu, qemu-user)."""
     session.install("cmake", "ninja")
     ctest(session, "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
           "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++",

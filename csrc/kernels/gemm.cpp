@@ -239,41 +239,59 @@ void pack_columns(T* out, const T* const* a, ptrdiff_t K, ptrdiff_t first, ptrdi
     }
 }
 
+// K rows of b into plain panels
+template <class T>
+void pack_rows(const Packed<T>& B, const T* const* b) {
+    for (int p = 0; p < B.panels(); ++p) {
+        const int nv = B.vectors(p), tail = B.tail(p);
+        T* d = B.data + p * B.stride();
+        const ptrdiff_t n = ptrdiff_t(p) * B.width();
+        for (ptrdiff_t k = 0; k < B.K; ++k, d += nv * VL<T>) {
+            const T* s = b[k] + n;
+            for (int v = 0; v < nv - 1; ++v) store(d + v * VL<T>, load(s + v * VL<T>));
+            store(d + (nv - 1) * VL<T>, load_n(s + (nv - 1) * VL<T>, tail));
+        }
+    }
+}
+
 template <class T>
 void outer_product(const OuterProduct<T>& op, T* scratch) noexcept {
     const ptrdiff_t M = op.i1 - op.i0;
-    if (M <= 0 || op.N <= 0) return;
-    Packed<T> B{scratch, 0, op.N, kMaxNV, false};
+    if (M <= 0) return;
     const int most = max_rows(kMaxNV);
     const int tiles = int((M + most - 1) / most);
-    T* A = scratch + B.panels() * kOuterBlock * kMaxNV * VL<T>;
+    T* A = scratch;
+    T* panels = scratch + round_up(kOuterBlock * M, 64);
     for (ptrdiff_t r0 = 0; r0 < op.rows; r0 += kOuterBlock) {
         const ptrdiff_t K = op.rows - r0 < kOuterBlock ? op.rows - r0 : kOuterBlock;
-        B.K = K;
-        for (int p = 0; p < B.panels(); ++p) {
-            const int nv = B.vectors(p);
-            T* d = B.data + p * B.stride();
-            const ptrdiff_t n = ptrdiff_t(p) * B.width();
-            for (ptrdiff_t k = 0; k < K; ++k, d += nv * VL<T>) {
-                const T* s = op.b[r0 + k] + n;
-                for (int v = 0; v < nv - 1; ++v) store(d + v * VL<T>, load(s + v * VL<T>));
-                store(d + (nv - 1) * VL<T>, load_n(s + (nv - 1) * VL<T>, B.tail(p)));
-            }
-        }
         pack_columns(A, op.a + r0, K, op.offset + op.i0, M, tiles);
-        ptrdiff_t i;
-        for (int p = 0; p < B.panels(); ++p) {
-            ptrdiff_t at[kMaxNV];
-            const int nv = B.vectors(p);
-            for (int v = 0; v < nv; ++v) at[v] = (ptrdiff_t(p) * kMaxNV + v) * VL<T>;
-            i = 0;
-            for (int t = 0; t < tiles; ++t) {
-                const int rows = int((M - i + tiles - t - 1) / (tiles - t));
-                const T* a = A + i * K;
-                T* c[12];
-                for (int r = 0; r < rows; ++r) c[r] = op.C + (op.i0 + i + r) * op.ldc;
-                any_tile<T, true>(rows, nv, TileCall<T>{&a, 0, B.panel(p), 0, K, c, at, nullptr, ~0u, B.tail(p), reinterpret_cast<const char*>(a + (t+1<tiles? rows*K : 0))});
-                i += rows;
+        for (int part = 0; part < op.parts; ++part) {
+            const OuterPart<T>& to = op.part[part];
+            if (to.N <= 0) continue;
+            const Packed<T> B{panels, K, to.N, kMaxNV, false};
+            pack_rows(B, to.b + r0);
+            for (int p = 0; p < B.panels(); ++p) {
+                ptrdiff_t at[kMaxNV];
+                const int nv = B.vectors(p);
+                for (int v = 0; v < nv; ++v) at[v] = (ptrdiff_t(p) * kMaxNV + v) * VL<T>;
+                TileCall<T> call{};
+                call.b = B.panel(p);
+                call.K = K;
+                call.at = at;
+                call.from_c = ~0u;
+                call.tail = B.tail(p);
+                ptrdiff_t i = 0;
+                for (int t = 0; t < tiles; ++t) {
+                    const int rows = int((M - i + tiles - t - 1) / (tiles - t));
+                    const T* a = A + i * K;
+                    T* c[12];
+                    for (int r = 0; r < rows; ++r) c[r] = to.C + (op.i0 + i + r) * to.ldc;
+                    call.a = &a;
+                    call.c = c;
+                    call.ahead = reinterpret_cast<const char*>(t + 1 < tiles ? a + rows * K : a);
+                    any_tile<T, true>(rows, nv, call);
+                    i += rows;
+                }
             }
         }
     }
@@ -316,7 +334,7 @@ void gemm_outer(GemmJob<T>& j, int id, int n) noexcept {
             a[r] = j.A + (k + r) * j.A_cs;
             b[r] = j.B + (k + r) * j.B_rs;
         }
-        outer_product(OuterProduct<T>{a, b, rows, 0, i0, i1, j.N, j.C, j.C_rs}, scratch);
+        outer_product(OuterProduct<T>{a, rows, 0, i0, i1, 1, {{b, j.N, j.C, j.C_rs}, {}}}, scratch);
     }
 }
 

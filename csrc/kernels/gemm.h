@@ -75,21 +75,27 @@ void gemm_panels(const T* const* a, T* const* c, int m, const Segments& k, const
 template <class T>
 int panels_at_once(int m, int NV);
 
-// C[M rows, N] += Aᵀ·B summed over rows: C[i][j] += Σ_r a[r][a_off[i]]·b[r][j], for the rows i of C in [i0, i1) of each
-// segment; the outer product behind every weight gradient. Rows are added in the order given.
+// The outer product behind every weight gradient: C[i][j] += Σ_r a[r][offset + i]·b[r][j], for the rows i0 … i1-1 of C. Rows
+// of a are added in the order given. Two products may share one a: dGᵀ·x and dGᵀ·h.
 template <class T>
-struct OuterProduct {
-    const T* const* a;  // [rows] pointers
+struct OuterPart {
     const T* const* b;  // [rows] pointers, N contiguous columns each
-    ptrdiff_t rows;
-    ptrdiff_t offset;     // first column of a
-    ptrdiff_t i0, i1, N;  // columns of a = rows of C
+    ptrdiff_t N;
     T* C;
     ptrdiff_t ldc;
 };
+template <class T>
+struct OuterProduct {
+    const T* const* a;  // [rows] pointers
+    ptrdiff_t rows;
+    ptrdiff_t offset;  // first column of a
+    ptrdiff_t i0, i1;  // columns of a = rows of C
+    int parts;
+    OuterPart<T> part[2];
+};
 constexpr ptrdiff_t kOuterBlock = 128;  // rows at a time: a panel of B (32 KiB) stays in L1
 template <class T>
-ptrdiff_t outer_scratch(ptrdiff_t M, ptrdiff_t N) {  // elements, for i1-i0 <= M
+ptrdiff_t outer_scratch(ptrdiff_t M, ptrdiff_t N) {  // elements, for i1-i0 <= M and N of every part
     ptrdiff_t panels = (N + 4 * VL<T> - 1) / (4 * VL<T>);
     return kOuterBlock * (M + 16 + panels * 4 * VL<T>)+64;
 }

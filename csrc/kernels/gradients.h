@@ -57,24 +57,28 @@ void column_sums(const T* const* a, int n, ptrdiff_t offset, ptrdiff_t j0, ptrdi
     }
 }
 
-// dW rows of gates first … first+count-1 += dGᵀ·b, this thread's share of the rows; b in ts.b
+// this thread's share of M rows, in whole tiles
+inline void tile_share(ptrdiff_t M, const Team& team, ptrdiff_t& i0, ptrdiff_t& i1) {
+    const ptrdiff_t tiles = (M + 5) / 6;
+    i0 = tiles * team.id / team.n * 6;
+    i1 = tiles * (team.id + 1) / team.n * 6;
+    if (i1 > M) i1 = M;
+}
+
+// `run` adjacent sections of dG from `section` on: dW rows of gate gw += dGᵀ·x, dR rows of gate gr += dGᵀ·h, and the biases'
+// column sums; a negative gate: not wanted
 template <class T>
-void weight_gradient(const Step<T>& st, int n, const int* section, int first, int count, void* dW, ptrdiff_t N, void* db) {
-    const ptrdiff_t H = st.q.H;
-    const bool merge = st.p.Hp == H;
-    for (int g = first; g < first + count;) {
-        int run = 1;
-        while (merge && g + run < first + count && section[g + run] == section[g] + run) ++run;
-        // whole tiles for each thread
-        const ptrdiff_t M = run * H, tiles = (M + 5) / 6;
-        const ptrdiff_t i0 = tiles * st.team.id / st.team.n * 6, i1 = tiles * (st.team.id + 1) / st.team.n * 6;
-        const ptrdiff_t end = i1 < M ? i1 : M, offset = section[g] * st.p.Hp;
-        if (dW)
-            outer_product(OuterProduct<T>{st.ts.a, st.ts.b, n, offset, i0, end, N, static_cast<T*>(dW) + g * H * N, N},
-                          st.ts.outer);
-        if (db) column_sums(st.ts.a, n, offset, i0, end, static_cast<T*>(db) + g * H);
-        g += run;
-    }
+void weight_gradient(const Step<T>& st, int n, int section, int run, int gw, int gr) {
+    const Direction& d = st.d;
+    const ptrdiff_t H = st.q.H, I = st.q.I, P = st.q.P, offset = section * st.p.Hp;
+    ptrdiff_t i0, i1;
+    tile_share(run * H, st.team, i0, i1);
+    OuterProduct<T> op{st.ts.a, n, offset, i0, i1, 0, {}};
+    if (gw >= 0 && d.dW) op.part[op.parts++] = {st.ts.b, I, static_cast<T*>(d.dW) + gw * H * I, I};
+    if (gr >= 0 && d.dR) op.part[op.parts++] = {st.ts.b2, P, static_cast<T*>(d.dR) + gr * H * P, P};
+    if (op.parts) outer_product(op, st.ts.outer);
+    if (gw >= 0 && d.db_w) column_sums(st.ts.a, n, offset, i0, i1, static_cast<T*>(d.db_w) + gw * H);
+    if (gr >= 0 && d.db_r) column_sums(st.ts.a, n, offset, i0, i1, static_cast<T*>(d.db_r) + gr * H);
 }
 
 // dW, dR and the biases' gradients of one chunk, while its dG is in cache
@@ -93,14 +97,21 @@ void chunk_gradients(const Step<T>& st, int s1) {
     const int n = each_row([&](int r, int s, int i) {
         st.ts.a[r] = st.gates(s, i);
         st.ts.b[r] = x + p.time(d, s, i) * q.x_t + p.index[i] * q.x_b;
+        st.ts.b2[r] = st.h_before(s, i);
     });
-    weight_gradient(st, n, Cell::kSectionX, 0, Cell::G, d.dW, q.I, d.db_w);
-    if (!d.dR && !d.db_r && !d.dM) return;
-    each_row([&](int r, int s, int i) { st.ts.b[r] = st.h_before(s, i); });
-    weight_gradient(st, n, Cell::kSectionR, 0, Cell::kFirst, d.dR, q.P, d.db_r);
-    if (Cell::kFirst < Cell::G) {  // the candidate saw r ⊙ h
-        each_row([&](int r, int s, int i) { st.ts.b[r] = st.gates(s, i) + 2 * p.Hp; });
-        weight_gradient(st, n, Cell::kSectionR, Cell::kFirst, 1, d.dR, q.P, d.db_r);
+    const bool merge = p.Hp == q.H;  // sections are adjacent columns
+    auto apart = [&](int first, int gates, int gw, int gr) {
+        for (int g = 0; g < gates; g += merge ? gates : 1)
+            weight_gradient(st, n, first + g, merge ? gates : 1, gw < 0 ? gw : gw + g, gr < 0 ? gr : gr + g);
+    };
+    if (Cell::G != 3) {
+        apart(0, Cell::G, 0, 0);
+    } else {
+        apart(0, 2, 0, 0);           // r, z
+        apart(3, 1, 2, -1);          // n from x
+        if (Cell::kSecond)           // n from r ⊙ h, which lies in section 2
+            each_row([&](int r, int s, int i) { st.ts.b2[r] = st.gates(s, i) + 2 * p.Hp; });
+        apart(Cell::kSectionR[2], 1, -1, 2);
     }
     if (d.dM) {
         const T* dhs = st.ds.dhs[st.chunk & 1];
@@ -108,8 +119,9 @@ void chunk_gradients(const Step<T>& st, int s1) {
             st.ts.a[r] = dhs + (p.offset[s] - p.offset[st.s0] + i) * p.Pp;
             st.ts.b[r] = st.hidden(s, i);
         });
-        const Range own = share(int(q.P), st.team.id, st.team.n);
-        outer_product(OuterProduct<T>{st.ts.a, st.ts.b, n, 0, own.first, own.last, q.H, static_cast<T*>(d.dM), q.H},
+        ptrdiff_t i0, i1;
+        tile_share(q.P, st.team, i0, i1);
+        outer_product(OuterProduct<T>{st.ts.a, n, 0, i0, i1, 1, {{st.ts.b, q.H, static_cast<T*>(d.dM), q.H}, {}}},
                       st.ts.outer);
     }
 }

@@ -27,12 +27,10 @@ struct Arena {
     }
 };
 
-constexpr ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t to) { return (n + to - 1) / to * to; }
-
 // Row pointers and scratch that belong to one thread.
 template <class T>
 struct ThreadSpace {
-    const T **a, **b;  // [chunk rows]
+    const T **a, **b, **b2;  // [chunk rows]
     T** c;             // [chunk rows]
     const T **h_prev, **c_prev, **dy;  // [B]
     T **gates, **h, **cell, **hidden, **next_gates, **dh, **dc;
@@ -210,6 +208,7 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
         ThreadSpace<T> ts;
         ts.a = m.take<const T*>(p.chunk_rows);
         ts.b = m.take<const T*>(p.chunk_rows);
+        ts.b2 = m.take<const T*>(p.chunk_rows);
         ts.c = m.take<T*>(p.chunk_rows);
         const T*** step_in[] = {&ts.h_prev, &ts.c_prev, &ts.dy};
         for (const T*** f : step_in) *f = m.take<const T*>(q.B);

@@ -49,6 +49,8 @@ using VD = Simd<double>::V;
 template <class T>
 constexpr int VL = FASTRNN_VBYTES / int(sizeof(T));
 
+constexpr ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t to) { return (n + to - 1) / to * to; }
+
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kRegisters = 32;
 #else

@@ -39,7 +39,7 @@ from fastrnn.nn import (
     init,
     losses,
 )
-from fastrnn.train import Batch, History, SequenceBatches, TokenWindows, fit, schedules
+from fastrnn.train import Batch, History, Interrupted, Progress, SequenceBatches, TokenWindows, fit, schedules
 
 __all__ = [
     "GRU",
@@ -50,6 +50,7 @@ __all__ = [
     "Embedding",
     "GRUCell",
     "History",
+    "Interrupted",
     "LSTMCell",
     "Last",
     "Layer",
@@ -58,6 +59,7 @@ __all__ = [
     "Linear",
     "MaxPool",
     "MeanPool",
+    "Progress",
     "RNNCell",
     "ReLU",
     "Sequential",

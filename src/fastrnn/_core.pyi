@@ -1,14 +1,12 @@
 """Types of the compiled core. What each function does is said in `_core.pyx` and `_core_ops.pxi`."""
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from numpy.typing import DTypeLike, NDArray
 
 Array: TypeAlias = NDArray[Any]  # float32 or float64, one type in a call
-_Function: TypeAlias = Literal["exp", "tanh", "sigmoid"]
-_Activation: TypeAlias = Literal["exp", "tanh", "sigmoid", "relu", "leaky_relu", "swish"]
-_Weights: TypeAlias = tuple[Array, Array, Array | None, Array | None, Array | None]  # W, R, b_w, b_r, M
-_Grads: TypeAlias = tuple[Array | None, Array | None, Array | None, Array | None, Array | None]
+_Weights: TypeAlias = tuple[Array | None, ...]  # W, R, b_w, b_r, M of one direction
+_Grads: TypeAlias = tuple[Array | None, ...]  # dW, dR, db_w, db_r, dM
 
 # ---- settings
 
@@ -63,13 +61,13 @@ def forward(
 # ---- matrix products and vector math
 
 def gemm(a: Array, b: Array, out: Array, bias: Array | None = None, accumulate: bool = False) -> Array: ...
-def vmath(name: _Function, x: Array, out: Array) -> Array: ...
+def vmath(name: str, x: Array, out: Array) -> Array: ...
 
 # ---- activations and softmax
 
-def activation(name: _Activation, x: Array, out: Array, alpha: float = 0.01) -> None: ...
+def activation(name: str, x: Array, out: Array, alpha: float = 0.01) -> None: ...
 def activation_backward(
-    name: _Activation, x: Array, y: Array, dy: Array, out: Array, alpha: float = 0.01
+    name: str, x: Array, y: Array, dy: Array, out: Array, alpha: float = 0.01
 ) -> None: ...
 def softmax(x: Array, out: Array) -> None: ...
 def log_softmax(x: Array, out: Array) -> None: ...

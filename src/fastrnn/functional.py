@@ -96,7 +96,7 @@ class _Call:
         self.h_0, self.c_0 = self.states(state, "state")
         shape = (*self.x.shape[:2], self.h_shape[2])
         if out is None:
-            self.y = np.empty(shape, self.dtype)
+            self.y = _core.empty(shape, self.dtype)
         else:
             out = _check.output(out, shape[:1] + shape[2:] if self.unbatched else shape, self.dtype, "out")
             self.y = out[:, None] if self.unbatched else out

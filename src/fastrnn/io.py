@@ -7,14 +7,15 @@ up among the layers that are imported already.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastrnn.nn._layer import from_spec, to_spec
+
+# json and pathlib are imported where they are used; `import fastrnn` has to be quick.
 
 __all__ = ["load", "load_tree", "read_header", "save", "save_tree", "write_atomic", "write_json"]
 
@@ -33,9 +34,9 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
     data : bytes
         The whole content.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    folder, name = os.path.split(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".{name}.tmp-{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
             file.write(data)
@@ -43,12 +44,13 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
         raise
-    _sync_folder(path.parent)
+    _sync_folder(folder)
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: str) -> None:
     """Make a rename in `folder` survive a power cut, where the system can."""
     if os.name == "nt":  # folders can't be opened there, and a rename is flushed with the file
         return
@@ -61,6 +63,8 @@ def _sync_folder(folder: Path) -> None:
 
 def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None = 1) -> None:
     """Write JSON atomically."""
+    import json
+
     write_atomic(path, (json.dumps(value, indent=indent) + "\n").encode())
 
 
@@ -74,6 +78,8 @@ def _safetensors() -> Any:
 
 
 def _dump(tensors: dict[str, np.ndarray], header: dict[str, Any]) -> bytes:
+    import json
+
     # Contiguous copies keep 0-d arrays 0-d, which np.ascontiguousarray doesn't.
     arrays = {name: np.asarray(array).copy(order="C") for name, array in tensors.items()}
     text = json.dumps({"format": FORMAT, **header}, sort_keys=True)
@@ -83,10 +89,11 @@ def _dump(tensors: dict[str, np.ndarray], header: dict[str, Any]) -> bytes:
 
 def _open(path: str | os.PathLike[str]) -> tuple[dict[str, Any] | None, dict[str, np.ndarray]]:
     """Return our part of the metadata (None in a file of someone else) and all arrays."""
-    path = Path(path)
+    import json
+
     library = _safetensors()
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file" if not path.exists() else f"{path}: not a file")
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{path}: {'not a file' if os.path.exists(path) else 'no such file'}")
     try:
         with library.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}

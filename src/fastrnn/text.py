@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import sysconfig
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["CharVocabulary", "Corpus", "load_corpus", "split_corpus", "standard_library"]
 
@@ -162,6 +163,8 @@ def _collect(name: str, root: Path, files: Iterable[Path], max_chars: int) -> Co
 
 def _walk(root: Path, skipped: set[str]) -> list[Path]:
     """Return the files below `root`, sorted, hidden ones and the folders `skipped` left out."""
+    from pathlib import Path
+
     found = []
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = [s for s in subfolders if s not in skipped and not s.startswith(".")]
@@ -174,6 +177,9 @@ def standard_library(*, max_chars: int = MAX_CHARS) -> Corpus:
 
     Files come in the order of their names, so one Python version gives one corpus.
     """
+    import sysconfig
+    from pathlib import Path
+
     root = Path(sysconfig.get_paths()["stdlib"])
     files = [path for path in _walk(root, _SKIPPED_FOLDERS) if path.suffix == ".py"]
     corpus = _collect("the Python standard library", root, files, max_chars)
@@ -199,6 +205,8 @@ def load_corpus(path: str | os.PathLike[str] | None = None, *, max_chars: int = 
     FileNotFoundError, ValueError
         There is no such file, or no text in it.
     """
+    from pathlib import Path
+
     if path is None:
         return standard_library(max_chars=max_chars)
     path = Path(path)

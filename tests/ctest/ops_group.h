@@ -142,7 +142,7 @@ struct OpsCase {
         });
         ops.layer_norm_backward(dtype, dy.data(), x.data(), gamma.data(), mean.data(), rstd.data(), dx.data(), dgamma.data(),
                                 dbeta.data(), N, F, threads);
-        if (F > 1)
+        if (F > 2)  // two are normalised to ±1, and only rounding is left of dx
             expect("layer_norm_backward", dx, [&](ptrdiff_t i) {
                 const size_t row = size_t(i / F);
                 return r[row] * (double(dy[size_t(i)]) * double(gamma[size_t(i % F)]) - g[row] - n[size_t(i)] * gn[row]);

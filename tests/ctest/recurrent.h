@@ -19,6 +19,16 @@ struct Problem {
 
 inline const char* kCellNames[] = {"rnn_tanh", "rnn_relu", "rnn_sigmoid", "lstm", "gru_after", "gru_before"};
 
+inline std::vector<int64_t> lengths_of(const char* kind, ptrdiff_t T, ptrdiff_t B, uint64_t seed) {
+    Random random{seed};
+    std::vector<int64_t> lengths(size_t(B), T);
+    for (int64_t& n : lengths) {
+        if (!std::strcmp(kind, "ragged")) n = random.below(int(T) + 1);
+        if (!std::strcmp(kind, "empty")) n = 0;
+    }
+    return lengths;
+}
+
 inline Problem make_problem(Shape q, Options o, uint64_t seed, bool projection = false) {
     Random random{seed};
     Problem p{q, o, {}, {}, {}, {}, {}};

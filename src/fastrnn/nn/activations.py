@@ -114,7 +114,7 @@ def softmax(x: ArrayLike) -> NDArray[Any]:
     array([0.5, 0.5, 0. ], dtype=float32)
     """
     x = np.ascontiguousarray(_check.at_least_1d(x, None))
-    y = np.empty(x.shape, x.dtype)
+    y = _core.empty(x.shape, x.dtype)
     _core.softmax(x.reshape(-1, x.shape[-1]), y.reshape(-1, x.shape[-1]))
     return y
 
@@ -143,19 +143,19 @@ def softmax_jvp(x: ArrayLike, v: ArrayLike) -> NDArray[Any]:
 
 
 def _apply(kernel: str, x: NDArray[Any], alpha: float = 0.0) -> NDArray[Any]:
-    y = np.empty(x.shape, x.dtype)
+    y = _core.empty(x.shape, x.dtype)
     _core.activation(kernel, x.ravel(), y.reshape(-1), alpha)
     return y
 
 
 def _backward(kernel: str, x: NDArray[Any], y: NDArray[Any], dy: NDArray[Any], alpha: float) -> NDArray[Any]:
-    dx = np.empty(x.shape, x.dtype)
+    dx = _core.empty(x.shape, x.dtype)
     _core.activation_backward(kernel, x.ravel(), y.ravel(), dy.ravel(), dx.reshape(-1), alpha)
     return dx
 
 
 def _softmax_backward(y: NDArray[Any], dy: NDArray[Any]) -> NDArray[Any]:
-    dx = np.empty(y.shape, y.dtype)
+    dx = _core.empty(y.shape, y.dtype)
     rows = (-1, y.shape[-1])
     _core.softmax_backward(y.reshape(rows), np.ascontiguousarray(dy).reshape(rows), dx.reshape(rows))
     return dx

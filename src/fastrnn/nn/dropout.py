@@ -79,7 +79,7 @@ class Dropout(Layer):
         return y, Pullback(run, "Dropout", retain)
 
     def _apply(self, x: NDArray[Any], bits: int) -> NDArray[Any]:
-        y = np.empty(x.shape, x.dtype)
+        y = _core.empty(x.shape, x.dtype)
         _core.dropout(x.ravel(), self.p, bits, y.reshape(-1))
         return y
 

@@ -134,7 +134,7 @@ class Embedding(Layer):
         return x
 
     def _forward(self, x: NDArray[np.int64]) -> NDArray[Any]:
-        y = np.empty((x.size, self.embedding_dim), self.dtype)
+        y = _core.empty((x.size, self.embedding_dim), self.dtype)
         _core.embedding_forward(self._params["weight"], x.ravel(), y)
         return y.reshape(*x.shape, self.embedding_dim)
 

@@ -63,7 +63,7 @@ class LayerNorm(Layer):
 
         def run(dy: ArrayLike) -> NDArray[Any] | None:
             dy = np.ascontiguousarray(_check.gradient(dy, self.dtype, x.shape))
-            dx = np.empty(x.shape, self.dtype)
+            dx = _core.empty(x.shape, self.dtype)
             with self._lock:
                 _core.layer_norm_backward(
                     dy.reshape(rows.shape),
@@ -85,7 +85,7 @@ class LayerNorm(Layer):
 
     def _forward(self, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         rows = x.reshape(-1, self.normalized_shape)
-        y = np.empty(x.shape, self.dtype)
+        y = _core.empty(x.shape, self.dtype)
         mean, rstd = np.empty((2, len(rows)), self.dtype)
         weight, bias = self._params["weight"], self._params["bias"]
         _core.layer_norm_forward(rows, weight, bias, self.eps, y.reshape(rows.shape), mean, rstd)

@@ -115,14 +115,14 @@ class Linear(Layer):
                     _core.column_sum(dy, self._grads["bias"])
             if not input_grad:
                 return None
-            dx = np.empty(shape, self.dtype)
+            dx = _core.empty(shape, self.dtype)
             _core.gemm(dy, self._params["weight"], dx.reshape(-1, self.in_features))
             return dx
 
         return y, Pullback(run, "Linear", retain)
 
     def _forward(self, rows: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-        y = np.empty((rows.shape[0], self.out_features), self.dtype)
+        y = _core.empty((rows.shape[0], self.out_features), self.dtype)
         _core.gemm(rows, self._params["weight"].T, y, self._params.get("bias"))
         return y.reshape(*shape[:-1], self.out_features)
 

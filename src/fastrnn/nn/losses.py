@@ -86,7 +86,7 @@ def cross_entropy(
     classes, flat = logits.shape[-1], targets.reshape(-1)
     whole = keep is None and weight is None and lengths is None
     _check.in_range(flat if whole else flat[factor != 0], classes, "C", "targets")
-    dlogits = np.empty(logits.shape, logits.dtype)
+    dlogits = _core.empty(logits.shape, logits.dtype)
     rows = (flat.size, classes)
     loss = _core.cross_entropy(logits.reshape(rows), flat, factor, smoothing, dlogits.reshape(rows))
     return loss, dlogits
@@ -178,7 +178,7 @@ def bce_with_logits(
     factor = _factors(logits.shape, logits.dtype, None, weight, lengths, batch_first)
     flat = targets.ravel()
     _check.probabilities(flat if weight is None and lengths is None else flat[factor != 0], "targets")
-    dlogits = np.empty(logits.shape, logits.dtype)
+    dlogits = _core.empty(logits.shape, logits.dtype)
     loss = _core.bce_with_logits(logits.ravel(), flat, factor, dlogits.reshape(-1))
     return loss, dlogits
 

@@ -115,8 +115,8 @@ class _Recurrent(Layer):
 
     def _empty_state(self, batch: int) -> tuple[NDArray[Any], Any]:
         layers = self.num_layers * self._directions
-        h = np.empty((layers, batch, self._h_size), self.dtype)
-        return h, np.empty((layers, batch, self.hidden_size), self.dtype) if self._cell == _core.LSTM else None
+        h = _core.empty((layers, batch, self._h_size), self.dtype)
+        return h, _core.empty((layers, batch, self.hidden_size), self.dtype) if self._cell == _core.LSTM else None
 
     def _as_state(self, h: NDArray[Any], c: Any, unbatched: bool) -> Any:
         if unbatched:
@@ -236,9 +236,9 @@ class _Recurrent(Layer):
             x, mask = y, None
             if masks and layer:
                 mask = (first_mask + layer) % 2**64
-                x = np.empty(y.shape, self.dtype)
+                x = _core.empty(y.shape, self.dtype)
                 _core.dropout(y, self.dropout, mask, x)
-            y = np.empty((*x.shape[:2], n * self._h_size), self.dtype)
+            y = _core.empty((*x.shape[:2], n * self._h_size), self.dtype)
             k = slice(layer * n, layer * n + n)
             saved.append((
                 _core.forward(

@@ -8,7 +8,6 @@ at any moment: the file is the checkpoint before or the one after.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from fastrnn.io import load_tree, save_tree
@@ -37,6 +36,8 @@ class Checkpoint:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
+        from pathlib import Path  # see fastrnn.io
+
         self.folder = Path(folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"checkpoint: expected a folder, {self.folder} is a file")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -146,8 +144,11 @@ class History:
         ValueError
             The file isn't a history.
         """
+        import json
+
         try:
-            data = json.loads(Path(path).read_text())
+            with open(path, encoding="utf-8") as file:
+                data = json.load(file)
         except ValueError as error:
             raise ValueError(f"{path}: not JSON ({error})") from None
         if not isinstance(data, dict) or data.get("fastrnn_history") != 1:
