@@ -13,7 +13,7 @@ void lstm_backward(const Sequence&);
 void gru_forward(const Sequence&);
 void gru_backward(const Sequence&);
 
-// gemm.cpp
+// matmul.cpp
 size_t gemm_workspace(int dtype, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, int threads);
 void gemm(int dtype, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const void* A, ptrdiff_t A_rs, ptrdiff_t A_cs, const void* B,
           ptrdiff_t B_rs, ptrdiff_t B_cs, void* C, ptrdiff_t C_rs, const void* bias, int accumulate, void* workspace,

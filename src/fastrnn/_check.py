@@ -3,6 +3,8 @@
 Each function accepts what it can (lists become arrays) and returns it in the form that kernels take, or
 raises `TypeError` or `ValueError` naming the argument, what was expected and what came. Good input passes
 through with a few comparisons; the work of finding words is left to the unlucky path.
+
+Over 400 lines: all messages stand in one room, so that one idea is said in one way everywhere.
 """
 
 from __future__ import annotations
@@ -111,9 +113,7 @@ def floats(x: Any, dtype: np.dtype[Any] | None, name: str = "x") -> NDArray[Any]
     array = np.asarray(x)
     if dtype is None:
         if array.dtype not in FLOATS:
-            raise TypeError(
-                f"{name}: expected float32 or float64, got {array.dtype}; use {name}.astype(np.float32)"
-            )
+            raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}; use {name}.astype(np.float32)")
     elif array.dtype != dtype:
         convert = f"use {name}.astype(np.{dtype})"
         if array.dtype in FLOATS:
@@ -252,9 +252,7 @@ def members(layers: Sequence[Any], base: type) -> None:
     dtypes = {str(layer.dtype) for layer in layers if layer.dtype is not None}
     if len(dtypes) > 1:
         raise ValueError(f"Sequential: expected layers of one dtype, got {' and '.join(sorted(dtypes))}")
-    layouts = {
-        below.batch_first for layer in layers for _, below in layer._walk() if hasattr(below, "batch_first")
-    }
+    layouts = {below.batch_first for layer in layers for _, below in layer._walk() if hasattr(below, "batch_first")}
     if len(layouts) > 1:
         raise ValueError("Sequential: expected all layers with batch_first=True or none, got both")
 
@@ -267,8 +265,7 @@ def member_states(state: Any, count: int, name: str) -> tuple[Any, ...]:
         raise ValueError(f"{name}: expected None, because no layer here is recurrent, got {describe(state)}")
     if not isinstance(state, tuple | list) or len(state) != count:
         raise ValueError(
-            f"{name}: expected a tuple with one entry for each of the {count} recurrent layers, "
-            f"got {describe(state)}"
+            f"{name}: expected a tuple with one entry for each of the {count} recurrent layers, got {describe(state)}"
         )
     return tuple(state)
 
@@ -394,7 +391,7 @@ def state(
     expected = shape[drop:-2] + (shape[-1:] if unbatched else shape[-2:])
     if value.shape != expected:
         raise ValueError(f"{name}: expected shape {expected}, got {value.shape}")
-    return np.ascontiguousarray(value).reshape(shape)
+    return np.require(value, requirements=("C", "A")).reshape(shape)
 
 
 def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> NDArray[Any]:
@@ -410,6 +407,20 @@ def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], name: str) ->
     if shape[-1] > 1 and out.strides[-1] != out.itemsize:
         raise ValueError(f"{name}: expected a contiguous last axis, got strides {out.strides}")
     return out
+
+
+def apart(out: NDArray[Any], name: str, **inputs: Any) -> None:
+    """`out` shares no memory with the arrays that are read."""
+    for other, value in inputs.items():
+        for array in value if isinstance(value, tuple) else (value,):
+            if array is None:
+                continue
+            try:
+                shared = np.shares_memory(out, array, max_work=100_000)
+            except Exception:  # too hard to tell; NumPy 1 and 2 keep the exception in different places
+                shared = True
+            if shared:
+                raise ValueError(f"{name}: expected memory of its own, got an array that overlaps {other}")
 
 
 def recurrent_weights(
@@ -439,8 +450,8 @@ def recurrent_weights(
     return (
         weight_ih,
         weight_hh,
-        None if bias_ih is None else np.ascontiguousarray(bias_ih),
-        None if bias_hh is None else np.ascontiguousarray(bias_hh),
+        None if bias_ih is None else np.require(bias_ih, requirements=("C", "A")),
+        None if bias_hh is None else np.require(bias_hh, requirements=("C", "A")),
         weight_hr,
     )
 

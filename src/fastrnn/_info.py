@@ -56,8 +56,8 @@ def info() -> dict[str, Any]:
     Returns
     -------
     dict
-        `version`; `isa`, the instruction set in use, and `isas`, those that this CPU can run; `num_threads`, and `cpus` that
-        this process may use; `caches`, bytes of workspace kept for the next calls.
+        `version`; `isa`, the instruction set in use, and `isas`, those that this CPU can run; `num_threads`, and
+        `cpus` that this process may use; `caches`, bytes of workspace kept for the next calls.
 
     Examples
     --------

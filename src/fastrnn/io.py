@@ -109,9 +109,7 @@ def _open(path: str | os.PathLike[str]) -> tuple[dict[str, Any] | None, dict[str
         raise ValueError(f"{path}: its metadata is not JSON ({error})") from None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         found = header.get("format") if isinstance(header, dict) else header
-        raise ValueError(
-            f"{path}: written in format {found!r}, this version of fastrnn reads format {FORMAT}"
-        )
+        raise ValueError(f"{path}: written in format {found!r}, this version of fastrnn reads format {FORMAT}")
     return header, tensors
 
 
@@ -169,6 +167,14 @@ def load(path: str | os.PathLike[str]) -> Any:
     ValueError
         The file is truncated, was written by something else, is a checkpoint, or holds a class that isn't
         imported.
+
+    Examples
+    --------
+    >>> import os, tempfile, fastrnn as fr
+    >>> path = os.path.join(tempfile.mkdtemp(), "m.safetensors")
+    >>> fr.save(fr.GRU(3, 4), path)
+    >>> fr.load(path).hidden_size
+    4
     """
     header, tensors = _open(path)
     if header is None:

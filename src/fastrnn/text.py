@@ -184,9 +184,7 @@ def standard_library(*, max_chars: int = MAX_CHARS) -> Corpus:
     files = [path for path in _walk(root, _SKIPPED_FOLDERS) if path.suffix == ".py"]
     corpus = _collect("the Python standard library", root, files, max_chars)
     if not corpus.texts:
-        raise ValueError(
-            f"{root}: holds no Python sources; this Python comes without them, pass a text of your own"
-        )
+        raise ValueError(f"{root}: holds no Python sources; this Python comes without them, pass a text of your own")
     return corpus
 
 

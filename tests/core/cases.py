@@ -1,7 +1,8 @@
-"""One recurrent layer as a test case: its data, what the reference makes of it, and what the compiled core does.
+"""One recurrent layer as a test case: its data, what the reference makes of it, what the compiled core does.
 
-All numbers are representable in float32, so one run of the reference in float64 is the oracle for both types. Weights are
-scaled by 1/√(their columns): the Jacobian of a step then neither explodes nor turns rounding errors into chaos.
+All numbers are representable in float32, so one run of the reference in float64 is the oracle for both types.
+Weights are scaled by 1/√(their columns), so that rounding errors don't grow from step to step. Sequences have
+a mean of 0.5, so that no gradient is what is left of larger terms that cancelled.
 """
 
 from contextlib import contextmanager
@@ -79,7 +80,7 @@ def ragged(T, B, seed=0):
 
 @lru_cache(maxsize=128)
 def data(case):
-    """Every array of the case in float64, by the names of the kernels; weights: one tuple for each direction."""
+    """Every array of the case in float64, by the kernels' names; a tuple of weights for each direction."""
     rng = np.random.default_rng(case.seed)
     T, B, I, H, P, D = case.T, case.B, case.I, case.H, case.P, case.directions  # noqa: E741
     rows = CELLS[case.cell][1] * H
@@ -178,10 +179,15 @@ class Call:
         c_n = self.out.new(D, B, H) if case.is_lstm else None
         names = ("W", "R", "b_w", "b_r", "M")
         weights = tuple(tuple(self.give(n, w) for n, w in zip(names, ws, strict=True)) for ws in a["weights"])
-        x, h_0, c_0 = self.give("x", self.layout(a["x"])), self.give("h_0", a["h_0"]), self.give("c_0", a["c_0"])
+        x, h_0, c_0 = (
+            self.give("x", self.layout(a["x"])),
+            self.give("h_0", a["h_0"]),
+            self.give("c_0", a["c_0"]),
+        )
+        lengths = self.change("lengths", case.num_lengths)
         self.saved = _core.forward(
-            CELLS[case.cell][0], x, weights, h_0, c_0, case.num_lengths, batch_first, case.reverse, y, h_n, c_n,
-            save, checkpoint,
+            CELLS[case.cell][0], x, weights, h_0, c_0, lengths, batch_first, case.reverse, y, h_n,
+            c_n, save, checkpoint,
         )  # fmt: skip
         self.out.check()
         self.results = {"y": self.layout(y), "h_n": h_n}
@@ -208,7 +214,11 @@ class Call:
         dy = None if a["dy"] is None else self.give("dy", self.layout(a["dy"]))
         dh_n, dc_n = self.give("dh_n", a["dh_n"]), self.give("dc_n", a["dc_n"])
         shape = (case.T, B, case.I)
-        dx = self.layout(out.new(*((B, case.T, case.I) if self.batch_first else shape))) if input_grad else None
+        dx = (
+            self.layout(out.new(*((B, case.T, case.I) if self.batch_first else shape)))
+            if input_grad
+            else None
+        )
         back = self.saved.backward(
             dy, dh_n, dc_n, grads, input_grad, dh_0, dc_0, retain, None if dx is None else self.layout(dx)
         )

@@ -1,4 +1,4 @@
-"""Every kernel on arrays that lie against pages without access. Run as a script, "end" or "start" as its argument."""
+"""Every kernel on arrays that lie against pages without access. Run as a script with "end" or "start"."""
 
 import ctypes
 import mmap
@@ -43,7 +43,9 @@ class Outputs:
 
 def main(side):
     at_end = side == "end"
-    shapes = [{"T": 2, "B": B, "I": I, "H": H} for B, I, H in ((1, 1, 1), (2, 5, 15), (7, 16, 16), (3, 33, 35))]
+    shapes = [
+        {"T": 2, "B": n[0], "I": n[1], "H": n[2]} for n in ((1, 1, 1), (2, 5, 15), (7, 16, 16), (3, 33, 35))
+    ]
     shapes.append({"T": 5, "B": 9, "I": 20, "H": 21, "directions": 2, "lengths": ragged(5, 9)})
     for isa in _core.isas():
         _core.select_isa(isa)
@@ -52,7 +54,7 @@ def main(side):
                 for shape in shapes:
                     print(isa, dtype.__name__, cell, shape, flush=True)
                     call = Call(
-                        Case(cell, **shape), dtype, change=lambda name, a: fenced(a, at_end),
+                        Case(cell, **shape), dtype, change=lambda name, a: None if a is None else fenced(a, at_end),
                         outputs=Outputs(dtype, at_end),
                     )  # fmt: skip
                     call.backward()

@@ -1,4 +1,4 @@
-"""The core with arguments changed at random: it may refuse or accept, but never crash or write beside its outputs.
+"""The core with arguments changed at random: it may refuse or accept, but never crash or write elsewhere.
 
 Run as a script with the number of attempts; the line before a crash says what was tried.
 """
@@ -40,7 +40,7 @@ def mutate(rng, arguments):
     for _ in range(rng.integers(1, 3)):
         name = rng.choice(list(arguments))
         value = arguments[name]
-        if name in ("weights", "grads") and rng.random() < 0.9 and value:
+        if name in ("weights", "grads") and isinstance(value, tuple) and value and rng.random() < 0.9:
             inner = list(value[0])
             k = int(rng.integers(len(inner)))
             inner[k] = changed(rng, inner[k])

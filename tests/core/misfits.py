@@ -126,24 +126,50 @@ def calls():
 
     add("", forward, "cell", negative=-1, large=6, huge=1 << 40, name="lstm", none=None)
     add(
-        "", forward, "x", none=None, list=[[[1.0]]], int64=np.ones((T, B, I), int), half=np.ones((T, B, I), np.half),
-        float32=np.ones((T, B, I), np.float32), flat=np.ones((T, I)), four_axes=np.ones((T, B, I, 1)),
-        no_steps=np.ones((0, B, I)), no_features=np.ones((T, B, 0)), more_features=np.ones((T, B, I + 1)),
-        more_steps=np.ones((T + 1, B, I)), more_rows=np.ones((T, B + 1, I)), fewer_rows=np.ones((T, B - 1, I)),
-        huge=np.broadcast_to(1.0, (1 << 16, 1 << 15, I)), complex=np.ones((T, B, I), complex),
-    )  # fmt: skip
+        "",
+        forward,
+        "x",
+        none=None,
+        list=[[[1.0]]],
+        int64=np.ones((T, B, I), int),
+        half=np.ones((T, B, I), np.half),
+        float32=np.ones((T, B, I), np.float32),
+        flat=np.ones((T, I)),
+        four_axes=np.ones((T, B, I, 1)),
+        no_steps=np.ones((0, B, I)),
+        no_features=np.ones((T, B, 0)),
+        more_features=np.ones((T, B, I + 1)),
+        more_steps=np.ones((T + 1, B, I)),
+        more_rows=np.ones((T, B + 1, I)),
+        fewer_rows=np.ones((T, B - 1, I)),
+        huge=np.broadcast_to(1.0, (1 << 16, 1 << 15, I)),
+        complex=np.ones((T, B, I), complex),
+    )
     add(
-        "", forward, "weights", none=None, empty=(), no_arrays=((),), four=(weights()[0][:4],), three=weights() * 3,
-        array=np.ones((4 * H, I)), number=1,
-    )  # fmt: skip
-    for k, (name, shape) in enumerate((("W", (4 * H, I)), ("R", (4 * H, H)), ("b_w", (4 * H,)), ("b_r", (4 * H,)))):
+        "",
+        forward,
+        "weights",
+        none=None,
+        empty=(),
+        no_arrays=((),),
+        four=(weights()[0][:4],),
+        three=weights() * 3,
+        array=np.ones((4 * H, I)),
+        number=1,
+    )
+    for k, (name, shape) in enumerate(
+        (("W", (4 * H, I)), ("R", (4 * H, H)), ("b_w", (4 * H,)), ("b_r", (4 * H,)))
+    ):
         bad = misshapen(name, shape, lambda k=k, **change: forward(weights=with_weight(k, *change.values())))
         found |= {f"weight_{kind}": call for kind, call in bad.items()}
     for k, name in enumerate(("W", "R")):
         for kind, value in (
-            ("none", None), ("vector", np.ones(H)), ("more_rows", np.ones((4 * H + 1, (I, H)[k]))),
-            ("more_units", np.ones((4 * H + 4, (I, H)[k]))), ("no_rows", np.ones((0, (I, H)[k]))),
-        ):  # fmt: skip
+            ("none", None),
+            ("vector", np.ones(H)),
+            ("more_rows", np.ones((4 * H + 1, (I, H)[k]))),
+            ("more_units", np.ones((4 * H + 4, (I, H)[k]))),
+            ("no_rows", np.ones((0, (I, H)[k]))),
+        ):
             found[f"weight_{name}_{kind}"] = lambda k=k, value=value: forward(weights=with_weight(k, value))
     found["weight_M_shape"] = lambda: forward(weights=with_weight(4, np.ones((H, H + 1))))
     found["weight_M_vector"] = lambda: forward(weights=with_weight(4, np.ones(H)))
@@ -155,16 +181,31 @@ def calls():
     found["second_direction_inputs"] = lambda: second_direction((4 * H, I + 1), (4 * H, H), None, None, None)
     for name in ("h_0", "c_0"):
         found |= misshapen(name, (1, B, H), forward)
-        found[f"{name}_spaced"] = lambda name=name: forward(**{name: spaced(1, B, H)})
     for name, shape in (("y", (T, B, H)), ("h_n", (1, B, H)), ("c_n", (1, B, H))):
         found |= misshapen(name, shape, forward) | written(name, shape, forward)
         add("", forward, name, none=None)
-    add("", forward, "y", fewer_steps=np.empty((T - 1, B, H)), fewer_rows=np.empty((T, B - 1, H)), flat=np.empty(H))
     add(
-        "", forward, "lengths", int32=np.array([4, 0, 2], np.int32), floats=np.array([4.0, 0, 2]), list=[4, 0, 2],
-        few=np.array([4, 0]), many=np.array([4, 0, 2, 1]), negative=np.array([4, -1, 2]), long=np.array([4, 0, 5]),
-        spaced=np.arange(6)[::2], huge=np.array([1 << 62] * 3), smallest=np.array([-(1 << 63), 0, 0]),
-    )  # fmt: skip
+        "",
+        forward,
+        "y",
+        fewer_steps=np.empty((T - 1, B, H)),
+        fewer_rows=np.empty((T, B - 1, H)),
+        flat=np.empty(H),
+    )
+    add(
+        "",
+        forward,
+        "lengths",
+        int32=np.array([4, 0, 2], np.int32),
+        floats=np.array([4.0, 0, 2]),
+        list=[4, 0, 2],
+        few=np.array([4, 0]),
+        many=np.array([4, 0, 2, 1]),
+        negative=np.array([4, -1, 2]),
+        long=np.array([4, 0, 5]),
+        huge=np.array([1 << 62] * 3),
+        smallest=np.array([-(1 << 63), 0, 0]),
+    )
 
     found |= {f"back_{k}": c for k, c in misshapen("dy", (T, B, H), backward).items()}
     del found["back_dy_big_endian"]  # is copied, like any sequence that kernels can't read
@@ -175,8 +216,18 @@ def calls():
         bad = misshapen(name, shape, backward) | written(name, shape, backward)
         found |= {f"back_{kind}": call for kind, call in bad.items()}
     add("back_", backward, "dx", fewer_steps=np.ones((T - 1, B, I)), fewer_rows=np.ones((T, B - 1, I)))
-    add("back_", backward, "grads", none=None, empty=(), no_arrays=((),), four=(backward_arguments()["grads"][0][:4],))
-    for k, (name, shape) in enumerate((("dW", (4 * H, I)), ("dR", (4 * H, H)), ("db_w", (4 * H,)), ("db_r", (4 * H,)))):
+    add(
+        "back_",
+        backward,
+        "grads",
+        none=None,
+        empty=(),
+        no_arrays=((),),
+        four=(backward_arguments()["grads"][0][:4],),
+    )
+    for k, (name, shape) in enumerate(
+        (("dW", (4 * H, I)), ("dR", (4 * H, H)), ("db_w", (4 * H,)), ("db_r", (4 * H,)))
+    ):
 
         def call(k=k, **change):
             return backward(grads=with_grad(k, *change.values()))
@@ -188,12 +239,20 @@ def calls():
 
     x = np.ones(5)
     for kind, arguments in {
-        "none": ("exp", None, None), "no_output": ("exp", x, None), "list": ("exp", [1.0], x), "name": ("sin", x, x),
-        "no_name": (None, x, x), "short": ("exp", x, np.ones(4)), "long": ("exp", x, np.ones(6)),
-        "types": ("exp", x, np.ones(5, np.float32)), "integers": ("exp", np.ones(5, int), np.ones(5, int)),
-        "read_only": ("exp", x, read_only(5)), "spaced": ("exp", spaced(5), x), "spaced_output": ("exp", x, spaced(5)),
+        "none": ("exp", None, None),
+        "no_output": ("exp", x, None),
+        "list": ("exp", [1.0], x),
+        "name": ("sin", x, x),
+        "no_name": (None, x, x),
+        "short": ("exp", x, np.ones(4)),
+        "long": ("exp", x, np.ones(6)),
+        "types": ("exp", x, np.ones(5, np.float32)),
+        "integers": ("exp", np.ones(5, int), np.ones(5, int)),
+        "read_only": ("exp", x, read_only(5)),
+        "spaced": ("exp", spaced(5), x),
+        "spaced_output": ("exp", x, spaced(5)),
         "big_endian": ("exp", np.ones(5, ">f8"), x),
-    }.items():  # fmt: skip
+    }.items():
         found[f"vmath_{kind}"] = lambda arguments=arguments: _core.vmath(*arguments)
     return found
 

@@ -154,8 +154,8 @@ def test_a_row_does_not_depend_on_the_others(isa, dtype):
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     st.integers(0, 90), st.integers(0, 150), st.integers(1, 400), st.sampled_from([F32, F64]),
-    st.sampled_from(list(LAYOUTS)), st.sampled_from(list(LAYOUTS)), st.sampled_from(["", "bias", "accumulate"]),
-    st.sampled_from(_core.isas()),
+    st.sampled_from(list(LAYOUTS)), st.sampled_from(list(LAYOUTS)),
+    st.sampled_from(["", "bias", "accumulate"]), st.sampled_from(_core.isas()),
 )  # fmt: skip
 def test_any_product(M, N, K, dtype, left, right, option, isa):
     with using(isa):

@@ -104,7 +104,7 @@ def test_chunks(isa, dtype, cell, shape):
 @dtypes
 @cells
 def test_long_columns(isa, dtype, cell):
-    """More than 160 terms in each product, so that K comes in blocks; the second H is a whole number of vectors."""
+    """More than 160 terms in each product, so that K comes in blocks; the second H is whole vectors."""
     check(Case(cell, T=3, B=14, I=170, H=331), dtype)
     check(Case(cell, T=2, B=14, I=321, H=192), dtype)
 
@@ -126,14 +126,17 @@ def test_every_tile(isa, dtype, cell):
 
 def spaced(array):
     """The same values with other numbers between them, along every axis."""
-    wide = np.full(tuple(2 * n + 1 for n in array.shape), np.nan, array.dtype)
+    other = np.nan if array.dtype.kind == "f" else -1
+    wide = np.full(tuple(2 * n + 1 for n in array.shape), other, array.dtype)
     view = wide[tuple(slice(1, None, 2) for _ in array.shape)]
     view[...] = array
     return view
 
 
 def backwards(array):
-    return np.ascontiguousarray(array[(slice(None, None, -1),) * array.ndim])[(slice(None, None, -1),) * array.ndim]
+    return np.ascontiguousarray(array[(slice(None, None, -1),) * array.ndim])[
+        (slice(None, None, -1),) * array.ndim
+    ]
 
 
 def wide_rows(array):
@@ -174,6 +177,7 @@ LAYOUTS = {
     "rows_of_wide_sequences": (SEQUENCES, wide_rows),
     "swapped_sequences": (SEQUENCES, swapped),
     "unaligned_sequences": (SEQUENCES, unaligned),
+    "spaced_states": (("h_0", "c_0", "lengths"), spaced),  # copied: they may change before the backward pass
     "read_only": ((*SEQUENCES, *MATRICES, "b_w", "b_r", "h_0", "c_0", "dh_n", "dc_n"), frozen),
 }
 
@@ -232,12 +236,20 @@ def test_outputs_in_wide_arrays(isa, dtype, cell):
     h_n, c_n = (np.empty((2, case.B, n), dtype) for n in (case.P, case.H))
     dh_0, dc_0 = h_n.copy(), c_n.copy()
     saved = _core.forward(
-        CELLS[cell][0], cast(a["x"]), weights, cast(a["h_0"]), cast(a["c_0"]), case.num_lengths, False, False, y, h_n,
-        c_n, True,
+        CELLS[cell][0], cast(a["x"]), weights, cast(a["h_0"]), cast(a["c_0"]), case.num_lengths, False, False,
+        y, h_n, c_n, True,
     )  # fmt: skip
     grads = tuple(tuple(None if w is None else np.zeros_like(w) for w in ws) for ws in weights)
     saved.backward(
-        cast(a["dy"]), cast(a["dh_n"]), cast(a["dc_n"]), grads, True, dh_0, dc_0 if case.is_lstm else None, False, dx
+        cast(a["dy"]),
+        cast(a["dh_n"]),
+        cast(a["dc_n"]),
+        grads,
+        True,
+        dh_0,
+        dc_0 if case.is_lstm else None,
+        False,
+        dx,
     )
     found = {"y": y, "h_n": h_n, "dx": dx, "dh_0": dh_0}
     found |= {"c_n": c_n, "dc_0": dc_0} if case.is_lstm else {}
@@ -259,7 +271,9 @@ def test_gradients_are_added_to_what_is_there(isa, dtype, cell):
     # adding to 64 loses the bits below 64·ε, in each chunk's sum
     for name, array in more.items():
         expected = once[name] + 64 if name in WEIGHTS else once[name]
-        assert np.abs(array - expected).max() <= 64 * np.finfo(dtype).eps * (20 if name in WEIGHTS else 0), name
+        assert np.abs(array - expected).max() <= 64 * np.finfo(dtype).eps * (20 if name in WEIGHTS else 0), (
+            name
+        )
 
 
 @isas
@@ -362,7 +376,7 @@ def test_reverse_is_the_second_direction():
         weights = tuple(None if w is None else w.astype(F32) for w in a["weights"][1])
         c_0 = a["c_0"][1:].astype(F32) if case.is_lstm else None
         _core.forward(
-            CELLS[cell][0], a["x"].astype(F32), (weights,), a["h_0"][1:].astype(F32), c_0, one.num_lengths, False, True,
-            y, h_n, c_n if case.is_lstm else None, False,
+            CELLS[cell][0], a["x"].astype(F32), (weights,), a["h_0"][1:].astype(F32), c_0, one.num_lengths,
+            False, True, y, h_n, c_n if case.is_lstm else None, False,
         )  # fmt: skip
         assert_same({"y": y}, {"y": np.ascontiguousarray(both)})

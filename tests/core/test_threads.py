@@ -1,6 +1,6 @@
 """Threads of Python's, processes that fork, and numbers of threads that change while calls run.
 
-What could hang runs in a process of its own with a time limit, so that a deadlock is a failure and not a silence.
+What could hang runs in a process of its own with a time limit: a deadlock is then a failure, not a silence.
 """
 
 import os
@@ -44,7 +44,11 @@ def script(body):
     """Run Python code in a process of its own; it must print "done" within the limit."""
     code = PREAMBLE + textwrap.dedent(body)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=LIMIT, check=False
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
     )
     assert done.returncode == 0, done.stderr or f"exit status {done.returncode}"
     assert done.stdout.strip().endswith("done"), done.stdout

@@ -1,4 +1,4 @@
-"""exp, tanh and sigmoid of the core: at most 4 units in the last place, over the whole range of both types."""
+"""exp, tanh and sigmoid of the core: at most 4 units in the last place over the whole range of both types."""
 
 from functools import lru_cache
 
@@ -38,7 +38,7 @@ def around(dtype, values, count=40):
 
 
 def breakpoints(dtype):
-    """Where something changes: reduction by ln2, clamps, subnormal and infinite results, the ends of the range."""
+    """Where something changes: reduction by ln2, clamps, subnormal or infinite results, ends of the range."""
     info = np.finfo(dtype)
     small, large = np.log(float(info.tiny)), np.log(float(info.max))
     halves = np.arange(0.5, abs(small) / np.log(2) + 60) * np.log(2)  # where the power of two changes
@@ -68,7 +68,11 @@ def exact(name, dtype):
     with np.errstate(all="ignore"):
         if name == "exp":
             return np.exp(x)
-        return np.tanh(x) if name == "tanh" else np.where(x > 0, 1 / (1 + np.exp(-x)), np.exp(x) / (1 + np.exp(x)))
+        return (
+            np.tanh(x)
+            if name == "tanh"
+            else np.where(x > 0, 1 / (1 + np.exp(-x)), np.exp(x) / (1 + np.exp(x)))
+        )
 
 
 def ulps(y, right):
@@ -153,7 +157,9 @@ def test_nan(isa, dtype, name):
     payloads = np.array([nan, nan | bits(1), nan | bits(12345)], bits)
     sign = bits(1) << bits(8 * np.dtype(bits).itemsize - 1)
     signalling = np.array(np.inf, dtype).view(bits) | bits(1)
-    every = np.concatenate([payloads, payloads | sign, [signalling, signalling | sign]]).astype(bits).view(dtype)
+    every = (
+        np.concatenate([payloads, payloads | sign, [signalling, signalling | sign]]).astype(bits).view(dtype)
+    )
     assert np.isnan(every).all()
     clean = np.linspace(-3, 3, 33).astype(dtype)
     right = vmath(name, clean)
@@ -169,7 +175,7 @@ def test_nan(isa, dtype, name):
 @isas
 @dtypes
 def test_small_arguments_keep_their_accuracy(isa, dtype):
-    """tanh(x) = x down to the smallest number; the tails of sigmoid and exp are as small as they should be."""
+    """tanh(x) = x down to the smallest number; the tails of sigmoid and exp come down to it too."""
     info = np.finfo(dtype)
     tiny = np.array([info.smallest_subnormal, 3 * info.smallest_subnormal, info.tiny, 5 * info.tiny], dtype)
     np.testing.assert_array_equal(vmath("tanh", tiny), tiny)

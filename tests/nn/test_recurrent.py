@@ -1,6 +1,9 @@
-"""LSTM, GRU and RNN: what they compute, against PyTorch's stored numbers, the reference and finite differences."""
+"""LSTM, GRU and RNN: what they compute, against PyTorch's stored numbers, the reference, differences."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -247,7 +250,9 @@ def test_one_sequence_is_a_batch_of_one(name, batch_first):
 
 @layers
 def test_batch_first_is_a_layout(name):
-    layer, other = (make(name, 3, 17, num_layers=2, bidirectional=True, batch_first=flag) for flag in (False, True))
+    layer, other = (
+        make(name, 3, 17, num_layers=2, bidirectional=True, batch_first=flag) for flag in (False, True)
+    )
     x, state, dy, dstate = problem(layer)
     lengths = [2, 5, 0]
     (y, state_n), pullback = layer.vjp(x, state, lengths=lengths)
@@ -285,7 +290,9 @@ def test_rows_are_independent(name):
     x, state, _, _ = problem(layer, B=7)
     y, state_n = layer(x, state)
     for row in range(7):
-        part = tuple(s[:, row : row + 1] for s in state) if isinstance(state, tuple) else state[:, row : row + 1]
+        part = (
+            tuple(s[:, row : row + 1] for s in state) if isinstance(state, tuple) else state[:, row : row + 1]
+        )
         found, found_n = layer(x[:, row : row + 1], part)
         np.testing.assert_array_equal(found[:, 0], y[:, row])
         for a, b in zip(flat(found_n), flat(state_n), strict=True):
@@ -320,7 +327,7 @@ def test_dropout_is_between_layers_only():
     """The first layer's states and the last layer's outputs know nothing of it."""
     layer = fr.LSTM(3, 400, 2, dropout=0.5, seed=0)
     x, _, _, _ = problem(layer)
-    y, (h_n, c_n) = layer(x)
+    _, (h_n, c_n) = layer(x)
     (dropped, (h, c)), _ = layer.vjp(x, seed=1)
     np.testing.assert_array_equal(h[0], h_n[0])
     np.testing.assert_array_equal(c[0], c_n[0])
@@ -332,13 +339,13 @@ def test_dropout_is_between_layers_only():
 
 def test_dropout_keeps_the_mean():
     """A linear chain: relu of positive numbers, so that the mean over masks is the value without them."""
-    layer = fr.RNN(1, 2000, 2, nonlinearity="relu", dropout=0.3, bias=False, dtype=F64)
+    layer = fr.RNN(1, 600, 2, nonlinearity="relu", dropout=0.3, bias=False, dtype=F64)
     for key, param in layer.params.items():
         param[...] = 0 if "hh" in key else 1
     x = np.ones((1, 1, 1))
-    found = [layer.vjp(x, seed=seed)[0][0][0, 0, 0] / 2000 for seed in range(20)]
-    # each is a mean of 2000 values of variance p/(1-p) = 0.43
-    assert np.abs(np.array(found) - 1).max() < 5 * (0.43 / 2000) ** 0.5
+    found = [layer.vjp(x, seed=seed)[0][0][0, 0, 0] / 600 for seed in range(20)]
+    # each is a mean of 600 values of variance p/(1-p) = 0.43
+    assert np.abs(np.array(found) - 1).max() < 5 * (0.43 / 600) ** 0.5
     assert len(set(found)) > 10
 
 
@@ -362,13 +369,18 @@ def test_checkpoint_changes_no_bit(name, steps):
 
 
 def test_checkpoint_saves_memory():
-    """Saved memory falls to about a fifth: gates and cells are computed again."""
-    layer = fr.LSTM(8, 64)
-    x = np.zeros((400, 32, 8), F32)
-    used = {}
-    for steps in (None, 20):
-        before = fr.info()["caches"]["workspace"]
-        kept = [layer.vjp(x, checkpoint=steps) for _ in range(2)]
-        del kept
-        used[steps] = fr.info()["caches"]["workspace"] - before
-    assert used[20] <= used[None]
+    """Gates and cells (66 MB here) are computed again instead of kept."""
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("this system does not tell how much memory is in use")
+    code = """if True:
+        import sys, numpy as np, fastrnn as fr
+        pages = lambda: int(open("/proc/self/statm").read().split()[1])
+        layer, x = fr.LSTM(8, 128), np.zeros((400, 64, 8), np.float32)
+        layer(x)
+        before = pages()
+        kept = layer.vjp(x, checkpoint=20 if sys.argv[1] == "1" else None)
+        print(pages() - before)
+    """
+    commands = [[sys.executable, "-c", code, flag] for flag in "01"]
+    used = [int(subprocess.run(c, capture_output=True, check=True, timeout=60).stdout) for c in commands]
+    assert used[1] < used[0] / 3

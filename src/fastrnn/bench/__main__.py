@@ -49,12 +49,8 @@ def _parser() -> argparse.ArgumentParser:
         "compute the same numbers; figures are medians. Keep the machine quiet.",
     )
     parser.add_argument("what", nargs="?", choices=("figures", "layers"), default="figures")
-    parser.add_argument(
-        "--threads", type=_count, metavar="N", help="of every side (default: each figure's; 1)"
-    )
-    parser.add_argument(
-        "--repeat", type=_count, metavar="N", default=15, help="turns of each side (default: 15)"
-    )
+    parser.add_argument("--threads", type=_count, metavar="N", help="of every side (default: each figure's; 1)")
+    parser.add_argument("--repeat", type=_count, metavar="N", default=15, help="turns of each side (default: 15)")
     parser.add_argument("--json", metavar="FILE", help="write everything measured")
     parser.add_argument(
         "--only",

@@ -84,9 +84,7 @@ def check(results: Mapping[str, Mapping[str, NDArray[Any]]], dtype: str, what: s
             if not gap <= tolerance:  # a NaN too
                 reasons.append(f"{key} ({gap:.2g}, expected <= {tolerance:g})")
         if reasons:
-            raise Disagreement(
-                f"{what + ': ' if what else ''}{name} differs from {first} in {', '.join(reasons)}"
-            )
+            raise Disagreement(f"{what + ': ' if what else ''}{name} differs from {first} in {', '.join(reasons)}")
     return worst
 
 

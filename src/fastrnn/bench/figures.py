@@ -167,9 +167,7 @@ _ALL: tuple[Figure, ...] = (
         share=True,
     ),
     LayerFigure("gru", f"GRU training, {_LARGE}: against PyTorch", 2.0, _TIMES, case=Case("gru", _LARGE)),
-    LayerFigure(
-        "lstm-small", f"LSTM training, {_SMALL}: against PyTorch", 4.0, _TIMES, case=Case("lstm", _SMALL)
-    ),
+    LayerFigure("lstm-small", f"LSTM training, {_SMALL}: against PyTorch", 4.0, _TIMES, case=Case("lstm", _SMALL)),
     ImportFigure("import", "import fastrnn, beyond import numpy", 30.0, _MS, at_least=False),
     SizeFigure("size", "installed package", 6.0, _MB, at_least=False),
     TrainFigure("train", "fastrnn train: held-out bits per character", 2.2, _BITS, at_least=False, threads=2),

@@ -110,9 +110,7 @@ def compare(
     """
     sides = prepare(case, peers, threads)
     peak = FmaPeak(case.dtype, threads)
-    return Comparison(
-        case, threads, sides, in_turn(sides.runs, repeat=repeat, turn_seconds=turn_seconds, peak=peak)
-    )
+    return Comparison(case, threads, sides, in_turn(sides.runs, repeat=repeat, turn_seconds=turn_seconds, peak=peak))
 
 
 def rows(comparisons: Sequence[Comparison]) -> list[list[str]]:

@@ -25,9 +25,7 @@ def cpu_model() -> str:
     first = text.partition("\n\n")[0]
     fields = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in first.splitlines())}
     if "model name" in fields:
-        numbers = [
-            f"{key.removeprefix('cpu ')} {fields[key]}" for key in ("cpu family", "model") if key in fields
-        ]
+        numbers = [f"{key.removeprefix('cpu ')} {fields[key]}" for key in ("cpu family", "model") if key in fields]
         return f"{fields['model name']} ({', '.join(numbers)})" if numbers else fields["model name"]
     if platform.system() == "Darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
@@ -52,9 +50,7 @@ def facts() -> dict[str, Any]:
         "cpus": info["cpus"],  # that this process may use
         "isa": info["isa"],
         "isas": info["isas"],
-        "load": round(os.getloadavg()[0], 2)
-        if hasattr(os, "getloadavg")
-        else None,  # of the last minute, before
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,  # of the last minute, before
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {**{name: v for name, v in versions.items() if v is not None}, "numpy": np.__version__},

@@ -48,9 +48,7 @@ def run(args: argparse.Namespace) -> int:
     assert model.vocabulary is not None
     unknown = sorted({c for c in args.prompt if c not in model.vocabulary.symbols[1:]})
     if unknown:
-        print(
-            f"fastrnn sample: not in the model's vocabulary: {' '.join(map(repr, unknown))}", file=sys.stderr
-        )
+        print(f"fastrnn sample: not in the model's vocabulary: {' '.join(map(repr, unknown))}", file=sys.stderr)
     options: dict[str, Any] = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
     tokens = model.generate(args.prompt, args.length, seed=args.seed, **options)
     sys.stdout.write(printable(args.prompt))
@@ -70,7 +68,5 @@ def _load(path: Path) -> LanguageModel:
     except (OSError, ValueError, ImportError) as error:
         raise CliError(str(error)) from None
     if not isinstance(model, LanguageModel) or model.vocabulary is None:
-        raise CliError(
-            f"{path}: holds a {type(model).__name__}, expected a language model with its vocabulary"
-        )
+        raise CliError(f"{path}: holds a {type(model).__name__}, expected a language model with its vocabulary")
     return model

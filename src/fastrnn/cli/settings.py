@@ -113,9 +113,7 @@ def resolve(args: Namespace, folder: Path) -> Settings:
         for name, value in given.items():
             if value != getattr(settings, name):
                 flag = "--" + name.replace("_", "-")
-                raise CliError(
-                    f"{flag}: the run in {folder} began with {getattr(settings, name)!r}, not {value!r}"
-                )
+                raise CliError(f"{flag}: the run in {folder} began with {getattr(settings, name)!r}, not {value!r}")
     else:
         given.setdefault("lr", LEARNING_RATES[given.get("cell", Settings.cell)])
         settings = replace(Settings(), **given)

@@ -48,36 +48,22 @@ def add(subparsers: Any) -> None:
     rates = ", ".join(f"{cell} {rate}" for cell, rate in LEARNING_RATES.items())
     positive: Any = number(0.0, open_low=True)
     text = parser.add_argument_group("text")
-    text.add_argument(
-        "--text", metavar="PATH", help="a text file, or a folder (default: the standard library)"
-    )
+    text.add_argument("--text", metavar="PATH", help="a text file, or a folder (default: the standard library)")
     model = parser.add_argument_group("model")
     model.add_argument("--cell", choices=tuple(CELLS), help=f"(default: {d.cell})")
     model.add_argument("--hidden", type=count(), metavar="N", help=f"units of a layer (default: {d.hidden})")
     model.add_argument("--layers", type=count(), metavar="N", help=f"(default: {d.layers})")
-    model.add_argument(
-        "--embedding", type=count(), metavar="N", help=f"numbers a character (default: {d.embedding})"
-    )
-    model.add_argument(
-        "--dropout", type=number(0.0, 1.0, open_high=True), metavar="P", help=f"(default: {d.dropout})"
-    )
+    model.add_argument("--embedding", type=count(), metavar="N", help=f"numbers a character (default: {d.embedding})")
+    model.add_argument("--dropout", type=number(0.0, 1.0, open_high=True), metavar="P", help=f"(default: {d.dropout})")
     training = parser.add_argument_group("training")
     training.add_argument("--batch", type=count(), metavar="N", help=f"rows of a step (default: {d.batch})")
-    training.add_argument(
-        "--seq-len", type=count(), metavar="N", help=f"characters a row (default: {d.seq_len})"
-    )
-    training.add_argument(
-        "--lr", type=positive, metavar="X", help=f"highest learning rate (default: {rates})"
-    )
+    training.add_argument("--seq-len", type=count(), metavar="N", help=f"characters a row (default: {d.seq_len})")
+    training.add_argument("--lr", type=positive, metavar="X", help=f"highest learning rate (default: {rates})")
     training.add_argument("--seed", type=count(0), metavar="N", help=f"(default: {d.seed})")
-    training.add_argument(
-        "--threads", type=count(), metavar="N", help="(default: all that this process may use)"
-    )
+    training.add_argument("--threads", type=count(), metavar="N", help="(default: all that this process may use)")
     limit = training.add_mutually_exclusive_group()
     limit.add_argument("--minutes", type=positive, metavar="X", help=f"(default: {DEFAULT_MINUTES:g})")
-    limit.add_argument(
-        "--epochs", type=count(), metavar="N", help="passes over the text, instead of --minutes"
-    )
+    limit.add_argument("--epochs", type=count(), metavar="N", help="passes over the text, instead of --minutes")
     limit.add_argument("--steps", type=count(), metavar="N", help="steps, instead of --minutes")
     files = parser.add_argument_group("files")
     files.add_argument("--out", metavar="FOLDER", help=f"(default: {DEFAULT_OUT}, {DEFAULT_OUT}-2, …)")
@@ -138,9 +124,7 @@ def _texts(settings: Settings) -> tuple[Corpus, str, str]:
     try:
         corpus = load_corpus(settings.text)
     except (OSError, ValueError) as error:
-        reason = (
-            f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else error
-        )
+        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else error
         raise CliError(f"--text: {reason}") from None
     train_text, held_text = split_corpus(corpus, settings.held_out)
     # Rows are cut at a random offset below seq_len, and each has at least one step.
@@ -154,9 +138,7 @@ def _texts(settings: Settings) -> tuple[Corpus, str, str]:
 
 
 def _windows(settings: Settings, tokens: Any) -> TokenWindows:
-    return TokenWindows(
-        tokens, batch_size=settings.batch, seq_len=settings.seq_len, shuffle=True, seed=settings.seed
-    )
+    return TokenWindows(tokens, batch_size=settings.batch, seq_len=settings.seq_len, shuffle=True, seed=settings.seed)
 
 
 def _fit(

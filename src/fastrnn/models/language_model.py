@@ -85,9 +85,7 @@ class LanguageModel(Layer):
         self.cell = cell
         seeds = split(seed, 3)
         self.embedding = Embedding(self.vocab_size, embedding_dim, dtype=dtype, seed=seeds[0])
-        self.rnn = CELLS[cell](
-            embedding_dim, hidden_size, num_layers, dropout=dropout, dtype=dtype, seed=seeds[1]
-        )
+        self.rnn = CELLS[cell](embedding_dim, hidden_size, num_layers, dropout=dropout, dtype=dtype, seed=seeds[1])
         self.dropout = Dropout(dropout)
         self.output = Linear(hidden_size, self.vocab_size, dtype=dtype, seed=seeds[2])
         self._sizes = {"embedding_dim": embedding_dim, "hidden_size": hidden_size, "num_layers": num_layers}
@@ -169,9 +167,7 @@ class LanguageModel(Layer):
 
         return (logits, state_n), Pullback(run, "LanguageModel", retain)
 
-    def loss(
-        self, batch: Any, *, state: Any = None, seed: Seed = None, train: bool = True
-    ) -> tuple[float, Any]:
+    def loss(self, batch: Any, *, state: Any = None, seed: Seed = None, train: bool = True) -> tuple[float, Any]:
         """Return the mean cross entropy of a batch (nats per token) and the state after it.
 
         The form that ``fr.fit(model, data)`` calls when it is given no loss. With `train` the gradients are
@@ -324,9 +320,7 @@ class LanguageModel(Layer):
             tokens = np.array([token])
 
 
-def _sampling_options(
-    length: int, temperature: float, top_k: int | None, top_p: float | None
-) -> dict[str, Any]:
+def _sampling_options(length: int, temperature: float, top_k: int | None, top_p: float | None) -> dict[str, Any]:
     if length < 0:
         raise ValueError(f"length: expected >= 0, got {length!r}")
     if not 0 <= temperature < math.inf:

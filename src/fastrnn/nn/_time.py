@@ -32,9 +32,7 @@ def time_mask(lengths: ArrayLike, shape: tuple[int, ...], batch_first: bool) -> 
     return mask.reshape(mask.shape + (1,) * (len(shape) - 2))
 
 
-def time_major(
-    x: NDArray[Any], lengths: Any, batch_first: bool
-) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+def time_major(x: NDArray[Any], lengths: Any, batch_first: bool) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
     """View `x` ([T, B, F], [B, T, F], or [T, F] for one sequence) as [T, B, F], and check `lengths`."""
     if x.ndim == 2:
         x = x[:, None]

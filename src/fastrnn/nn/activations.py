@@ -203,13 +203,27 @@ class Sigmoid(_Elementwise):
 
 
 class Tanh(_Elementwise):
-    """`tanh` as a layer."""
+    """`tanh` as a layer.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn as fr
+    >>> fr.Tanh()(np.array([0.0, 30.0]))
+    array([0., 1.])
+    """
 
     _kernel = "tanh"
 
 
 class ReLU(_Elementwise):
-    """`relu` as a layer; its derivative in 0 is 0."""
+    """`relu` as a layer; its derivative in 0 is 0.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn as fr
+    >>> fr.ReLU()(np.array([-1.0, 0.0, 2.0]))
+    array([0., 0., 2.])
+    """
 
     _kernel = "relu"
 
@@ -221,6 +235,12 @@ class LeakyReLU(_Elementwise):
     ----------
     negative_slope : float
         The slope for x ≤ 0.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn as fr
+    >>> fr.LeakyReLU(0.1)(np.array([-1.0, 2.0]))
+    array([-0.1,  2. ])
     """
 
     _kernel = "leaky_relu"
@@ -241,6 +261,12 @@ class Swish(_Elementwise):
     ----------
     beta : float
         The factor inside the sigmoid; it is not trained.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn as fr
+    >>> fr.Swish()(np.array([-30.0, 0.0, 30.0])).round(6)
+    array([-0.,  0., 30.])
     """
 
     _kernel = "swish"
@@ -258,6 +284,13 @@ class Softmax(Layer):
     """`softmax` along the last axis as a layer.
 
     For training a classifier, leave it out and use `losses.cross_entropy`, which takes the logits.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn as fr
+    >>> fr.Softmax()(np.array([[1e4, 1e4], [0.0, 1e4]]))
+    array([[0.5, 0.5],
+           [0. , 1. ]])
     """
 
     def __call__(self, x: ArrayLike) -> NDArray[Any]:

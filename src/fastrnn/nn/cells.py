@@ -25,9 +25,7 @@ class _Cell(Layer):
     dtype: np.dtype[Any]
     gates = 1
 
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool, cell: int, dtype: DTypeLike, seed: Seed
-    ) -> None:
+    def __init__(self, input_size: int, hidden_size: int, bias: bool, cell: int, dtype: DTypeLike, seed: Seed) -> None:
         super().__init__(dtype)
         self.input_size = _check.positive_int(input_size, "input_size")
         self.hidden_size = _check.positive_int(hidden_size, "hidden_size")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastrnn import _check, _core
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._pullback import Pullback

@@ -37,17 +37,13 @@ def zeros(shape: Shape, *, dtype: DTypeLike = np.float32, seed: Seed = None) -> 
     return np.zeros(shape, _check.float_dtype(dtype))
 
 
-def normal(
-    shape: Shape, std: float = 1.0, *, dtype: DTypeLike = np.float32, seed: Seed = None
-) -> NDArray[Any]:
+def normal(shape: Shape, std: float = 1.0, *, dtype: DTypeLike = np.float32, seed: Seed = None) -> NDArray[Any]:
     """Normal with mean 0 and standard deviation `std`."""
     std = _check.at_least_zero(std, "std")
     return (generator(seed).standard_normal(shape) * std).astype(_check.float_dtype(dtype))
 
 
-def uniform(
-    shape: Shape, *, fan: int | None = None, dtype: DTypeLike = np.float32, seed: Seed = None
-) -> NDArray[Any]:
+def uniform(shape: Shape, *, fan: int | None = None, dtype: DTypeLike = np.float32, seed: Seed = None) -> NDArray[Any]:
     """Uniform in ±1/√fan, PyTorch's default.
 
     `fan` is by default the fan-in of a matrix. PyTorch uses in_features for both parameters of a linear layer
@@ -71,9 +67,7 @@ def xavier_uniform(
     return _uniform(shape, _check.number(gain, "gain") * bound, dtype, seed)
 
 
-def xavier_normal(
-    shape: Shape, *, gain: float = 1.0, dtype: DTypeLike = np.float32, seed: Seed = None
-) -> NDArray[Any]:
+def xavier_normal(shape: Shape, *, gain: float = 1.0, dtype: DTypeLike = np.float32, seed: Seed = None) -> NDArray[Any]:
     """Normal with σ = gain·√(2 / (fan_in + fan_out)), of the same variance as `xavier_uniform`."""
     std = math.sqrt(2 / sum(_check.fans(shape, "xavier_normal")))
     return normal(shape, _check.number(gain, "gain") * std, dtype=dtype, seed=seed)
@@ -100,9 +94,7 @@ def he_normal(
     return normal(shape, _check.number(gain, "gain") * std, dtype=dtype, seed=seed)
 
 
-def orthogonal(
-    shape: Shape, *, gain: float = 1.0, dtype: DTypeLike = np.float32, seed: Seed = None
-) -> NDArray[Any]:
+def orthogonal(shape: Shape, *, gain: float = 1.0, dtype: DTypeLike = np.float32, seed: Seed = None) -> NDArray[Any]:
     """A random matrix with orthonormal rows or columns, whichever are fewer, times `gain`.
 
     Drawn uniformly: the QR decomposition of a normal matrix, with the signs of R's diagonal moved into Q.

@@ -77,9 +77,7 @@ class _Pool(Layer):
     def _forward(self, x: NDArray[Any], lengths: NDArray[np.int64] | None) -> tuple[NDArray[Any], Any]:
         raise NotImplementedError
 
-    def _backward(
-        self, dy: NDArray[Any], saved: Any, lengths: NDArray[np.int64] | None, dx: NDArray[Any]
-    ) -> None:
+    def _backward(self, dy: NDArray[Any], saved: Any, lengths: NDArray[np.int64] | None, dx: NDArray[Any]) -> None:
         raise NotImplementedError
 
     def config(self) -> dict[str, Any]:
@@ -113,9 +111,7 @@ class Last(_Pool):
         y[lengths == 0] = 0
         return y, None
 
-    def _backward(
-        self, dy: NDArray[Any], saved: Any, lengths: NDArray[np.int64] | None, dx: NDArray[Any]
-    ) -> None:
+    def _backward(self, dy: NDArray[Any], saved: Any, lengths: NDArray[np.int64] | None, dx: NDArray[Any]) -> None:
         if lengths is None:
             dx[-1] = dy
             return
@@ -148,9 +144,7 @@ class MeanPool(_Pool):
         share = (1 / np.maximum(lengths, 1)).astype(x.dtype)[:, None]
         return x.sum(axis=0, where=mask) * share, np.where(mask, share, 0)
 
-    def _backward(
-        self, dy: NDArray[Any], saved: Any, lengths: NDArray[np.int64] | None, dx: NDArray[Any]
-    ) -> None:
+    def _backward(self, dy: NDArray[Any], saved: Any, lengths: NDArray[np.int64] | None, dx: NDArray[Any]) -> None:
         np.multiply(dy, saved, out=dx)
 
 
@@ -181,9 +175,7 @@ class MaxPool(_Pool):
             y[lengths == 0] = 0
         return y, first
 
-    def _backward(
-        self, dy: NDArray[Any], saved: Any, lengths: NDArray[np.int64] | None, dx: NDArray[Any]
-    ) -> None:
+    def _backward(self, dy: NDArray[Any], saved: Any, lengths: NDArray[np.int64] | None, dx: NDArray[Any]) -> None:
         if lengths is not None:
             dy = np.where(lengths[:, None] > 0, dy, 0)
         np.put_along_axis(dx, saved, dy[None], axis=0)

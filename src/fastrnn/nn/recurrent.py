@@ -2,286 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastrnn import _check, _core
-from fastrnn.nn import init
-from fastrnn.nn._layer import Layer
-from fastrnn.nn._pullback import Pullback
-from fastrnn.nn._random import Seed, generator, mask_seed
+from fastrnn.nn._random import Seed
+from fastrnn.nn._recurrent import Recurrent
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, DTypeLike, NDArray
+    from numpy.typing import DTypeLike
 
-_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-
-
-class _Recurrent(Layer):
-    """What the three have in common: names, stacking, directions, dropout between layers, and the two entries."""
-
-    is_recurrent = True
-    takes_lengths = True
-    takes_dropout = True
-    dtype: np.dtype[Any]
-    gates = 1  # G
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int,
-        bias: bool,
-        batch_first: bool,
-        dropout: float,
-        bidirectional: bool,
-        proj_size: int,
-        dtype: DTypeLike,
-        seed: Seed,
-    ) -> None:
-        super().__init__(dtype)
-        self.input_size = _check.positive_int(input_size, "input_size")
-        self.hidden_size = _check.positive_int(hidden_size, "hidden_size")
-        self.num_layers = _check.positive_int(num_layers, "num_layers")
-        self.bias = bool(bias)
-        self.batch_first = bool(batch_first)
-        self.dropout = _check.fraction(dropout, "dropout")
-        self.bidirectional = bool(bidirectional)
-        self.proj_size = _check.proj_size(proj_size, self.hidden_size)
-        self._cell = _core.RNN_TANH
-        self._directions = 2 if self.bidirectional else 1
-        rng = generator(seed)
-        for name, shape in self._shapes():
-            self._add_param(name, init.uniform(shape, fan=self.hidden_size, dtype=self.dtype, seed=rng))
-
-    @property
-    def _h_size(self) -> int:
-        return self.proj_size or self.hidden_size
-
-    def _suffixes(self) -> Iterator[tuple[int, str]]:
-        for layer in range(self.num_layers):
-            for direction in range(self._directions):
-                yield layer, f"_l{layer}" + ("_reverse" if direction else "")
-
-    def _shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        rows = self.gates * self.hidden_size
-        for layer, suffix in self._suffixes():
-            inputs = self.input_size if layer == 0 else self._h_size * self._directions
-            yield f"weight_ih{suffix}", (rows, inputs)
-            yield f"weight_hh{suffix}", (rows, self._h_size)
-            if self.bias:
-                yield f"bias_ih{suffix}", (rows,)
-                yield f"bias_hh{suffix}", (rows,)
-            if self.proj_size:
-                yield f"weight_hr{suffix}", (self.proj_size, self.hidden_size)
-
-    def _by_layer(self, arrays: dict[str, Any]) -> list[tuple[tuple[Any, ...], ...]]:
-        """For each layer, for each direction, the five arrays that `_core` takes."""
-        rows = [tuple(arrays.get(name + suffix) for name in _NAMES) for _, suffix in self._suffixes()]
-        n = self._directions
-        return [tuple(rows[k : k + n]) for k in range(0, len(rows), n)]
-
-    # ---- arguments ---------------------------------------------------------------------------------------------
-
-    def _input(self, x: Any, lengths: Any) -> tuple[NDArray[Any], bool, bool, Any]:
-        """(x as a batch, unbatched, batch_first, lengths)."""
-        if not (type(x) is np.ndarray and x.ndim == 3 and x.dtype == self.dtype and x.shape[2] == self.input_size):
-            x = _check.sequence(x, self.dtype, self.batch_first)
-            _check.features(x, self.dtype, self.input_size, "input_size")
-        unbatched = x.ndim == 2
-        batch_first = self.batch_first and not unbatched
-        if unbatched:
-            x = x[:, None]
-        batch, steps = x.shape[:2] if batch_first else x.shape[1::-1]
-        if steps == 0:
-            _check.sequence(x, self.dtype, batch_first)
-        if lengths is not None:
-            lengths = _check.lengths(np.reshape(lengths, -1) if unbatched else lengths, batch, steps)
-        return x, unbatched, batch_first, lengths
-
-    def _state(self, state: Any, batch: int, unbatched: bool, name: str) -> tuple[Any, Any]:
-        """(h, c) as contiguous [L·D, B, ·]; None for zeros, and c None without one."""
-        layers = self.num_layers * self._directions
-        shape = (layers, batch, self._h_size)
-        if self._cell != _core.LSTM:
-            return _check.state(state, shape, unbatched, self.dtype, name), None
-        h, c = _check.pair(state, name)
-        return (
-            _check.state(h, shape, unbatched, self.dtype, f"{name}[0]"),
-            _check.state(c, (layers, batch, self.hidden_size), unbatched, self.dtype, f"{name}[1]"),
-        )
-
-    def _empty_state(self, batch: int) -> tuple[NDArray[Any], Any]:
-        layers = self.num_layers * self._directions
-        h = _core.empty((layers, batch, self._h_size), self.dtype)
-        return h, _core.empty((layers, batch, self.hidden_size), self.dtype) if self._cell == _core.LSTM else None
-
-    def _as_state(self, h: NDArray[Any], c: Any, unbatched: bool) -> Any:
-        if unbatched:
-            h = h[:, 0]
-            c = None if c is None else c[:, 0]
-        return h if self._cell != _core.LSTM else (h, c)
-
-    # ---- the two entries ---------------------------------------------------------------------------------------
-
-    def __call__(
-        self,
-        x: ArrayLike,
-        state: Any = None,
-        *,
-        lengths: ArrayLike | None = None,
-        dropout: bool = False,
-    ) -> tuple[NDArray[Any], Any]:
-        """Inference: nothing is saved.
-
-        Parameters
-        ----------
-        x : array, [T, B, input_size], [B, T, input_size] with `batch_first`, or [T, input_size] for one sequence
-            Of the layer's dtype, any strides.
-        state : array or tuple, optional
-            Initial state(s), [num_layers·D, B, ·] in PyTorch's order ([num_layers·D, ·] for one sequence); None for zeros.
-        lengths : integers, [B], optional
-            Steps of each row, 0 … T, in any order. Outputs past them are zero.
-        dropout : bool
-            Apply dropout between layers, with fresh masks.
-
-        Returns
-        -------
-        y : array, in the layout of `x`, the directions side by side
-        state_n : as `state`
-            The state at the end of each row.
-
-        Raises
-        ------
-        ValueError, TypeError
-            An argument doesn't fit; the message names it.
-        """
-        x, unbatched, batch_first, lengths = self._input(x, lengths)
-        y, h_n, c_n, _ = self._run(x, state, lengths, unbatched, batch_first, dropout, None, False, None)
-        return (y[:, 0] if unbatched else y), self._as_state(h_n, c_n, unbatched)
-
-    def vjp(
-        self,
-        x: ArrayLike,
-        state: Any = None,
-        *,
-        lengths: ArrayLike | None = None,
-        dropout: bool = True,
-        seed: Seed = None,
-        checkpoint: int | None = None,
-        input_grad: bool = True,
-        retain: bool = False,
-    ) -> tuple[tuple[NDArray[Any], Any], Pullback]:
-        """Training: outputs, and what gives their gradients.
-
-        Parameters
-        ----------
-        x, state, lengths
-            As in the call. `x` and the parameters are held by reference: changing them before the pullback has run is an
-            error that can't be noticed.
-        dropout : bool
-            Apply dropout between layers.
-        seed : None, int or numpy.random.Generator
-            For the dropout masks.
-        checkpoint : int, optional
-            Save less and compute it again in the pullback (about a third more arithmetic, the same bits): the cell
-            states of every `checkpoint` steps, rounded up to whole chunks of the schedule.
-        input_grad : bool
-            Compute the gradient of `x`; else it is None.
-        retain : bool
-            Allow the pullback to run more than once.
-
-        Returns
-        -------
-        (y, state_n)
-            As from the call; `y` is read-only where it is saved memory.
-        pullback : callable
-            `pullback(dy=None, dstate=None)` adds to `grads` and returns `(dx, dstate_0)`. A gradient that is None counts as
-            zero. `dy` past a row's length is ignored, `dx` there is zero.
-        """
-        x, unbatched, batch_first, lengths = self._input(x, lengths)
-        checkpoint = _check.optional_positive_int(checkpoint, "checkpoint")
-        y, h_n, c_n, saved = self._run(
-            x, state, lengths, unbatched, batch_first, dropout, seed, True, checkpoint
-        )  # fmt: skip
-        y = y[:, 0] if unbatched else y
-        y.flags.writeable = False
-        shape, batch = y.shape, x.shape[0 if batch_first else 1]
-
-        def run(dy: ArrayLike | None = None, dstate: Any = None) -> tuple[Any, Any]:
-            if dy is not None:
-                dy = _check.gradient(dy, self.dtype, shape)
-                dy = dy[:, None] if unbatched else dy
-            dh_n, dc_n = self._state(dstate, batch, unbatched, "dstate")
-            dx, dh_0, dc_0 = self._pull(saved, dy, dh_n, dc_n, batch, input_grad, retain)
-            return (dx[:, 0] if unbatched and dx is not None else dx), self._as_state(dh_0, dc_0, unbatched)
-
-        return (y, self._as_state(h_n, c_n, unbatched)), Pullback(run, type(self).__name__, retain)
-
-    def _run(
-        self, x: Any, state: Any, lengths: Any, unbatched: bool, batch_first: bool, dropout: bool, seed: Seed, save: bool,
-        checkpoint: int | None,
-    ) -> tuple[NDArray[Any], NDArray[Any], Any, list[Any]]:  # fmt: skip
-        batch = x.shape[0 if batch_first else 1]
-        n = self._directions
-        h_0, c_0 = (None, None) if state is None else self._state(state, batch, unbatched, "state")
-        h_n, c_n = self._empty_state(batch)
-        masks = dropout and self.dropout > 0 and self.num_layers > 1
-        first_mask = mask_seed(seed) if masks else 0
-        saved = []
-        y = x
-        for layer, weights in enumerate(self._by_layer(self._params)):
-            x, mask = y, None
-            if masks and layer:
-                mask = (first_mask + layer) % 2**64
-                x = _core.empty(y.shape, self.dtype)
-                _core.dropout(y, self.dropout, mask, x)
-            y = _core.empty((*x.shape[:2], n * self._h_size), self.dtype)
-            k = slice(layer * n, layer * n + n)
-            saved.append((
-                _core.forward(
-                    self._cell, x, weights, None if h_0 is None else h_0[k], None if c_0 is None else c_0[k], lengths,
-                    batch_first, False, y, h_n[k], None if c_n is None else c_n[k], save, checkpoint or 0,
-                ),
-                mask,
-            ))  # fmt: skip
-        return y, h_n, c_n, saved
-
-    def _pull(
-        self, saved: list[Any], dy: Any, dh_n: Any, dc_n: Any, batch: int, input_grad: bool, retain: bool
-    ) -> tuple[Any, NDArray[Any], Any]:
-        dh_0, dc_0 = self._empty_state(batch)
-        n = self._directions
-        dx = dy
-        with self._lock:
-            grads = self._by_layer(self._grads)
-            for layer in range(self.num_layers - 1, -1, -1):
-                memory, mask = saved[layer]
-                k = slice(layer * n, layer * n + n)
-                dx = memory.backward(
-                    dx, None if dh_n is None else dh_n[k], None if dc_n is None else dc_n[k], grads[layer],
-                    input_grad or layer > 0, dh_0[k], None if dc_0 is None else dc_0[k], retain,
-                )  # fmt: skip
-                if mask is not None:
-                    _core.dropout(dx, self.dropout, mask, dx)
-        return dx, dh_0, dc_0
-
-    def config(self) -> dict[str, Any]:
-        return {
-            "input_size": self.input_size,
-            "hidden_size": self.hidden_size,
-            "num_layers": self.num_layers,
-            "bias": self.bias,
-            "batch_first": self.batch_first,
-            "dropout": self.dropout,
-            "bidirectional": self.bidirectional,
-            "dtype": self.dtype.name,
-        }
+RNN_CELLS = {"tanh": _core.RNN_TANH, "relu": _core.RNN_RELU, "sigmoid": _core.RNN_SIGMOID}
 
 
-class LSTM(_Recurrent):
+class LSTM(Recurrent):
     """Long short-term memory: a stack of layers in one direction or two.
 
     i, f, o = σ(z_i), σ(z_f), σ(z_o);  g = tanh(z_g);  c = f ⊙ c₋₁ + i ⊙ g;  h = o ⊙ tanh(c), with
@@ -311,8 +46,8 @@ class LSTM(_Recurrent):
     Notes
     -----
     `params` are PyTorch's: `weight_ih_l0` [4·H, I], `weight_hh_l0` [4·H, P], `bias_ih_l0`, `bias_hh_l0` [4·H],
-    `weight_hr_l0` [P, H], with suffix `_reverse` for the second direction and `_l1` … above; gates in the order i, f, g, o.
-    The state is a tuple (h [num_layers·D, B, P], c [num_layers·D, B, H]).
+    `weight_hr_l0` [P, H], with suffix `_reverse` for the second direction and `_l1` … above; gates in the order
+    i, f, g, o.     The state is a tuple (h [num_layers·D, B, P], c [num_layers·D, B, H]).
 
     References
     ----------
@@ -357,7 +92,7 @@ class LSTM(_Recurrent):
         return {**super().config(), "proj_size": self.proj_size}
 
 
-class GRU(_Recurrent):
+class GRU(Recurrent):
     """Gated recurrent unit: a stack of layers in one direction or two.
 
     r, z = σ(·), σ(·);  h = (1 − z) ⊙ n + z ⊙ h₋₁, with n = tanh(W_n·x + b_wn + r ⊙ (R_n·h₋₁ + b_rn)), or, with
@@ -413,7 +148,7 @@ class GRU(_Recurrent):
         return {**super().config(), "reset_after": self.reset_after}
 
 
-class RNN(_Recurrent):
+class RNN(Recurrent):
     """Simple recurrent network: a stack of layers in one direction or two.
 
     h = φ(weight_ih·x + bias_ih + weight_hh·h₋₁ + bias_hh).
@@ -466,6 +201,3 @@ class RNN(_Recurrent):
 
     def config(self) -> dict[str, Any]:
         return {**super().config(), "nonlinearity": self.nonlinearity}
-
-
-RNN_CELLS = {"tanh": _core.RNN_TANH, "relu": _core.RNN_RELU, "sigmoid": _core.RNN_SIGMOID}

@@ -39,9 +39,7 @@ class Layout(NamedTuple):
     @classmethod
     def of(cls, x: Array, batch_first: bool) -> Layout:
         if x.ndim not in (2, 3):
-            raise ValueError(
-                f"x: expected [T, B, F], [B, T, F] with batch_first, or [T, F], got shape {x.shape}"
-            )
+            raise ValueError(f"x: expected [T, B, F], [B, T, F] with batch_first, or [T, F], got shape {x.shape}")
         return cls(x.ndim == 2, batch_first)
 
     def sequence_in(self, a: Array) -> Array:
@@ -217,9 +215,7 @@ def recurrent_vjp(
         if len(states) != cell.num_states:
             raise ValueError(f"{name}: expected {cell.num_states} arrays, got {len(states)}")
         shapes = [(size,) if layout.unbatched else (B, size) for size in state_sizes]
-        return tuple(
-            layout.vector_in(array_or_zeros(name, s, shape, dtype)) for s, shape in zip(states, shapes)
-        )
+        return tuple(layout.vector_in(array_or_zeros(name, s, shape, dtype)) for s, shape in zip(states, shapes))
 
     def states_out(states: State) -> Any:
         states = tuple(layout.vector_out(s) for s in states)

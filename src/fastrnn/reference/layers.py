@@ -103,9 +103,7 @@ def embedding(indices: Any, weight: Array) -> Array:
     return rows
 
 
-def embedding_vjp(
-    indices: Any, weight: Array
-) -> tuple[Array, Callable[[Array], tuple[None, EmbeddingGrads]]]:
+def embedding_vjp(indices: Any, weight: Array) -> tuple[Array, Callable[[Array], tuple[None, EmbeddingGrads]]]:
     """Return ``embedding(indices, weight)`` and its pullback ``dy`` → ``(None, EmbeddingGrads)``.
 
     A row that was used several times receives the sum of its gradients.
@@ -126,9 +124,7 @@ def _normalised(x: Array, eps: float) -> tuple[Array, Array]:
     return centred * rstd, rstd
 
 
-def layer_norm(
-    x: Array, weight: Array | None = None, bias: Array | None = None, *, eps: float = 1e-5
-) -> Array:
+def layer_norm(x: Array, weight: Array | None = None, bias: Array | None = None, *, eps: float = 1e-5) -> Array:
     """Layer normalisation over the last axis (Ba et al. 2016).
 
     y = (x − mean) / sqrt(variance + eps) · weight + bias, with the biased variance (divided by F).

@@ -130,9 +130,7 @@ def mse(pred: Array, target: Any, *, weight: Any = None, lengths: Any = None) ->
     return _weighted_mean((pred - target) ** 2, 2 * (pred - target), w)
 
 
-def bce_with_logits(
-    logits: Array, target: Any, *, weight: Any = None, lengths: Any = None
-) -> tuple[float, Array]:
+def bce_with_logits(logits: Array, target: Any, *, weight: Any = None, lengths: Any = None) -> tuple[float, Array]:
     """Binary cross entropy: l = −t log σ(x) − (1 − t) log(1 − σ(x)), for targets t between 0 and 1.
 
     It is computed as max(x, 0) − x t + log(1 + e^−|x|), which is the same and neither overflows nor takes log 0.

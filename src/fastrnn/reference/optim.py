@@ -87,9 +87,7 @@ def rmsprop(
     state["square"] = alpha * state["square"] + (1 - alpha) * g**2
     if centered:
         state["mean"] = alpha * state["mean"] + (1 - alpha) * g
-    state["momentum"] = momentum * state["momentum"] + g / (
-        np.sqrt(state["square"] - state["mean"] ** 2) + eps
-    )
+    state["momentum"] = momentum * state["momentum"] + g / (np.sqrt(state["square"] - state["mean"] ** 2) + eps)
     param -= lr * state["momentum"]
 
 

@@ -34,9 +34,7 @@ NONLINEARITIES: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Arra
 }
 
 
-def _forward(
-    weights: tuple[Any, ...], x: Array, state: State, *, phi: Callable[[Array], Array]
-) -> tuple[State, Any]:
+def _forward(weights: tuple[Any, ...], x: Array, state: State, *, phi: Callable[[Array], Array]) -> tuple[State, Any]:
     """One step: x [B, I], h [B, H]."""
     W, R, b_w, b_r = weights
     (h,) = state

@@ -134,9 +134,7 @@ def stack_vjp(
         if s is not None and len(s) != expected:
             raise ValueError(f"state: expected [{expected}, …] (num_layers·D), got shape {np.shape(s)}")
 
-    known = {
-        f"{name}_l{layer}{suffix}" for name in _NAMES for layer in range(num_layers) for suffix in suffixes
-    }
+    known = {f"{name}_l{layer}{suffix}" for name in _NAMES for layer in range(num_layers) for suffix in suffixes}
     if unknown := sorted(set(params) - known):
         raise ValueError(f"params: unknown names {', '.join(unknown)}")
 
@@ -168,9 +166,7 @@ def stack_vjp(
                 part = None if dy is None else np.split(dy, D, axis=-1)[direction]
                 dx_k, dstates_0[k], grads_k = pullbacks[k](part, _slice_of(cell, dstate, k))
                 dx = dx + dx_k  # both directions read the same input
-                grads.update(
-                    {f"{n}_l{layer}{suffix}": g for n, g in grads_k._asdict().items() if g is not None}
-                )
+                grads.update({f"{n}_l{layer}{suffix}": g for n, g in grads_k._asdict().items() if g is not None})
             dy = dx * dropout_masks[layer - 1] if layer > 0 and dropout_masks is not None else dx
         return dx if input_grad else None, _join(cell, dstates_0), grads
 

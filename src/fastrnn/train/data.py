@@ -143,9 +143,7 @@ class SequenceBatches(_Resumable):
             raise ValueError(f"batch_size: expected >= 1 and sequences with a time axis, got {batch_size!r}")
         self._targets = None if targets is None else _arrays("targets", targets, None)
         if self._targets is not None and len(self._targets) != len(self._x):
-            raise ValueError(
-                f"targets: expected {len(self._x)}, one for each sequence, got {len(self._targets)}"
-            )
+            raise ValueError(f"targets: expected {len(self._x)}, one for each sequence, got {len(self._targets)}")
         self._weight = None if weight is None else np.asarray(weight)
         if self._weight is not None and self._weight.shape != self._lengths.shape:
             raise ValueError(f"weight: expected shape {self._lengths.shape}, got {self._weight.shape}")
@@ -203,9 +201,7 @@ def _arrays(name: str, items: Sequence[Any], dtype: Any) -> list[np.ndarray]:
     ranks = {(a.ndim, a.shape[1:]) for a in arrays}
     if len(ranks) > 1:
         shapes = sorted({str(a.shape) for a in arrays})[:4]
-        raise ValueError(
-            f"{name}: expected shapes that differ in the first axis only, got {', '.join(shapes)}"
-        )
+        raise ValueError(f"{name}: expected shapes that differ in the first axis only, got {', '.join(shapes)}")
     return arrays
 
 

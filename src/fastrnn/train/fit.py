@@ -128,8 +128,7 @@ def fit(
     found = keeper is not None and keeper.exists()
     if keeper is not None and found and not resume:
         raise FileExistsError(
-            f"checkpoint: {keeper.folder} holds a checkpoint; go on from it with resume=True, or use another "
-            "folder"
+            f"checkpoint: {keeper.folder} holds a checkpoint; go on from it with resume=True, or use another folder"
         )
     if keeper is not None:
         keeper.clean()
@@ -155,9 +154,7 @@ def fit(
     return run.run()
 
 
-def _check(
-    limits: Limits, validation: Any, validate_every: Any, schedule: Any, early_stopping: Any, data: Any
-) -> None:
+def _check(limits: Limits, validation: Any, validate_every: Any, schedule: Any, early_stopping: Any, data: Any) -> None:
     """Raise for arguments that make no sense."""
     if limits == Limits(None, None, None):
         raise ValueError("epochs: how long? Give epochs=, steps= or minutes=")

@@ -159,18 +159,14 @@ class History:
             data["validations"],
             data["notes"],
         )
-        columns = [
-            [math.nan if value is None else value for value in data["steps"][name]] for name in COLUMNS
-        ]
+        columns = [[math.nan if value is None else value for value in data["steps"][name]] for name in COLUMNS]
         points = np.array(columns, dtype=np.float64).T
         history._count, history._merge = len(points), int(data["steps_per_point"])
         history._points[: len(points)] = points
         history._halve_if_full()
         return history
 
-    def plot(
-        self, path: str | os.PathLike[str] | None = None, *, label: str = "loss", scale: float = 1.0
-    ) -> Any:
+    def plot(self, path: str | os.PathLike[str] | None = None, *, label: str = "loss", scale: float = 1.0) -> Any:
         """Draw training and validation loss over steps.
 
         Parameters

@@ -83,9 +83,7 @@ class Objective:
             names, any_name = _keywords(loss)
             self._whole = loss if names[:1] == ["model"] else None
         self._loss = loss
-        self._takes = {
-            name: any_name or name in names for name in ("state", "seed", "train", "lengths", "weight")
-        }
+        self._takes = {name: any_name or name in names for name in ("state", "seed", "train", "lengths", "weight")}
         if self._whole is not None:
             self._check_whole(validated)
         else:
@@ -98,9 +96,7 @@ class Objective:
                 "so that it can leave out gradients and dropout"
             )
         if self.carry_state and not self._takes["state"]:
-            raise ValueError(
-                "carry_state: loss(model, batch) needs a keyword `state`, and must return (loss, state)"
-            )
+            raise ValueError("carry_state: loss(model, batch) needs a keyword `state`, and must return (loss, state)")
 
     def _inspect_model(self) -> None:
         model = self.model

@@ -120,9 +120,7 @@ class Optimizer:
                 raise ValueError(f"groups[{pattern!r}]: unknown options {unknown}; known are {allowed}")
             matching = [name for name in self._arrays if fnmatchcase(name, pattern)]
             if not matching:
-                raise ValueError(
-                    f"groups[{pattern!r}]: matches none of the parameters {sorted(self._arrays)}"
-                )
+                raise ValueError(f"groups[{pattern!r}]: matches none of the parameters {sorted(self._arrays)}")
             for name in matching:
                 overrides[name].update({key: self._checked(key, value) for key, value in options.items()})
         return overrides
@@ -176,8 +174,7 @@ class Optimizer:
             "defaults": dict(self._defaults),
             "overrides": {name: dict(options) for name, options in self._overrides.items()},
             "slots": {
-                name: {slot: array.copy() for slot, array in slots.items()}
-                for name, slots in self._slots.items()
+                name: {slot: array.copy() for slot, array in slots.items()} for name, slots in self._slots.items()
             },
         }
 
@@ -349,9 +346,7 @@ class Adam(Optimizer):
         groups: dict[str, dict[str, float]] | None = None,
     ) -> None:
         beta1, beta2 = betas
-        super().__init__(
-            model, lr, groups=groups, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay
-        )
+        super().__init__(model, lr, groups=groups, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
 
     def _slot_names(self) -> tuple[str, ...]:
         return ("m", "v")

@@ -126,9 +126,7 @@ class Progress:
         self._show(self._text(done, elapsed, epoch), done)
 
     def _text(self, done: float, elapsed: float, epoch: int) -> str:
-        parts = [
-            f"{self.label} {self.scale * self._loss:.3f}" if self._loss is not None else f"{self.label} nan"
-        ]
+        parts = [f"{self.label} {self.scale * self._loss:.3f}" if self._loss is not None else f"{self.label} nan"]
         if self._extra:
             parts.append(self._extra)
         if self._rate:

@@ -37,6 +37,15 @@ class Interrupted(KeyboardInterrupt):
     ----------
     history : History
         Of the run so far.
+
+    Examples
+    --------
+    >>> import fastrnn as fr
+    >>> try:
+    ...     raise fr.Interrupted("stopped after 3 steps", fr.History())
+    ... except KeyboardInterrupt as stop:
+    ...     print(stop)
+    stopped after 3 steps
     """
 
     def __init__(self, message: str, history: History) -> None:
@@ -164,9 +173,7 @@ class Run:
         """
         tree = checkpoint.load()
         if tree.get("format") != FORMAT:
-            raise ValueError(
-                f"{checkpoint.path}: a checkpoint of format {tree.get('format')!r}, expected {FORMAT}"
-            )
+            raise ValueError(f"{checkpoint.path}: a checkpoint of format {tree.get('format')!r}, expected {FORMAT}")
         try:
             self.model.load_state_dict(tree["model"])
             self.optimizer.load_state_dict(tree["optimizer"])
@@ -178,9 +185,7 @@ class Run:
             for name, part in parts.items():
                 saved = tree[name]
                 if (saved is None) != (_state_of(part) is None):
-                    raise ValueError(
-                        f"{name}: the run was started {'without' if saved is None else 'with'} one"
-                    )
+                    raise ValueError(f"{name}: the run was started {'without' if saved is None else 'with'} one")
                 if saved is not None:
                     part.load_state_dict(saved)
         except ValueError as error:
@@ -302,22 +307,16 @@ class Run:
                 f"({what}); the weights are those before. A lower learning rate or clip_norm= may help."
             )
         if self.skipped == 1:
-            message = (
-                f"step {self.step} was skipped, its gradient is not finite ({what}); the weights are kept"
-            )
+            message = f"step {self.step} was skipped, its gradient is not finite ({what}); the weights are kept"
             warnings.warn(message, RuntimeWarning, stacklevel=5)
 
     def _end_epoch(self) -> None:
         if self.position == 0:
-            raise ValueError(
-                f"data: gave no batches in epoch {self.epoch + 1}; can it be read more than once?"
-            )
+            raise ValueError(f"data: gave no batches in epoch {self.epoch + 1}; can it be read more than once?")
         mean = self.epoch_loss / self.epoch_weight if self.epoch_weight else math.nan
         self.epoch += 1
         self._dirty = True
-        self.history.epochs.append(
-            {"epoch": self.epoch, "step": self.step, "loss": mean, "seconds": self.seconds}
-        )
+        self.history.epochs.append({"epoch": self.epoch, "step": self.step, "loss": mean, "seconds": self.seconds})
         self.position, self.state = 0, None
         self.epoch_loss = self.epoch_weight = 0.0
         if self.validation is not None and not self._validated_now():
@@ -340,9 +339,7 @@ class Run:
             raise ValueError("validation: gave no batches")
         loss = total / weights
         self._dirty = True
-        self.history.validations.append(
-            {"epoch": self.epoch, "step": self.step, "loss": loss, "seconds": self.seconds}
-        )
+        self.history.validations.append({"epoch": self.epoch, "step": self.step, "loss": loss, "seconds": self.seconds})
         if self.progress is not None:
             self.progress.note(loss)
         if self.schedule is not None:

@@ -1,0 +1,98 @@
+// outer.cpp: sums of outer products (gemm.h), behind every weight gradient.
+#include "tile.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+// Columns first … first+M-1 of K rows into tiles of [K][rows of the tile]. A few tiles at a time, because rows of `a` often
+// lie a multiple of 4 KiB apart: their lines share few sets of the cache, so each is used up while it is there.
+template <class T>
+void pack_columns(T* out, const T* const* a, ptrdiff_t K, ptrdiff_t first, ptrdiff_t M, int tiles) {
+    constexpr int kTogether = 8;
+    ptrdiff_t i = 0;
+    for (int t0 = 0; t0 < tiles; t0 += kTogether) {
+        const int n = tiles - t0 < kTogether ? tiles - t0 : kTogether;
+        T* d[kTogether];
+        int rows[kTogether];
+        ptrdiff_t at[kTogether];
+        for (int t = 0; t < n; ++t) {
+            rows[t] = int((M - i + tiles - t0 - t - 1) / (tiles - t0 - t));
+            d[t] = out + i * K;
+            at[t] = first + i;
+            i += rows[t];
+        }
+        for (ptrdiff_t k = 0; k < K; ++k)
+            for (int t = 0; t < n; ++t) {
+                const T* s = a[k] + at[t];
+#if defined(__AVX512F__)
+                store_n(d[t], load_n(s, rows[t]), rows[t]);
+#else
+                for (int r = 0; r < rows[t]; ++r) d[t][r] = s[r];
+#endif
+                d[t] += rows[t];
+            }
+    }
+}
+
+// K rows of b into plain panels
+template <class T>
+void pack_rows(const Packed<T>& B, const T* const* b) {
+    for (int p = 0; p < B.panels(); ++p) {
+        const int nv = B.vectors(p), tail = B.tail(p);
+        T* d = B.data + p * B.stride();
+        const ptrdiff_t n = ptrdiff_t(p) * B.width();
+        for (ptrdiff_t k = 0; k < B.K; ++k, d += nv * VL<T>) {
+            const T* s = b[k] + n;
+            for (int v = 0; v < nv - 1; ++v) store(d + v * VL<T>, load(s + v * VL<T>));
+            store(d + (nv - 1) * VL<T>, load_n(s + (nv - 1) * VL<T>, tail));
+        }
+    }
+}
+
+template <class T>
+void outer_product(const OuterProduct<T>& op, T* scratch) noexcept {
+    const ptrdiff_t M = op.i1 - op.i0;
+    if (M <= 0) return;
+    const int most = max_rows(kMaxNV);
+    const int tiles = int((M + most - 1) / most);
+    T* A = scratch;
+    T* panels = scratch + round_up(kOuterBlock * M, 64);
+    for (ptrdiff_t r0 = 0; r0 < op.rows; r0 += kOuterBlock) {
+        const ptrdiff_t K = op.rows - r0 < kOuterBlock ? op.rows - r0 : kOuterBlock;
+        pack_columns(A, op.a + r0, K, op.offset + op.i0, M, tiles);
+        for (int part = 0; part < op.parts; ++part) {
+            const OuterPart<T>& to = op.part[part];
+            if (to.N <= 0) continue;
+            const Packed<T> B{panels, K, to.N, kMaxNV, false};
+            pack_rows(B, to.b + r0);
+            for (int p = 0; p < B.panels(); ++p) {
+                ptrdiff_t at[kMaxNV];
+                const int nv = B.vectors(p);
+                for (int v = 0; v < nv; ++v) at[v] = (ptrdiff_t(p) * kMaxNV + v) * VL<T>;
+                TileCall<T> call{};
+                call.b = B.panel(p);
+                call.K = K;
+                call.at = at;
+                call.from_c = ~0u;
+                call.tail = B.tail(p);
+                ptrdiff_t i = 0;
+                for (int t = 0; t < tiles; ++t) {
+                    const int rows = int((M - i + tiles - t - 1) / (tiles - t));
+                    const T* a = A + i * K;
+                    T* c[12];
+                    for (int r = 0; r < rows; ++r) c[r] = to.C + (op.i0 + i + r) * to.ldc;
+                    call.a = &a;
+                    call.c = c;
+                    call.ahead = reinterpret_cast<const char*>(t + 1 < tiles ? a + rows * K : a);
+                    any_tile<T, true>(rows, nv, call);
+                    i += rows;
+                }
+            }
+        }
+    }
+}
+template void outer_product<float>(const OuterProduct<float>&, float*) noexcept;
+template void outer_product<double>(const OuterProduct<double>&, double*) noexcept;
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn
