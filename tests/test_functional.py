@@ -15,7 +15,7 @@ from tests.reference.finite_differences import assert_close, check_gradients
 from tests.reference.test_torch import DATA, under
 
 F32, F64 = np.float32, np.float64
-T, B, I, H = 7, 4, 3, 5  # noqa: E741
+T, B, I, H = 7, 4, 3, 5
 LENGTHS = [4, 7, 0, 2]
 
 # name: (function, its vjp, the reference's, gates, options)

@@ -33,7 +33,10 @@ class Call:
         hidden = self.weights[1].shape[0] // _GATES.get(cell, 1)
         self.h_shape = (1, batch, self.weights[1].shape[1])
         self.c_shape = (1, batch, hidden)
-        self.lengths = None if lengths is None else _check.lengths(np.reshape(lengths, -1), batch, steps)
+        if lengths is not None:
+            one = self.unbatched and np.ndim(lengths) == 0
+            lengths = _check.lengths([lengths] if one else lengths, batch, steps)
+        self.lengths = lengths
         self.h_0, self.c_0 = self.states(state, "state")
         shape = (*self.x.shape[:2], self.h_shape[2])
         if out is None:

@@ -423,6 +423,13 @@ def apart(out: NDArray[Any], name: str, **inputs: Any) -> None:
                 raise ValueError(f"{name}: expected memory of its own, got an array that overlaps {other}")
 
 
+def readable(a: NDArray[Any]) -> NDArray[Any]:
+    """`a`, or an aligned copy when it is unaligned or its strides are not whole elements, as in a structured array."""
+    if a.flags.aligned and not any(stride % a.itemsize for stride in a.strides):
+        return a
+    return np.array(a, order="C")
+
+
 def recurrent_weights(
     weights: tuple[Any, ...], gates: int, inputs: int, dtype: np.dtype[Any]
 ) -> tuple[NDArray[Any] | None, ...]:
@@ -433,14 +440,14 @@ def recurrent_weights(
     for name, value in zip(names, weights, strict=True):
         if value is None and name in required:
             raise TypeError(f"{name}: expected an array, got None")
-        found.append(None if value is None else floats(value, dtype, name))
+        found.append(None if value is None else readable(floats(value, dtype, name)))
     weight_ih, weight_hh, bias_ih, bias_hh, weight_hr = found
     rows = weight_ih.shape[0] if weight_ih.ndim else 0
     if weight_ih.ndim != 2 or weight_ih.shape[1] != inputs or rows % gates or rows == 0 or inputs == 0:
         raise ValueError(f"weight_ih: expected [{gates}·H, {inputs}], to fit x, got shape {weight_ih.shape}")
     hidden = rows // gates
-    h_size = hidden if weight_hr is None else weight_hr.shape[0]
-    if weight_hr is not None and (weight_hr.ndim != 2 or weight_hr.shape[1] != hidden or h_size == 0):
+    h_size = hidden if weight_hr is None else len(weight_hr) if weight_hr.ndim == 2 else 0
+    if weight_hr is not None and (h_size == 0 or weight_hr.shape[1] != hidden):
         raise ValueError(f"weight_hr: expected [P, {hidden}], to fit weight_ih, got shape {weight_hr.shape}")
     if weight_hh.shape != (rows, h_size):
         raise ValueError(f"weight_hh: expected shape {(rows, h_size)}, got {weight_hh.shape}")

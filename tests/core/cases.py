@@ -46,7 +46,7 @@ class Case:
     cell: str
     T: int = 6
     B: int = 7
-    I: int = 9  # noqa: E741
+    I: int = 9
     H: int = 17
     directions: int = 1
     reverse: bool = False
@@ -82,7 +82,7 @@ def ragged(T, B, seed=0):
 def data(case):
     """Every array of the case in float64, by the kernels' names; a tuple of weights for each direction."""
     rng = np.random.default_rng(case.seed)
-    T, B, I, H, P, D = case.T, case.B, case.I, case.H, case.P, case.directions  # noqa: E741
+    T, B, I, H, P, D = case.T, case.B, case.I, case.H, case.P, case.directions
     rows = CELLS[case.cell][1] * H
 
     def normal(*shape, scale=1.0, mean=0.0):
@@ -184,9 +184,8 @@ class Call:
             self.give("h_0", a["h_0"]),
             self.give("c_0", a["c_0"]),
         )
-        lengths = self.change("lengths", case.num_lengths)
         self.saved = _core.forward(
-            CELLS[case.cell][0], x, weights, h_0, c_0, lengths, batch_first, case.reverse, y, h_n,
+            CELLS[case.cell][0], x, weights, h_0, c_0, case.num_lengths, batch_first, case.reverse, y, h_n,
             c_n, save, checkpoint,
         )  # fmt: skip
         self.out.check()

@@ -54,7 +54,7 @@ def main(side):
                 for shape in shapes:
                     print(isa, dtype.__name__, cell, shape, flush=True)
                     call = Call(
-                        Case(cell, **shape), dtype, change=lambda name, a: None if a is None else fenced(a, at_end),
+                        Case(cell, **shape), dtype, change=lambda name, a: fenced(a, at_end),
                         outputs=Outputs(dtype, at_end),
                     )  # fmt: skip
                     call.backward()

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastrnn import _core
 
-T, B, I, H = 4, 3, 5, 6  # noqa: E741
+T, B, I, H = 4, 3, 5, 6
 
 
 def forward_arguments():

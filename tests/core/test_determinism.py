@@ -77,8 +77,8 @@ def test_forward_and_backward_on_different_numbers(threads, cell):
 # must: a group that runs ahead must not disturb another. Repeated, for it is a matter of chance who is ahead.
 TURNS = {
     "full": {"T": 60, "B": 40, "I": 20, "H": 33},
-    "ragged": {"T": 60, "B": 61, "I": 20, "H": 33, "lengths": ragged(60, 61)},
-    "ragged_two_directions": SHAPES["chunks"],
+    "ragged": {"T": 150, "B": 61, "I": 20, "H": 17, "lengths": ragged(150, 61)},
+    "ragged_two_directions": {**SHAPES["chunks"], "T": 90, "lengths": ragged(90, 31)},
 }
 
 

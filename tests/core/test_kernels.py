@@ -126,8 +126,7 @@ def test_every_tile(isa, dtype, cell):
 
 def spaced(array):
     """The same values with other numbers between them, along every axis."""
-    other = np.nan if array.dtype.kind == "f" else -1
-    wide = np.full(tuple(2 * n + 1 for n in array.shape), other, array.dtype)
+    wide = np.full(tuple(2 * n + 1 for n in array.shape), np.nan, array.dtype)
     view = wide[tuple(slice(1, None, 2) for _ in array.shape)]
     view[...] = array
     return view
@@ -177,7 +176,6 @@ LAYOUTS = {
     "rows_of_wide_sequences": (SEQUENCES, wide_rows),
     "swapped_sequences": (SEQUENCES, swapped),
     "unaligned_sequences": (SEQUENCES, unaligned),
-    "spaced_states": (("h_0", "c_0", "lengths"), spaced),  # copied: they may change before the backward pass
     "read_only": ((*SEQUENCES, *MATRICES, "b_w", "b_r", "h_0", "c_0", "dh_n", "dc_n"), frozen),
 }
 

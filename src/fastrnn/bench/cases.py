@@ -23,7 +23,7 @@ class Shape(NamedTuple):
 
     T: int
     B: int
-    I: int  # noqa: E741
+    I: int
     H: int
 
     @classmethod
@@ -162,6 +162,6 @@ class Case:
     def data(self, seed: int = 1) -> Data:
         """Return normally distributed input and gradient."""
         rng = np.random.default_rng(seed)
-        T, B, I, H = self.shape  # noqa: E741
+        T, B, I, H = self.shape
         outputs = 2 * H if self.bidirectional else H
         return Data(*(rng.standard_normal((T, B, n)).astype(self.dtype) for n in (I, outputs)))

@@ -98,7 +98,8 @@ class Recurrent(Layer):
         if steps == 0:
             _check.sequence(x, self.dtype, batch_first)
         if lengths is not None:
-            lengths = _check.lengths(np.reshape(lengths, -1) if unbatched else lengths, batch, steps)
+            one = unbatched and np.ndim(lengths) == 0
+            lengths = _check.lengths([lengths] if one else lengths, batch, steps)
         return x, unbatched, batch_first, lengths
 
     def _state(self, state: Any, batch: int, unbatched: bool, name: str) -> tuple[Any, Any]:
