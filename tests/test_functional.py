@@ -1,6 +1,6 @@
 """`fastrnn.functional`: every signature and rule, against the reference, PyTorch's numbers and differences.
 
-Longer than other files because every message stands here in full.
+Over 400 lines: every message stands here in full.
 """
 
 import tracemalloc

@@ -141,7 +141,12 @@ void forward_direction(const Plan<T>& p, int dir, const ThreadSpace<T>& ts, cons
     int segment = 0;
     for (int k = 0; k < p.chunks; ++k) {
         st.s0 = p.chunk[k];
-        if (q.save != kSaveAll) st.base = st.s0;
+        if (q.save != kSaveAll) {
+            // chunks take turns in one memory; where active rows differ, a group's rows in this chunk may be another's in
+            // the last one
+            if (k && q.lengths && team.groups > 1) barrier_wait(team.all, team.groups * team.slices);
+            st.base = st.s0;
+        }
         if (Cell::kHasC && q.save == kSaveCheckpoints && k == p.segment[segment]) keep_cells(st, segment++);
         input_gemm<T, Cell>(st, p.chunk[k + 1]);
         for (st.s = st.s0; st.s < p.chunk[k + 1]; ++st.s) {

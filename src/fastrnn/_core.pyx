@@ -167,6 +167,8 @@ cdef inline int threads() noexcept nogil:
 
 
 cdef int dtype_of(cnp.ndarray a) except -1:
+    if a is None:
+        raise TypeError("expected an array, got None")
     cdef int t = cnp.PyArray_TYPE(a)
     if t == cnp.NPY_FLOAT32:
         return 0

@@ -33,12 +33,18 @@ struct OpsCase {
         const double alpha = 0.3;
         auto f = [&](int kind, Dual v) {
             switch (kind) {
-                case kExp: return Dual(std::exp(v.v), std::exp(v.v) * v.d);
-                case kTanh: return tangent(v);
-                case kSigmoid: return sigma(v);
-                case kRelu: return rectify(v);
-                case kLeakyRelu: return v.v > 0 ? v : Dual(alpha) * v;
-                default: return v * sigma(Dual(alpha) * v);
+                case kExp:
+                    return Dual(std::exp(v.v), std::exp(v.v) * v.d);
+                case kTanh:
+                    return tangent(v);
+                case kSigmoid:
+                    return sigma(v);
+                case kRelu:
+                    return rectify(v);
+                case kLeakyRelu:
+                    return v.v > 0 ? v : Dual(alpha) * v;
+                default:
+                    return v * sigma(Dual(alpha) * v);
             }
         };
         for (int kind = kExp; kind <= kSwish; ++kind) {
@@ -72,8 +78,7 @@ struct OpsCase {
         Buffer<T> logits = some(n, 3), targets = some(n), factor = filled<T>(size_t(n), 0.5), d = none(n);
         for (ptrdiff_t i = 0; i < n; ++i) targets[size_t(i)] = T(i % 2);
         double loss = 0;
-        for (ptrdiff_t i = 0; i < n; ++i)
-            loss += 0.5 * std::log1p(std::exp((i % 2 ? -1 : 1) * double(logits[size_t(i)])));
+        for (ptrdiff_t i = 0; i < n; ++i) loss += 0.5 * std::log1p(std::exp((i % 2 ? -1 : 1) * double(logits[size_t(i)])));
         const double got = ops.bce_with_logits(dtype, logits.data(), targets.data(), factor.data(), d.data(), n, threads);
         report.expect(std::fabs(got - loss) <= 1e-5 * (1 + loss), isa + " bce_with_logits");
         expect("dlogits of bce", d, [&](ptrdiff_t i) { return 0.5 * (sigma(double(logits[size_t(i)])) - double(i % 2)); });
@@ -93,7 +98,8 @@ struct OpsCase {
         expect("log_softmax", log, [&](ptrdiff_t i) { return std::log(p[size_t(i)]); });
         for (ptrdiff_t i = 0; i < N * C; ++i) dot[size_t(i / C)] += p[size_t(i)] * double(dy[size_t(i)]);
         ops.softmax_backward(dtype, y.data(), dy.data(), dx.data(), N, C, threads);
-        expect("softmax_backward", dx, [&](ptrdiff_t i) { return p[size_t(i)] * (double(dy[size_t(i)]) - dot[size_t(i / C)]); });
+        expect("softmax_backward", dx,
+               [&](ptrdiff_t i) { return p[size_t(i)] * (double(dy[size_t(i)]) - dot[size_t(i / C)]); });
 
         Buffer<int64_t> targets(size_t(N), sizeof(void*));
         for (ptrdiff_t r = 0; r < N; ++r) targets[size_t(r)] = r % C;
@@ -137,9 +143,8 @@ struct OpsCase {
         }
         ops.layer_norm_forward(dtype, x.data(), gamma.data(), beta.data(), eps, y.data(), mean.data(), rstd.data(), N, F,
                                threads);
-        expect("layer_norm_forward", y, [&](ptrdiff_t i) {
-            return n[size_t(i)] * double(gamma[size_t(i % F)]) + double(beta[size_t(i % F)]);
-        });
+        expect("layer_norm_forward", y,
+               [&](ptrdiff_t i) { return n[size_t(i)] * double(gamma[size_t(i % F)]) + double(beta[size_t(i % F)]); });
         ops.layer_norm_backward(dtype, dy.data(), x.data(), gamma.data(), mean.data(), rstd.data(), dx.data(), dgamma.data(),
                                 dbeta.data(), N, F, threads);
         if (F > 2)  // two are normalised to ±1, and only rounding is left of dx
@@ -160,7 +165,8 @@ struct OpsCase {
         for (ptrdiff_t i = 0; i < N; ++i) idx[size_t(i)] = (i * 7) % V;
         report.expect(ops.embedding_forward(dtype, weight.data(), idx.data(), out.data(), N, V, E, threads) == -1, "embedding");
         expect("embedding_forward", out, [&](ptrdiff_t i) { return double(weight[size_t(idx[size_t(i / E)] * E + i % E)]); });
-        report.expect(ops.embedding_backward(dtype, dy.data(), idx.data(), dweight.data(), N, V, E, threads) == -1, "embedding");
+        report.expect(ops.embedding_backward(dtype, dy.data(), idx.data(), dweight.data(), N, V, E, threads) == -1,
+                      "embedding");
         expect("embedding_backward", dweight, [&](ptrdiff_t i) {
             double s = 1;
             for (ptrdiff_t k = 0; k < N; ++k)
@@ -169,8 +175,10 @@ struct OpsCase {
         });
         if (!N) return;
         idx[size_t(N - 1)] = -1;
-        report.expect(ops.embedding_forward(dtype, weight.data(), idx.data(), out.data(), N, V, E, threads) == N - 1, "bad idx");
-        report.expect(ops.embedding_backward(dtype, dy.data(), idx.data(), dweight.data(), N, V, E, threads) == N - 1, "bad idx");
+        report.expect(ops.embedding_forward(dtype, weight.data(), idx.data(), out.data(), N, V, E, threads) == N - 1,
+                      "bad idx");
+        report.expect(ops.embedding_backward(dtype, dy.data(), idx.data(), dweight.data(), N, V, E, threads) == N - 1,
+                      "bad idx");
     }
 
     void optimisers(ptrdiff_t n) {
@@ -193,7 +201,8 @@ struct OpsCase {
         expect("rmsprop_step", p, [&](ptrdiff_t i) { return P(i) - 0.1 * G(i) / (0.5 * std::fabs(G(i)) + 1e-8); });
         again();
         Buffer<T> mean = filled<T>(size_t(n), 0.0), momentum = filled<T>(size_t(n), 0.0);
-        ops.rmsprop_step(dtype, p.data(), g.data(), v.data(), momentum.data(), mean.data(), n, 0.1, 0.75, 1e-8, 0.9, 0.1, threads);
+        ops.rmsprop_step(dtype, p.data(), g.data(), v.data(), momentum.data(), mean.data(), n, 0.1, 0.75, 1e-8, 0.9, 0.1,
+                         threads);
         report.expect(ops.all_finite(dtype, p.data(), n, threads) == 1, "rmsprop_step, centred");
     }
 };

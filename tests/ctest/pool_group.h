@@ -45,10 +45,13 @@ inline void check_region(int n) {
 }
 
 inline void nested(void* ctx, int, int) noexcept {
-    fastrnn::pool_run(4, [](void* inner, int id, int n) noexcept {
-        if (id != 0 || n != 1) static_cast<std::atomic<int>*>(inner)->fetch_add(1000);
-        static_cast<std::atomic<int>*>(inner)->fetch_add(1);
-    }, ctx);
+    fastrnn::pool_run(
+        4,
+        [](void* inner, int id, int n) noexcept {
+            if (id != 0 || n != 1) static_cast<std::atomic<int>*>(inner)->fetch_add(1000);
+            static_cast<std::atomic<int>*>(inner)->fetch_add(1);
+        },
+        ctx);
 }
 
 inline Problem sample_problem() {
@@ -108,9 +111,8 @@ inline void forked() {
             alarm(60);  // a child that hangs dies
             const int before = report.failures;
             check_region(4);
-            each_array(run<float>(p, 3, true), one, [](const char* name, const auto& a, const auto& b, bool) {
-                expect_same(a, b, name);
-            });
+            each_array(run<float>(p, 3, true), one,
+                       [](const char* name, const auto& a, const auto& b, bool) { expect_same(a, b, name); });
             _exit(report.failures != before);
         }
         int status = 0;

@@ -1,4 +1,7 @@
-"""LSTM, GRU and RNN: who owns what, and for how long; names of parameters, copies, files."""
+"""LSTM, GRU and RNN: who owns what, and for how long; names of parameters, copies, files.
+
+Over 400 lines: the rules of one interface, each of them short.
+"""
 
 import copy
 import gc
