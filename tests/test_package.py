@@ -66,9 +66,7 @@ def test_unknown_isa_is_an_error():
 
 
 def test_number_of_threads_is_chosen():
-    assert (
-        python("import fastrnn as fr; print(fr.get_num_threads())", FASTRNN_NUM_THREADS="3").stdout == "3\n"
-    )
+    assert python("import fastrnn as fr; print(fr.get_num_threads())", FASTRNN_NUM_THREADS="3").stdout == "3\n"
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "two", "1.5", " "])

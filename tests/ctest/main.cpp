@@ -296,11 +296,8 @@ void threads() {
         const char* lengths;
         int D;
     };
-    const Size sizes[] = {{17, 33, 33, 33, "ragged", 1},
-                          {9, 3, 40, 160, "full", 1},
-                          {17, 9, 65, 65, "ragged", 2},
-                          {12, 40, 30, 50, "full", 2},
-                          {40, 1, 100, 190, "full", 1}};
+    const Size sizes[] = {{17, 33, 33, 33, "ragged", 1}, {9, 3, 40, 160, "full", 1},   {17, 9, 65, 65, "ragged", 2},
+                          {12, 40, 30, 50, "full", 2},   {40, 1, 100, 190, "full", 1}, {150, 33, 20, 17, "ragged", 1}};
     uint64_t seed = 1000;
     for (int cell = kRnnTanh; cell <= kGruBefore; ++cell)
         for (const Size& s : sizes)
@@ -320,6 +317,9 @@ void threads() {
                         };
                         each_array(run<float>(p, n, true), one, same);
                         each_array(run<float>(p, n, true, 1), one, same);
+                        const Results<float> unsaved = run<float>(p, n, false);
+                        same("inference y", unsaved.y, one.y, false);
+                        for (int d = 0; d < s.D; ++d) same("inference h_n", unsaved.h_n[d], one.h_n[d], false);
                     }
                 }
             }
