@@ -45,10 +45,10 @@ class CharModel:
     embedding: int = 64
     hidden: int = 256
     num_layers: int = 1
-    T: int = 128
+    T: int = 64
     B: int = 32
     symbols: int = 128  # at most
-    lr: float = 3e-3
+    lr: float = 8e-3
     clip_norm: float = 1.0
 
     def __str__(self) -> str:
