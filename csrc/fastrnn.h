@@ -78,7 +78,7 @@ struct Sequence {
     int dtype, cell;
     ptrdiff_t T, B, I, H, P;
     int D;          // directions in dir[], 1 or 2
-    int threads;    // most threads to use
+    int threads;    // most threads to use, at least 1
     int save;       // a Save
     ptrdiff_t checkpoint;  // kSaveCheckpoints: steps between them, rounded up to whole chunks; else 0
     const void* x;  // x[t, b, :] starts at x + t·x_t + b·x_b, last axis contiguous

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <string>
 #include <thread>
 
 namespace fastrnn {
@@ -40,17 +41,17 @@ int usable_cpus() {
     return n ? int(n) : 1;
 }
 
-// CPUs that a cgroup quota allows (v2, then v1), rounded up; 0 without one
-int quota_cpus() {
+// CPUs that the quota in folder `path` of a cgroup hierarchy allows, rounded up; 0 without one
+int quota_in(const std::string& path) {
     double quota = 0, period = 0;
-    if (FILE* f = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
+    if (FILE* f = std::fopen((path + "/cpu.max").c_str(), "r")) {  // version 2
         char q[32] = "";
         if (std::fscanf(f, "%31s %lf", q, &period) == 2 && std::strcmp(q, "max") != 0) quota = std::atof(q);
         std::fclose(f);
-    } else if (FILE* q1 = std::fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r")) {
+    } else if (FILE* q1 = std::fopen((path + "/cpu.cfs_quota_us").c_str(), "r")) {  // version 1
         if (std::fscanf(q1, "%lf", &quota) != 1) quota = 0;
         std::fclose(q1);
-        if (FILE* p1 = std::fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "r")) {
+        if (FILE* p1 = std::fopen((path + "/cpu.cfs_period_us").c_str(), "r")) {
             if (std::fscanf(p1, "%lf", &period) != 1) period = 0;
             std::fclose(p1);
         }
@@ -58,25 +59,70 @@ int quota_cpus() {
     return quota > 0 && period > 0 ? int((quota + period - 1) / period) : 0;
 }
 
-// One region at a time: `owner` is taken by the caller that may use the workers. A region is announced by raising
-// `generation`; worker i takes part when i < size. Workers spin for kSpin after a region, then park.
-struct Pool {
-    std::atomic<bool> owner{false};
-    std::atomic<uint64_t> generation{0};
-    std::atomic<int> running{0};
-    std::atomic<int> parked{0};
-    Fn fn = nullptr;
-    void* ctx = nullptr;
-    int size = 0;     // threads in the current region
-    std::atomic<int> started{1};  // threads that exist, the caller's among them
+// The tightest quota from this process's cgroup up to the root, or 0. Lines of /proc/self/cgroup are
+// "id:controllers:path", with no controllers in version 2.
+int quota_cpus() {
+    int tightest = 0;
+    FILE* f = std::fopen("/proc/self/cgroup", "r");
+    if (!f) return 0;
+    char line[4096];
+    while (std::fgets(line, sizeof line, f)) {
+        const char* controllers = std::strchr(line, ':');
+        const char* path = controllers ? std::strchr(controllers + 1, ':') : nullptr;
+        if (!path) continue;
+        const std::string names = "," + std::string(controllers + 1, path) + ",";
+        std::string root = "/sys/fs/cgroup", at(path + 1);
+        if (names != ",,") {
+            if (names.find(",cpu,") == std::string::npos) continue;
+            root += "/cpu";
+        }
+        while (!at.empty() && (at.back() == '\n' || at.back() == '/')) at.pop_back();
+        for (;;) {
+            const int cpus = quota_in(root + at);
+            if (cpus > 0 && (tightest == 0 || cpus < tightest)) tightest = cpus;
+            if (at.empty()) break;
+            at.resize(at.find_last_of('/') == std::string::npos ? 0 : at.find_last_of('/'));
+        }
+    }
+    std::fclose(f);
+    return tightest;
+}
+
+// A region is one atomic word: its number above, its threads below. A worker reads the word once and knows whether it
+// takes part. Those who do can't miss a region, for the next one waits for them; the others may.
+constexpr int kSizeBits = 16;
+constexpr uint64_t kSizeMask = (1u << kSizeBits) - 1;
+
+struct Seat {  // where a worker sleeps
     pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+    std::atomic<bool> parked{false};
+};
+
+struct Pool {
+    std::atomic<bool> owner{false};  // taken by the caller that may use the workers
+    std::atomic<uint64_t> region{0};
+    std::atomic<int> running{0};  // workers still in the region
+    Fn fn = nullptr;
+    void* ctx = nullptr;
+    int started = 1;  // threads that exist, the caller's among them; the owner's
+    Seat seats[kMaxThreads];
 };
 
 Pool* g_pool = nullptr;  // never freed: workers may outlive static destructors
 std::atomic<int> g_threads{0};
-int g_cpus = 1;
+std::atomic<int> g_cpus{1};
+std::atomic<int64_t> g_cpus_read{0};
 constexpr int64_t kSpinNs = 50'000;
+constexpr int kPatience = 1000;  // pauses, some 30 µs: a partner that lost its CPU takes milliseconds
+constexpr int64_t kReadCpusNs = 10'000'000;
+
+void read_cpus(int64_t now) {  // affinity may change at any time
+    g_cpus_read.store(now, std::memory_order_relaxed);
+    g_cpus.store(usable_cpus(), std::memory_order_relaxed);
+}
+
+bool may_spin(int n) { return n <= g_cpus.load(std::memory_order_relaxed); }
 
 struct Start {
     Pool* pool;
@@ -84,21 +130,26 @@ struct Start {
     uint64_t seen;
 };
 
-void wait_for_region(Pool* p, uint64_t seen) {
-    if (p->started <= g_cpus) {
+// the next region after `seen` that worker `id` takes part in
+uint64_t wait_for_region(Pool* p, int id, uint64_t seen) {
+    auto mine = [&](uint64_t word) { return word != seen && int(word & kSizeMask) > id; };
+    uint64_t word;
+    if (may_spin(int(seen & kSizeMask))) {
         const int64_t until = now_ns() + kSpinNs;
         do {
             for (int i = 0; i < 64; ++i) {
-                if (p->generation.load(std::memory_order_acquire) != seen) return;
+                if (mine(word = p->region.load(std::memory_order_acquire))) return word;
                 relax();
             }
         } while (now_ns() < until);
     }
-    pthread_mutex_lock(&p->mutex);
-    p->parked.fetch_add(1);
-    while (p->generation.load() == seen) pthread_cond_wait(&p->wake, &p->mutex);
-    p->parked.fetch_sub(1);
-    pthread_mutex_unlock(&p->mutex);
+    Seat& seat = p->seats[id];
+    pthread_mutex_lock(&seat.mutex);
+    seat.parked.store(true);
+    while (!mine(word = p->region.load())) pthread_cond_wait(&seat.wake, &seat.mutex);
+    seat.parked.store(false);
+    pthread_mutex_unlock(&seat.mutex);
+    return word;
 }
 
 void* worker(void* arg) {
@@ -106,9 +157,8 @@ void* worker(void* arg) {
     delete static_cast<Start*>(arg);
     Pool* p = s.pool;
     for (;;) {
-        wait_for_region(p, s.seen);
-        s.seen = p->generation.load(std::memory_order_acquire);
-        if (s.id < p->size) p->fn(p->ctx, s.id, p->size);
+        s.seen = wait_for_region(p, s.id, s.seen);
+        p->fn(p->ctx, s.id, int(s.seen & kSizeMask));
         p->running.fetch_sub(1, std::memory_order_release);
     }
     return nullptr;
@@ -117,7 +167,7 @@ void* worker(void* arg) {
 // threads that could be started of those wanted
 int ensure(Pool* p, int n) {
     while (p->started < n) {
-        Start* s = new (std::nothrow) Start{p, p->started.load(), p->generation.load()};
+        Start* s = new (std::nothrow) Start{p, p->started, p->region.load()};
         if (!s) break;
         pthread_attr_t attr;
         pthread_attr_init(&attr);
@@ -131,18 +181,20 @@ int ensure(Pool* p, int n) {
         }
         ++p->started;
     }
-    const int have = p->started.load();
-    return have < n ? have : n;
+    return p->started < n ? p->started : n;
 }
 
 // Note [fork]: only the forking thread lives on in the child, and a parent's lock may be held for ever. The child
-// forgets the parent's pool (a few hundred bytes) and makes one at its first region.
-void after_fork_in_child() { g_pool = new (std::nothrow) Pool; }
+// forgets the parent's pool (some kilobytes) and makes one at its first region.
+void after_fork_in_child() {
+    g_pool = new (std::nothrow) Pool;
+    read_cpus(now_ns());
+}
 
 struct Init {
     Init() {
         g_pool = new (std::nothrow) Pool;
-        g_cpus = usable_cpus();
+        read_cpus(now_ns());
         pthread_atfork(nullptr, nullptr, after_fork_in_child);
     }
 } g_init;
@@ -162,21 +214,25 @@ void pool_run(int n, Fn fn, void* ctx) noexcept {
     Pool* p = g_pool;
     if (n > kMaxThreads) n = kMaxThreads;
     if (n <= 1 || !p || p->owner.exchange(true, std::memory_order_acquire)) return fn(ctx, 0, 1);
+    const int64_t now = now_ns();
+    if (now - g_cpus_read.load(std::memory_order_relaxed) > kReadCpusNs) read_cpus(now);
     n = ensure(p, n);
     if (n > 1) {
         p->fn = fn;
         p->ctx = ctx;
-        p->size = n;
-        p->running.store(p->started - 1, std::memory_order_relaxed);
-        p->generation.fetch_add(1);
-        if (p->parked.load() > 0) {
-            pthread_mutex_lock(&p->mutex);
-            pthread_cond_broadcast(&p->wake);
-            pthread_mutex_unlock(&p->mutex);
+        p->running.store(n - 1, std::memory_order_relaxed);
+        const uint64_t number = (p->region.load(std::memory_order_relaxed) >> kSizeBits) + 1;
+        p->region.store(number << kSizeBits | uint64_t(n));
+        for (int id = 1; id < n; ++id) {
+            Seat& seat = p->seats[id];
+            if (!seat.parked.load()) continue;
+            pthread_mutex_lock(&seat.mutex);
+            pthread_cond_signal(&seat.wake);
+            pthread_mutex_unlock(&seat.mutex);
         }
         fn(ctx, 0, n);
         for (int spins = 0; p->running.load(std::memory_order_acquire) > 0; ++spins) {
-            if (p->started <= g_cpus && spins < 4096)
+            if (may_spin(n) && spins < kPatience)
                 relax();
             else
                 sched_yield();
@@ -201,7 +257,7 @@ void barrier_wait(Barrier* b, int n) noexcept {
         return;
     }
     // more threads than CPUs: give the CPU away at once, the last to arrive may need it
-    const int patience = n <= g_cpus ? 20000 : 0;
+    const int patience = may_spin(n) ? kPatience : 0;
     for (int spins = 0; __atomic_load_n(&b->phase, __ATOMIC_ACQUIRE) == phase; ++spins) {
         if (spins < patience)
             relax();

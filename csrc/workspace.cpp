@@ -1,4 +1,6 @@
 // workspace.cpp: freed blocks kept for the next call, because fresh pages cost several per cent of a training step.
+#include <pthread.h>
+
 #include <atomic>
 #include <cstdlib>
 #if defined(__linux__)
@@ -15,15 +17,39 @@ constexpr size_t kCap = size_t(1) << 30;  // most bytes kept
 constexpr int kSlots = 64;
 constexpr size_t kHugePage = size_t(1) << 21;
 
-void* g_slot[kSlots];  // free blocks, by their headers
+void* g_slot[kSlots];       // free blocks, by their headers
+uint64_t g_stamp[kSlots];  // when each was released
+uint64_t g_clock = 0;
 std::atomic<size_t> g_cached{0};
 std::atomic_flag g_busy = ATOMIC_FLAG_INIT;
 
 size_t& capacity(void* block) { return *static_cast<size_t*>(block); }
 
-// Note [no waiting]: a caller that finds the cache busy (or a forked child that inherited it so) allocates afresh
+// Note [no waiting]: a caller that finds the cache busy allocates afresh. fork() waits for the cache, so that the child
+// finds it whole.
 bool enter() { return !g_busy.test_and_set(std::memory_order_acquire); }
 void leave() { g_busy.clear(std::memory_order_release); }
+void enter_for_fork() {
+    while (!enter()) {
+    }
+}
+
+struct Init {
+    Init() { pthread_atfork(enter_for_fork, leave, leave); }
+} g_init;
+
+int oldest() {  // slot in use that was released first, or -1
+    int found = -1;
+    for (int i = 0; i < kSlots; ++i)
+        if (g_slot[i] && (found < 0 || g_stamp[i] < g_stamp[found])) found = i;
+    return found;
+}
+
+int empty_slot() {
+    for (int i = 0; i < kSlots; ++i)
+        if (!g_slot[i]) return i;
+    return -1;
+}
 
 }  // namespace
 
@@ -58,18 +84,26 @@ void* workspace_acquire(size_t bytes) noexcept {
 void workspace_release(void* p) noexcept {
     if (!p) return;
     void* block = static_cast<char*>(p) - kHeader;
+    void* dropped[kSlots];
+    int n = 0;
     bool kept = false;
-    if (enter()) {
+    if (capacity(block) <= kCap && enter()) {
         const size_t bytes = capacity(block);
-        if (g_cached.load() + bytes <= kCap)
-            for (int i = 0; i < kSlots && !kept; ++i)
-                if (!g_slot[i]) {
-                    g_slot[i] = block;
-                    g_cached.fetch_add(bytes);
-                    kept = true;
-                }
+        int slot = empty_slot();
+        while (slot < 0 || g_cached.load() + bytes > kCap) {  // the oldest make room
+            const int i = oldest();
+            dropped[n++] = g_slot[i];
+            g_cached.fetch_sub(capacity(g_slot[i]));
+            g_slot[i] = nullptr;
+            slot = i;
+        }
+        g_slot[slot] = block;
+        g_stamp[slot] = ++g_clock;
+        g_cached.fetch_add(bytes);
+        kept = true;
         leave();
     }
+    for (int i = 0; i < n; ++i) std::free(dropped[i]);
     if (!kept) std::free(block);
 }
 

@@ -31,7 +31,7 @@ struct Rnn {
         V one = broadcast(T(1));
         if (kNonlinearity == kRnnTanh) return fnma(h, h, one);
         if (kNonlinearity == kRnnSigmoid) return h * (one - h);
-        return h > zero<T>() ? one : zero<T>();
+        return h > zero<T>() ? one : h - h;  // 0, or NaN from NaN
     }
 
     template <class T>

@@ -117,7 +117,7 @@ void pack_forward(Step<T>& st, T* packed_W, T* packed_R, T* packed_R2) {
     }
     const T *bw = static_cast<const T*>(d.b_w), *br = static_cast<const T*>(d.b_r);
     for (int p = w.first; p < w.last; ++p)
-        for (int v = 0; v < st.W.NV; ++v)
+        for (int v = 0; v < st.W.vectors(p); ++v)
             for (int l = 0; l < VL<T>; ++l) {
                 const ptrdiff_t u = ptrdiff_t(p) * st.W.width() + (gates ? 0 : v * VL<T>)+l;
                 const ptrdiff_t at = (ptrdiff_t(p) * st.W.NV + v) * VL<T> + l;

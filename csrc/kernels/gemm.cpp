@@ -59,7 +59,9 @@ void panel_block(const T* const* a, T* const* c, int m, const Segments& ks, cons
                 int rows = (m - r + tiles - i - 1) / (tiles - i);
                 t.a = a + r;
                 t.c = c + r;
-                t.ahead = reinterpret_cast<const char*>(i < nv ? t.b + t.K * nv * VL<T> : t.b) + (i < nv ? i * t.K * 64 : 0);
+                // the first nv tiles bring the next block in, a line for each k; an integer, for it may lie past the end
+                t.ahead = reinterpret_cast<uintptr_t>(t.b);
+                if (i < nv) t.ahead += uintptr_t(t.K) * (nv * VL<T> * sizeof(T) + i * 64);
                 if (np == 1)
                     any_tile<T, false>(rows, nv, t);
                 else if (nv == 4)

@@ -83,7 +83,7 @@ void outer_product(const OuterProduct<T>& op, T* scratch) noexcept {
                     for (int r = 0; r < rows; ++r) c[r] = to.C + (op.i0 + i + r) * to.ldc;
                     call.a = &a;
                     call.c = c;
-                    call.ahead = reinterpret_cast<const char*>(t + 1 < tiles ? a + rows * K : a);
+                    call.ahead = reinterpret_cast<uintptr_t>(t + 1 < tiles ? a + rows * K : a);
                     any_tile<T, true>(rows, nv, call);
                     i += rows;
                 }

@@ -64,6 +64,7 @@ struct Plan {
     int segments;
     ptrdiff_t segment_rows;  // most rows of a segment
     T* zeros;              // [wide]
+    int most_threads;      // that the workspace is for
     Barrier* barriers;     // [0] everybody, [1], [2] teams, then one for each batch group
     DirectionSpace<T> dir[2];
     ThreadSpace<T>* threads;
@@ -117,14 +118,15 @@ void order_rows(Plan<T>& p) {
     for (int s = 0; s < steps; ++s) p.offset[s + 1] = p.offset[s] + p.active[s];
     const ptrdiff_t target = chunk_target<T>(p.S, p.Hp);
     p.chunks = 0;
+    const int end = B ? p.length[0] : 0;  // nobody runs after the longest row
     int s = 0;
-    while (s < steps) {
+    while (s < end) {
         p.chunk[p.chunks++] = s;
         int s1 = s + 1;
-        while (s1 < steps && p.offset[s1 + 1] - p.offset[s] <= target) ++s1;
+        while (s1 < end && p.offset[s1 + 1] - p.offset[s] <= target) ++s1;
         s = s1;
     }
-    p.chunk[p.chunks] = steps;
+    p.chunk[p.chunks] = end;
     p.segments = 0;
     for (int k = 0; k < p.chunks;) {
         p.segment[p.segments++] = k;
@@ -143,7 +145,14 @@ void take_states(Arena& m, const Plan<T>& p, DirectionSpace<T>& ds, ptrdiff_t ro
     if (q.dir[0].M) ds.hidden = m.take<T>(rows * p.Hp);
 }
 
-// Lays out the workspace; with a null base it measures. The number of threads is the most that may run.
+// threads worth waking: each should have some 20 µs to do
+inline int useful_threads(const Sequence& q, int G, double passes) {
+    const double work = passes * 2.0 * double(q.steps) * double(q.I + q.P) * G * double(q.H) * q.D;
+    const double most = work / 1e6 + 1;
+    return q.threads < 1 ? 1 : q.threads < most ? q.threads : int(most);
+}
+
+// Lays out the workspace; with a null base it measures.
 template <class T>
 size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
     p.q = &q;
@@ -164,9 +173,10 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
     p.segment_rows = q.checkpoint * q.B + p.chunk_rows;
     if (p.segment_rows > q.steps) p.segment_rows = ptrdiff_t(q.steps);
     const bool again = backward && q.save == kSaveCheckpoints;
-    p.zeros = m.take<T>(p.wide > q.I ? p.wide : round_up(q.I, VL<T>));
-    p.barriers = m.take<Barrier>(3 + q.threads);
-    p.threads = m.take<ThreadSpace<T>>(q.threads);
+    p.zeros = m.take<T>(p.wide);
+    p.most_threads = useful_threads(q, p.G, backward ? 2 : 1);
+    p.barriers = m.take<Barrier>(3 + p.most_threads);
+    p.threads = m.take<ThreadSpace<T>>(p.most_threads);
     const ptrdiff_t panel = kMaxNV * VL<T>, wide = round_up(p.wide, panel), I = round_up(q.I, panel);
     for (int d = 0; d < q.D; ++d) {
         DirectionSpace<T> ds{};
@@ -204,7 +214,7 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
         }
         p.dir[d] = ds;
     }
-    for (int t = 0; t < q.threads; ++t) {
+    for (int t = 0; t < p.most_threads; ++t) {
         ThreadSpace<T> ts;
         ts.a = m.take<const T*>(p.chunk_rows);
         ts.b = m.take<const T*>(p.chunk_rows);

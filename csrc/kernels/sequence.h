@@ -29,7 +29,7 @@ Team team_of(const Plan<T>& p, int id, int n, int dir, int teams) {
     const int members = teams == 1 ? n : dir == 0 ? first : n - first;
     const int me = teams == 1 || dir == 0 ? id : id - first;
     const int units = int((p.q->H < p.q->P ? p.q->H : p.q->P) + VL<T> - 1) / VL<T>;
-    return make_team(*p.q, p.G, me, members, units, p.barriers + 1 + dir, p.barriers + 3 + (dir == 0 ? 0 : first));
+    return make_team(*p.q, p.G, me, members, units, p.barriers + 1 + dir, p.barriers + 3 + (teams == 1 || dir == 0 ? 0 : first));
 }
 
 template <class T, class Cell>
@@ -65,33 +65,26 @@ void backward_job(void* ctx, int id, int n) noexcept {
     }
 }
 
-// threads worth waking: each should have some 20 µs to do
-inline int useful_threads(const Sequence& q, int G, double passes) {
-    const double work = passes * 2.0 * double(q.steps) * double(q.I + q.P) * G * double(q.H) * q.D;
-    const double most = work / 1e6 + 1;
-    return q.threads < most ? q.threads : int(most);
-}
-
 template <class T>
 bool prepare(Plan<T>& p, const Sequence& q, bool backward) {
     if (q.B == 0) return false;
     lay_out(p, q, backward, q.workspace);
     order_rows(p);
     copy_n<T>(p.zeros, nullptr, p.wide);
-    for (int i = 0; i < 3 + q.threads; ++i) barrier_init(p.barriers + i);
+    for (int i = 0; i < 3 + p.most_threads; ++i) barrier_init(p.barriers + i);
     return true;
 }
 
 template <class T, class Cell>
 void run_forward(const Sequence& q) {
     Plan<T> p;
-    if (prepare(p, q, false)) pool_run(useful_threads(q, Cell::G, 1), forward_job<T, Cell>, &p);
+    if (prepare(p, q, false)) pool_run(p.most_threads, forward_job<T, Cell>, &p);
 }
 
 template <class T, class Cell>
 void run_backward(const Sequence& q) {
     Plan<T> p;
-    if (prepare(p, q, true)) pool_run(useful_threads(q, Cell::G, 2), backward_job<T, Cell>, &p);
+    if (prepare(p, q, true)) pool_run(p.most_threads, backward_job<T, Cell>, &p);
 }
 
 }  // namespace FASTRNN_ISA

@@ -8,7 +8,7 @@ namespace FASTRNN_ISA {
 // MR rows by NP panels of NV vectors. kPackedA: A is [K][MR] at a[0], else row r is a[r] + a_off.
 template <class T, int MR, int NV, int NP, bool kPackedA>
 FR_NOINLINE void tile(const T* const* a, ptrdiff_t a_off, const T* b, ptrdiff_t b_stride, ptrdiff_t K, T* const* c,
-                      const ptrdiff_t* at, const T* bias, unsigned from_c, int tail, const char* ahead) noexcept {
+                      const ptrdiff_t* at, const T* bias, unsigned from_c, int tail, uintptr_t ahead) noexcept {
     using V = typename Simd<T>::V;
     constexpr int N = NV * NP;
     V acc[MR][N];
@@ -38,7 +38,7 @@ FR_NOINLINE void tile(const T* const* a, ptrdiff_t a_off, const T* b, ptrdiff_t 
 
     constexpr int step = kPackedA ? MR : 1;
     for (ptrdiff_t k = 0; k < K; ++k) {
-        if constexpr (MR >= 4) __builtin_prefetch(ahead + k * 64, 0, 2);
+        if constexpr (MR >= 4) __builtin_prefetch(reinterpret_cast<const char*>(ahead + uintptr_t(k) * 64), 0, 2);
         if constexpr (MR <= NV) {  // the rows' scalars stay in registers, each vector of B is read as it is used
             V s[MR];
             FR_UNROLL
@@ -84,7 +84,7 @@ struct TileCall {
     const T* bias;
     unsigned from_c;
     int tail;
-    const char* ahead;  // a line for each k that a later tile will read
+    uintptr_t ahead;  // a line for each k that a later tile will read
 };
 
 template <class T, int MR, int NV, int NP, bool kPackedA>

@@ -10,6 +10,8 @@ Examples
 >>> fr.optim.SGD(lstm, lr=0.1).step()
 """
 
+from typing import TYPE_CHECKING
+
 from fastrnn import functional, io, models, nn, optim, text, train
 from fastrnn._info import __version__, get_num_threads, info, set_num_threads
 from fastrnn.io import load, save
@@ -91,9 +93,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name == "reference":  # only tests and teaching need it
-        import importlib
+if TYPE_CHECKING:
+    from fastrnn import reference
+else:  # a type checker that saw this would believe in every name
 
-        return importlib.import_module("fastrnn.reference")
-    raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        if name == "reference":  # only tests and teaching need it
+            import importlib
+
+            return importlib.import_module("fastrnn.reference")
+        raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")

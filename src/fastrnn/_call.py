@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check, _core
+from fastrnn._pullback import Pullback
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,7 +87,7 @@ def infer(cell: int, x: Any, state: Any, weights: Weights, options: dict[str, An
 
 
 def train(
-    cell: int, grads_type: type, x: Any, state: Any, weights: Weights, options: dict[str, Any]
+    cell: int, grads_type: type[tuple[Any, ...]], x: Any, state: Any, weights: Weights, options: dict[str, Any]
 ) -> tuple[Any, Callable[..., Any]]:
     call = Call(cell, x, state, weights, options["lengths"], options["batch_first"], options["out"])
     checkpoint = _check.optional_positive_int(options["checkpoint"], "checkpoint")
@@ -94,12 +95,9 @@ def train(
     y = y.view()  # the array given as `out` stays writable
     y.flags.writeable = False  # it is saved memory
     outputs = (y, state_n)
-    input_grad = options["input_grad"]
-    spent = []
+    input_grad, count = options["input_grad"], 5 if call.is_lstm else 4  # only an LSTM has weight_hr
 
-    def pullback(dy: Any = None, dstate: Any = None, *, out: Any = None) -> tuple[Any, Any, Any]:
-        if spent:
-            raise RuntimeError(_check.pullback_spent(f"functional.{grads_type.__name__[:-5].lower()}_vjp"))
+    def run(dy: Any = None, dstate: Any = None, *, out: Any = None) -> tuple[Any, Any, Any]:
         if dy is not None:
             dy = _check.gradient(dy, call.dtype, outputs[0].shape)
             dy = dy[:, None] if call.unbatched else dy
@@ -109,12 +107,12 @@ def train(
             dx = _check.output(out, call.x[:, 0].shape if call.unbatched else call.x.shape, call.dtype, "out")
             _check.apart(dx, "out", x=call.x, y=call.y, dy=dy, weights=call.weights)
             dx = dx[:, None] if call.unbatched else dx
-        spent.append(True)
         dh_0 = np.empty(call.h_shape, call.dtype)
         dc_0 = np.empty(call.c_shape, call.dtype) if call.is_lstm else None
         grads = tuple(None if w is None else np.zeros(w.shape, call.dtype) for w in call.weights)
         dx = saved.backward(dy, dh_n, dc_n, (grads,), input_grad, dh_0, dc_0, False, dx)
         dx = None if dx is None else call.as_output(dx)
-        return dx, call.as_state(dh_0, dc_0), grads_type(*grads[: len(grads_type._fields)])
+        return dx, call.as_state(dh_0, dc_0), grads_type(*grads[:count])
 
-    return outputs, pullback
+    owner = f"functional.{grads_type.__name__.removesuffix('Grads').lower()}_vjp"
+    return outputs, Pullback(run, owner, retain=None)

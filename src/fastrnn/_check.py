@@ -102,8 +102,11 @@ def seed(value: Any) -> int:
 # ---- arrays of floats ----------------------------------------------------------------------------------
 
 
-def floats(x: Any, dtype: np.dtype[Any] | None, name: str = "x") -> NDArray[Any]:
-    """An array of `dtype`, or of either float type when dtype is None; a list becomes one (float32 then)."""
+def floats(x: Any, dtype: np.dtype[Any] | None, name: str = "x", layer: bool = False) -> NDArray[Any]:
+    """An array of `dtype`, or of either float type when dtype is None; a list becomes one (float32 then).
+
+    With `layer` the dtype is one that the caller has chosen for a layer, and might choose differently.
+    """
     if type(x) is np.ndarray and (x.dtype == dtype if dtype is not None else x.dtype in FLOATS):
         return x
     if isinstance(x, list | tuple | int | float) and not isinstance(x, np.generic):
@@ -116,13 +119,19 @@ def floats(x: Any, dtype: np.dtype[Any] | None, name: str = "x") -> NDArray[Any]
             raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}; use {name}.astype(np.float32)")
     elif array.dtype != dtype:
         convert = f"use {name}.astype(np.{dtype})"
-        if array.dtype in FLOATS:
+        if layer and array.dtype in FLOATS:
             convert += f", or make the layer with dtype=np.{array.dtype}"
         raise TypeError(f"{name}: expected {dtype}, got {array.dtype}; {convert}")
     return array
 
 
 def _from_list(x: Any, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+    # Stacked in silence, the (y, state) of a recurrent layer would pass for one array when T = 1.
+    if isinstance(x, list | tuple) and any(isinstance(item, np.ndarray) and item.ndim for item in x):
+        raise TypeError(
+            f"{name}: expected one array, got {describe(x)} that contains arrays; "
+            f"a recurrent layer returns (y, state): pass y alone; to stack arrays, use np.stack({name})"
+        )
     try:
         array = np.asarray(x)
     except (TypeError, ValueError) as error:
@@ -135,7 +144,7 @@ def _from_list(x: Any, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
 
 def features(x: Any, dtype: np.dtype[Any] | None, size: int, label: str, name: str = "x") -> NDArray[Any]:
     """Floats of shape [..., size]; `label` is what the layer calls that size."""
-    array = floats(x, dtype, name)
+    array = floats(x, dtype, name, layer=True)
     if array.ndim == 0 or array.shape[-1] != size:
         raise ValueError(f"{name}: expected [..., {size}] ({label}={size}), got shape {array.shape}")
     return array
@@ -186,12 +195,19 @@ def lengths(value: Any, batch: int, steps: int) -> NDArray[np.int64]:
     return found
 
 
-def sequence(x: Any, dtype: np.dtype[Any] | None, batch_first: bool, name: str = "x") -> NDArray[Any]:
-    """Floats [T, B, F] (or [B, T, F]), or [T, F] for one sequence, with T ≥ 1."""
-    array = floats(x, dtype, name)
-    if array.ndim not in (2, 3):
-        layout = "[B, T, F]" if batch_first else "[T, B, F]"
-        raise ValueError(f"{name}: expected {layout}, or [T, F] for one sequence, got shape {array.shape}")
+def sequence(
+    x: Any, dtype: np.dtype[Any] | None, batch_first: bool, size: int | None = None, name: str = "x"
+) -> NDArray[Any]:
+    """Floats [T, B, F] (or [B, T, F]), or [T, F] for one sequence, with T ≥ 1 and F = size, a layer's input_size."""
+    array = floats(x, dtype, name, layer=True)
+    if array.ndim not in (2, 3) or (size is not None and array.shape[-1] != size):
+        last = "F" if size is None else size
+        expected = f"[B, T, {last}]" if batch_first else f"[T, B, {last}]"
+        if size is not None:
+            expected += f" (input_size={size})"
+        if array.ndim != 3:
+            expected += f", or [T, {last}] for one sequence"
+        raise ValueError(f"{name}: expected {expected}, got shape {array.shape}")
     if array.shape[1 if batch_first and array.ndim == 3 else 0] == 0:
         raise ValueError(f"{name}: expected at least one time step, got shape {array.shape}")
     return array
@@ -221,6 +237,32 @@ def state_dict(state: Any, params: Mapping[str, NDArray[Any]], owner: str) -> di
     return arrays
 
 
+def assignable(value: Any, shape: tuple[int, ...], name: str) -> NDArray[Any]:
+    """Numbers for the array of that name: one for all, or its shape."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: could not be made into an array: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected numbers, got {array.dtype}")
+    if array.ndim and array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, or one number for all, got shape {array.shape}")
+    return array
+
+
+def no_such_array(name: Any, names: Iterable[str]) -> KeyError:
+    """A name that `params` or `grads` doesn't have."""
+    return KeyError(f"{name!r} is no parameter here; there are {', '.join(names) or 'none'}")
+
+
+def fixed_names() -> TypeError:
+    """`params` and `grads` neither gain nor lose names."""
+    return TypeError(
+        "params and grads belong to the layer: assign new values, params[name] = array or params.update(...); "
+        "names can't be added or removed"
+    )
+
+
 def spec(value: Any, known: Iterable[str]) -> tuple[str, dict[str, Any]]:
     """The class name and constructor arguments in the description of a layer."""
     if not isinstance(value, Mapping) or not {"type", "config"} <= value.keys():
@@ -233,22 +275,28 @@ def spec(value: Any, known: Iterable[str]) -> tuple[str, dict[str, Any]]:
     return value["type"], dict(value["config"])
 
 
-def pullback_spent(owner: str) -> str:
-    """The message of a second call of a pullback."""
-    return (
-        f"{owner}: this pullback has already run, and what it had saved is gone; "
-        "call vjp again, or pass retain=True to vjp to run its pullback more than once"
-    )
+def pullback_spent(owner: str, retain: bool) -> str:
+    """The message of a second call of a pullback; `retain`: its vjp has that argument."""
+    again = f"call {'vjp' if retain else owner} again"
+    if retain:
+        again += ", or pass retain=True to vjp to run its pullback more than once"
+    return f"{owner}: this pullback has already run, and what it had saved is gone; {again}"
 
 
 def members(layers: Sequence[Any], base: type) -> None:
-    """The layers of a Sequential: of one dtype, of one layout, at least one."""
+    """The layers of a Sequential: of one dtype, of one layout, at least one, no single-step cell."""
     if not layers:
         raise ValueError("Sequential: expected at least one layer, got none")
     for position, layer in enumerate(layers):
         if not isinstance(layer, base):
             hint = "; pass layers one by one, Sequential(*layers)" if isinstance(layer, list | tuple) else ""
             raise TypeError(f"Sequential: expected layers, got {layer!r} at position {position}{hint}")
+        if layer.is_cell:
+            cell = type(layer).__name__
+            raise TypeError(
+                f"Sequential: {cell} at position {position} takes one step and returns its state alone; "
+                f"use {cell.removesuffix('Cell')}, which runs over whole sequences, or write the loop yourself"
+            )
     dtypes = {str(layer.dtype) for layer in layers if layer.dtype is not None}
     if len(dtypes) > 1:
         raise ValueError(f"Sequential: expected layers of one dtype, got {' and '.join(sorted(dtypes))}")
@@ -333,12 +381,23 @@ def probabilities(x: NDArray[Any], name: str) -> None:
 # ---- initialisation ------------------------------------------------------------------------------------
 
 
-def fans(shape: tuple[int, ...], name: str) -> tuple[int, int]:
-    """(fan_in, fan_out) of a matrix [out, in, ...]."""
-    if len(shape) < 2:
-        raise ValueError(f"{name}: expected a shape [out, in], got {shape}")
+def shape(value: Any, matrix_for: str | None = None) -> tuple[int, ...]:
+    """A shape; `matrix_for` is an initialiser that needs two axes, [out, in]. An int is one axis, as in NumPy."""
+    try:
+        found = (operator.index(value),) if not isinstance(value, Iterable) else tuple(map(operator.index, value))
+    except TypeError:
+        raise TypeError(f"shape: expected a tuple of integers, got {value!r}") from None
+    if any(size < 0 for size in found):
+        raise ValueError(f"shape: expected sizes ≥ 0, got {found}")
+    if matrix_for is not None and len(found) < 2:
+        raise ValueError(f"shape: expected [out, in] for {matrix_for}, got {found}")
+    return found
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(fan_in, fan_out) of a matrix [out, in, ...]; at least 1, so that an empty one needs no case of its own."""
     field = math.prod(shape[2:])
-    return shape[1] * field, shape[0] * field
+    return max(shape[1] * field, 1), max(shape[0] * field, 1)
 
 
 def no_match(pattern: str, names: Iterable[str]) -> ValueError:
@@ -416,7 +475,7 @@ def apart(out: NDArray[Any], name: str, **inputs: Any) -> None:
             if array is None:
                 continue
             try:
-                shared = np.shares_memory(out, array, max_work=100_000)
+                shared = np.shares_memory(out, array, max_work=100_000)  # type: ignore[arg-type]  # the stubs know two values
             except Exception:  # too hard to tell; NumPy 1 and 2 keep the exception in different places
                 shared = True
             if shared:
@@ -432,7 +491,7 @@ def readable(a: NDArray[Any]) -> NDArray[Any]:
 
 def recurrent_weights(
     weights: tuple[Any, ...], gates: int, inputs: int, dtype: np.dtype[Any]
-) -> tuple[NDArray[Any] | None, ...]:
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None]:
     """(weight_ih, weight_hh, bias_ih, bias_hh, weight_hr) that fit together and to an input of `inputs`."""
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
     required = names[:2]
@@ -442,6 +501,7 @@ def recurrent_weights(
             raise TypeError(f"{name}: expected an array, got None")
         found.append(None if value is None else readable(floats(value, dtype, name)))
     weight_ih, weight_hh, bias_ih, bias_hh, weight_hr = found
+    assert weight_ih is not None and weight_hh is not None  # said above, for mypy
     rows = weight_ih.shape[0] if weight_ih.ndim else 0
     if weight_ih.ndim != 2 or weight_ih.shape[1] != inputs or rows % gates or rows == 0 or inputs == 0:
         raise ValueError(f"weight_ih: expected [{gates}·H, {inputs}], to fit x, got shape {weight_ih.shape}")
@@ -485,7 +545,7 @@ def proj_size(value: Any, hidden: int) -> int:
 
 def cell_input(x: Any, dtype: np.dtype[Any], size: int) -> NDArray[Any]:
     """One step's input, [B, I] or [I]."""
-    x = features(x, dtype, size, "input_size")
-    if x.ndim not in (1, 2):
-        raise ValueError(f"x: expected [B, {size}], or [{size}] for one row, got shape {x.shape}")
-    return x
+    array = features(x, dtype, size, "input_size")
+    if array.ndim not in (1, 2):
+        raise ValueError(f"x: expected [B, {size}], or [{size}] for one row, got shape {array.shape}")
+    return array

@@ -294,11 +294,12 @@ def gemm(a, b, out, bias=None, bint accumulate=False):
     if M == 0 or N == 0:
         return out
     cdef int n = threads()
-    workspace = workspace_acquire(kernels().gemm_workspace(code, M, N, K, n))
+    cdef const Kernels* table = kernels()
+    workspace = workspace_acquire(table.gemm_workspace(code, M, N, K, n))
     if workspace == NULL:
         raise MemoryError("no memory for a matrix product")
     with nogil:
-        kernels().gemm(code, M, N, K, pa, ars, acs, pb, brs, bcs, pc, crs, pbias, accumulate, workspace, n)
+        table.gemm(code, M, N, K, pa, ars, acs, pb, brs, bcs, pc, crs, pbias, accumulate, workspace, n)
     workspace_release(workspace)
     return out
 

@@ -13,6 +13,7 @@ cdef class Saved:
     cdef Sequence q
     cdef Sizes sizes
     cdef tuple refs       # every array that q points into
+    cdef const Kernels* table  # the layout of what is saved is its own
     cdef bint batch_first
     cdef int type_num
 
@@ -25,7 +26,7 @@ cdef class Saved:
     cdef int allocate(self) except -1:
         cdef int d
         cdef Sequence* q = &self.q
-        kernels().sizes(q, &self.sizes)
+        self.table.sizes(q, &self.sizes)
         for d in range(q.D):
             q.dir[d].gates = workspace_acquire(self.sizes.gates) if self.sizes.gates else NULL
             q.dir[d].c = workspace_acquire(self.sizes.c) if self.sizes.c else NULL
@@ -101,7 +102,7 @@ cdef class Saved:
             q.dx_t = stride(dx, first)
             q.dx_b = stride(dx, 1 - first)
         q.threads = threads()
-        kernels().sizes(&q, &self.sizes)
+        self.table.sizes(&q, &self.sizes)
         scratch[0] = scratch[1] = NULL
         retain = retain and self.sizes.gates > 0  # else backward computes the gates afresh
         q.workspace = workspace_acquire(self.sizes.backward)
@@ -118,7 +119,7 @@ cdef class Saved:
                 for d in range(q.D):
                     memcpy(scratch[d], q.dir[d].gates, self.sizes.gates)
                     q.dir[d].gates = scratch[d]
-            kernels().backward(&q)
+            self.table.backward(&q)
         workspace_release(q.workspace)
         workspace_release(scratch[0])
         workspace_release(scratch[1])
@@ -153,6 +154,7 @@ def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reve
         raise ValueError("weight_hh: expected a matrix of x's dtype")
     w = weights[0][1]
     s.type_num = t
+    s.table = kernels()
     s.batch_first = batch_first
     q.cell = cell
     q.D = len(weights)
@@ -224,7 +226,7 @@ def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reve
     if q.workspace == NULL:
         raise MemoryError("no memory for the forward pass")
     with nogil:
-        kernels().forward(q)
+        s.table.forward(q)
     workspace_release(q.workspace)
     q.workspace = NULL
     if not save:

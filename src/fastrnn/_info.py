@@ -9,6 +9,8 @@ from fastrnn import _core
 
 __version__ = "0.1.0.dev0"
 
+_MAX_THREADS = 256  # kMaxThreads of csrc/pool.cpp, which would take a greater number for this one in silence
+
 
 def set_num_threads(n: int) -> None:
     """Set how many threads every call may use; a call takes fewer when it has too little to do.
@@ -16,7 +18,12 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        At least 1. An explicit number is taken as it is, even above the number of CPUs.
+        1 to 256, the most that the pool has. An explicit number is taken as it is, even above the number of CPUs.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `n` is no integer, or not one from 1 to 256.
 
     Examples
     --------
@@ -33,9 +40,9 @@ def set_num_threads(n: int) -> None:
         threads = operator.index(n)
     except TypeError:
         raise TypeError(f"n: expected an integer, got {n!r}") from None
-    if threads < 1:
-        raise ValueError(f"n: expected at least 1, got {threads}")
-    _core.set_num_threads(min(threads, 1 << 20))
+    if not 1 <= threads <= _MAX_THREADS:
+        raise ValueError(f"n: expected 1 to {_MAX_THREADS} threads, got {threads}")
+    _core.set_num_threads(threads)
 
 
 def get_num_threads() -> int:

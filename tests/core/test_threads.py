@@ -141,7 +141,7 @@ def test_more_threads_than_cpus():
     script("""
         fr.set_num_threads(1)
         right = train()
-        for count in (2, 3, 5, 16, 61, 250, 10_000):
+        for count in (2, 3, 5, 16, 61, 250, 256):
             fr.set_num_threads(count)
             assert fr.get_num_threads() >= min(count, 16)
             for _ in range(3):
@@ -267,8 +267,8 @@ def test_number_of_threads_changes_during_use(threads):
 def test_setting_the_number_of_threads(threads):
     fr.set_num_threads(5)
     assert fr.get_num_threads() == 5 == fr.info()["num_threads"]
-    for bad in (0, -1):
-        with pytest.raises(ValueError, match="n: expected at least 1"):
+    for bad in (0, -1, 257):
+        with pytest.raises(ValueError, match="n: expected 1 to 256 threads"):
             fr.set_num_threads(bad)
     for bad in (2.0, "2", None, True):
         with pytest.raises(TypeError, match="n: expected an integer"):

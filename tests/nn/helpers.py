@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from fastrnn._pullback import Pullback
 from fastrnn.nn import Layer
-from fastrnn.nn._pullback import Pullback
 from tests.reference.finite_differences import check_gradients
 
 

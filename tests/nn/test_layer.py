@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fastrnn import nn
+from fastrnn._pullback import Pullback
 from fastrnn.nn._layer import Layer
-from fastrnn.nn._pullback import Pullback
 
 SAMPLES = [
     nn.Linear(3, 2),

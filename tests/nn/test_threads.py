@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastrnn import nn
-from fastrnn.nn._pullback import Pullback
+from fastrnn._pullback import Pullback
 
 THREADS, ROUNDS = 8, 40
 

@@ -22,9 +22,7 @@ def language_model(seed=0):
     """A model with dropout, windows with random offsets, a carried state, and validation that moves the
     rate."""
     tokens = np.random.default_rng(7).integers(0, 11, 500) % np.arange(1, 501).clip(2, 11)
-    model = fr.models.LanguageModel(
-        11, "gru", embedding_dim=4, hidden_size=6, num_layers=2, dropout=0.3, seed=seed
-    )
+    model = fr.models.LanguageModel(11, "gru", embedding_dim=4, hidden_size=6, num_layers=2, dropout=0.3, seed=seed)
     data = fr.TokenWindows(tokens[:400], batch_size=3, seq_len=9, shuffle=True, seed=seed)
     options = {
         "optimizer": fr.optim.Adam(model, lr=0.02),
@@ -44,9 +42,7 @@ def classifier(seed=0):
     rng = np.random.default_rng(3)
     sequences = [rng.standard_normal((n, 3), dtype=np.float32) for n in rng.integers(1, 9, 30)]
     classes = [int(sequence.sum() > 0) for sequence in sequences]
-    model = fr.Sequential(
-        fr.LSTM(3, 5, seed=seed), fr.Last(), fr.Dropout(0.2), fr.Linear(5, 2, seed=seed + 1)
-    )
+    model = fr.Sequential(fr.LSTM(3, 5, seed=seed), fr.Last(), fr.Dropout(0.2), fr.Linear(5, 2, seed=seed + 1))
     data = fr.SequenceBatches(sequences, classes, batch_size=4, seed=seed)
     options = {
         "loss": fr.losses.cross_entropy,

@@ -74,10 +74,24 @@ def test_targets_along_time_and_one_a_sequence():
 def test_targets_that_could_be_either():
     sequences = [np.zeros(2), np.zeros(2)]
     targets = [[1, 2], [3, 4]]
-    (batch,) = fr.SequenceBatches(sequences, targets, batch_size=2, shuffle=False)
+    with pytest.raises(ValueError, match="per_step: every sequence and every target has length 2"):
+        fr.SequenceBatches(sequences, targets, batch_size=2)
+    (batch,) = fr.SequenceBatches(sequences, targets, batch_size=2, shuffle=False, per_step=True)
     np.testing.assert_array_equal(batch.target, [[1, 3], [2, 4]])
     (batch,) = fr.SequenceBatches(sequences, targets, batch_size=2, shuffle=False, per_step=False)
     np.testing.assert_array_equal(batch.target, targets)
+
+
+def test_lists_of_numbers_make_float32():
+    (batch,) = fr.SequenceBatches([[0.5], [1, 2]], [0.5, 1], batch_size=2)
+    assert batch.x.dtype == batch.target.dtype == np.float32
+    (batch,) = fr.SequenceBatches([np.zeros(1), [1.5]], list(np.zeros(2)), batch_size=2)
+    assert batch.x.dtype == batch.target.dtype == np.float64
+    (batch,) = fr.SequenceBatches([[1], [2]], [[0.5, 1.5, 2.5]] * 2, batch_size=2, dtype=np.float64)
+    assert batch.x.dtype == np.float64
+    assert batch.target.dtype == np.float32
+    (batch,) = fr.SequenceBatches([[1], [2]], [1, 2], batch_size=2)
+    assert batch.x.dtype == batch.target.dtype == np.int64
 
 
 def test_empty_sequences_and_a_smaller_last_batch():

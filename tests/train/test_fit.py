@@ -102,7 +102,10 @@ def test_what_the_first_form_gets():
     along = fr.Batch(x, np.zeros((3, 2, 1)), [3, 1], [1.0, 2.0])
     single = (x, np.zeros((2, 1)), [2, 2])
     quick(model, [along, single], loss=squared, steps=2)
-    assert squared.calls == [([3, 1], [1.0, 2.0]), (None, None)]
+    (lengths, weight), second = squared.calls
+    assert lengths == [3, 1]
+    np.testing.assert_array_equal(weight, [[[1.0], [2.0]]])
+    assert second == (None, None)
     assert [call[2] for call in model.calls] == [[3, 1], [2, 2]]
     assert all(isinstance(call[3], int) for call in model.calls)
     assert model.calls[0][3] != model.calls[1][3]
@@ -269,9 +272,7 @@ def test_ctrl_c_finishes_the_step_and_saves(tmp_path):
     expected = model.state_dict()
     model, batches = regression()
     files = {"checkpoint": tmp_path / "run", "resume": True}
-    with pytest.raises(
-        fr.Interrupted, match=r"stopped after step 3; saved in .*run, .*resume=True"
-    ) as caught:
+    with pytest.raises(fr.Interrupted, match=r"stopped after step 3; saved in .*run, .*resume=True") as caught:
         quick(model, Pressing(batches, 2), loss=fr.losses.mse, epochs=2, **files)
     assert caught.value.history.steps["step"] == [1, 2, 3]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -181,10 +181,21 @@ def test_bad_options(make, message):
 
 
 def test_bad_model():
-    with pytest.raises(TypeError, match="model: expected a layer or model"):
+    with pytest.raises(TypeError, match="model: expected a layer, or name -> "):
         fr.optim.Adam([1, 2])
     with pytest.raises(TypeError, match="lr: expected a number"):
         fr.optim.Adam(linear(), lr="high")
+
+
+@pytest.mark.parametrize(
+    "use", [fr.optim.Adam, lambda m: fr.optim.clip_grad_norm(m, 1.0), lambda m: fr.optim.clip_grad_value(m, 1.0)]
+)
+def test_parameters_alone_are_no_model(use):
+    p = np.zeros((2, 3))
+    for bad in (linear().params, {"p": p}, {"p": (p, p[0])}, {"p": (p, p.astype(np.float32))}, {"p": ([1], [2])}):
+        with pytest.raises(TypeError, match=r"pass the model itself, not model\.params"):
+            use(bad)
+    use({"p": (p, p.copy())})
 
 
 def test_clip_by_norm():

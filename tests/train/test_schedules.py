@@ -34,9 +34,7 @@ def test_cosine_rises_then_falls(options):
 
 def test_cosine_over_the_share_of_the_run():
     schedule = schedules.Cosine(warmup=0.2, final=0.5)
-    assert [schedule(0, share) for share in (0.0, 0.1, 0.2, 0.6, 1.0)] == pytest.approx(
-        [0, 0.5, 1, 0.75, 0.5]
-    )
+    assert [schedule(0, share) for share in (0.0, 0.1, 0.2, 0.6, 1.0)] == pytest.approx([0, 0.5, 1, 0.75, 0.5])
     with pytest.raises(ValueError, match="progress: needed"):
         schedule(0)
     rising = schedules.Cosine(warmup=4)
@@ -58,6 +56,14 @@ def test_plateau_waits_and_is_resumable():
         part = resumed
         assert part(i) == whole(i)
     assert factors == [1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]
+
+
+def test_cosine_with_a_warmup_in_steps_knows_the_run_from_its_progress():
+    known, found = schedules.Cosine(total=100, warmup=10), schedules.Cosine(warmup=10)
+    factors = [found(step, step / 100) for step in range(101)]
+    assert factors == pytest.approx([known(step) for step in range(101)], abs=1e-12)
+    assert max(factors) == factors[10] == 1.0
+    assert schedules.Cosine(warmup=10)(5, 1.0) == 0.6
 
 
 def test_plateau_has_a_floor():

@@ -15,12 +15,35 @@ if TYPE_CHECKING:
 
 
 class Arrays(dict[str, Any]):
-    """Name → live array. Assigning copies into the array, so that it stays the one that everybody holds."""
+    """Name → live array. Assigning copies into the array, so that it stays the one that everybody holds.
+
+    `update` and `|=` assign; whatever would add or remove a name is refused, for names belong to the layer.
+    """
+
+    def __missing__(self, name: str) -> Any:
+        raise _check.no_such_array(name, self)
 
     def __setitem__(self, name: str, value: Any) -> None:
         array = self[name]
         if value is not array:
-            array[...] = value
+            array[...] = _check.assignable(value, array.shape, name)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        # All names and shapes are looked at before the first array changes.
+        values = dict(*args, **kwargs)
+        for name, value in values.items():
+            _check.assignable(value, self[name].shape, name)
+        for name, value in values.items():
+            self[name] = value
+
+    def __ior__(self, other: Any) -> Arrays:  # type: ignore[override, misc]  # dict's takes two kinds of argument
+        self.update(other)
+        return self
+
+    def _fixed(self, *args: Any, **kwargs: Any) -> Any:
+        raise _check.fixed_names()
+
+    __delitem__ = setdefault = pop = popitem = clear = _fixed
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Arrays, (dict(self),)
@@ -51,6 +74,8 @@ class Layer:
         The layer accepts `lengths=`; `dropout=` (and, in `vjp`, `seed=`).
     removes_time : bool
         The output has no time axis any more, so `lengths` mean nothing to the layers after it.
+    is_cell : bool
+        The layer takes one time step and returns its state alone, so it has no place in a `Sequential`.
 
     Examples
     --------
@@ -66,6 +91,7 @@ class Layer:
     takes_lengths: bool = False
     takes_dropout: bool = False
     removes_time: bool = False
+    is_cell: bool = False
 
     type_name: ClassVar[str] = "Layer"
     _registry: ClassVar[dict[str, type[Layer]]] = {}
@@ -218,7 +244,14 @@ class Layer:
 
 
 def to_spec(layer: Layer) -> dict[str, Any]:
-    """Describe how to rebuild `layer`, without its weights, as JSON-able values."""
+    """Describe how to rebuild `layer`, without its weights, as JSON-able values.
+
+    Examples
+    --------
+    >>> import fastrnn as fr
+    >>> fr.nn.to_spec(fr.Linear(3, 2))
+    {'type': 'Linear', 'config': {'in_features': 3, 'out_features': 2, 'bias': True, 'dtype': 'float32'}}
+    """
     return {"type": layer.type_name, "config": layer.config()}
 
 
@@ -229,6 +262,12 @@ def from_spec(spec: Mapping[str, Any]) -> Layer:
     ------
     ValueError
         The spec names no known class of layers.
+
+    Examples
+    --------
+    >>> import fastrnn as fr
+    >>> fr.nn.from_spec({"type": "Linear", "config": {"in_features": 3, "out_features": 2}})
+    Linear(in_features=3, out_features=2, bias=True, dtype='float32')
     """
     name, config = _check.spec(spec, Layer._registry)
     return Layer._registry[name](**config)

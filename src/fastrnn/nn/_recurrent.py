@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check, _core
+from fastrnn._pullback import Pullback
 from fastrnn.nn import init
 from fastrnn.nn._layer import Layer
-from fastrnn.nn._pullback import Pullback
 from fastrnn.nn._random import Seed, generator, mask_seed
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ class Recurrent(Layer):
     def _input(self, x: Any, lengths: Any) -> tuple[NDArray[Any], bool, bool, Any]:
         """(x as a batch, unbatched, batch_first, lengths)."""
         if not (type(x) is np.ndarray and x.ndim == 3 and x.dtype == self.dtype and x.shape[2] == self.input_size):
-            x = _check.sequence(x, self.dtype, self.batch_first)
-            _check.features(x, self.dtype, self.input_size, "input_size")
+            x = _check.sequence(x, self.dtype, self.batch_first, self.input_size)
         unbatched = x.ndim == 2
         batch_first = self.batch_first and not unbatched
         if unbatched:

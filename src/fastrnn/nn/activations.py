@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from fastrnn import _check, _core
+from fastrnn._pullback import Pullback
 from fastrnn.nn._layer import Layer
-from fastrnn.nn._pullback import Pullback
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -46,19 +46,40 @@ def sigmoid_derivative(x: ArrayLike) -> NDArray[Any]:
 
 
 def tanh(x: ArrayLike) -> NDArray[Any]:
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent.
+
+    Examples
+    --------
+    >>> from fastrnn.nn.activations import tanh
+    >>> tanh([-1e4, 0.0, 1e-30])
+    array([-1.e+00,  0.e+00,  1.e-30], dtype=float32)
+    """
     return _apply("tanh", _check.floats(x, None))
 
 
 def tanh_derivative(x: ArrayLike) -> NDArray[Any]:
-    """`1 − tanh²(x)`, computed as `4 σ(2x) σ(−2x)`, which loses nothing for large |x|."""
+    """`1 − tanh²(x)`, computed as `4 σ(2x) σ(−2x)`, which loses nothing for large |x|.
+
+    Examples
+    --------
+    >>> from fastrnn.nn.activations import tanh_derivative
+    >>> [f"{d:.3g}" for d in tanh_derivative([0.0, 30.0])]  # 1 − tanh² would be 0 from 10 on
+    ['1', '3.5e-26']
+    """
     x = _check.floats(x, None)
     y: NDArray[Any] = x.dtype.type(4) * sigmoid_derivative(x.dtype.type(2) * x)
     return y
 
 
 def relu(x: ArrayLike) -> NDArray[Any]:
-    """`max(x, 0)`."""
+    """`max(x, 0)`.
+
+    Examples
+    --------
+    >>> from fastrnn.nn.activations import relu
+    >>> relu([-1.0, 0.0, 2.0])
+    array([0., 0., 2.], dtype=float32)
+    """
     return _apply("relu", _check.floats(x, None))
 
 
@@ -75,12 +96,26 @@ def relu_derivative(x: ArrayLike) -> NDArray[Any]:
 
 
 def leaky_relu(x: ArrayLike, negative_slope: float = 0.01) -> NDArray[Any]:
-    """`x` where x > 0, else `negative_slope · x`."""
+    """`x` where x > 0, else `negative_slope · x`.
+
+    Examples
+    --------
+    >>> from fastrnn.nn.activations import leaky_relu
+    >>> leaky_relu([-2.0, 0.0, 2.0], 0.5)
+    array([-1.,  0.,  2.], dtype=float32)
+    """
     return _apply("leaky_relu", _check.floats(x, None), _check.number(negative_slope, "negative_slope"))
 
 
 def leaky_relu_derivative(x: ArrayLike, negative_slope: float = 0.01) -> NDArray[Any]:
-    """1 where x > 0, else `negative_slope`."""
+    """1 where x > 0, else `negative_slope`.
+
+    Examples
+    --------
+    >>> from fastrnn.nn.activations import leaky_relu_derivative
+    >>> leaky_relu_derivative([-2.0, 0.0, 2.0], 0.5)
+    array([0.5, 0.5, 1. ], dtype=float32)
+    """
     x = _check.floats(x, None)
     slope = np.where(x > 0, x.dtype.type(1), x.dtype.type(_check.number(negative_slope, "negative_slope")))
     return np.where(np.isnan(x), x, slope)
@@ -92,12 +127,25 @@ def swish(x: ArrayLike, beta: float = 1.0) -> NDArray[Any]:
     References
     ----------
     Ramachandran, Zoph, Le: Searching for Activation Functions, 2017.
+
+    Examples
+    --------
+    >>> from fastrnn.nn.activations import swish
+    >>> swish([-1e4, 0.0, 1e4])
+    array([-0.e+00,  0.e+00,  1.e+04], dtype=float32)
     """
     return _apply("swish", _check.floats(x, None), _check.number(beta, "beta"))
 
 
 def swish_derivative(x: ArrayLike, beta: float = 1.0) -> NDArray[Any]:
-    """`σ(β x) + β x σ'(β x)`."""
+    """`σ(β x) + β x σ'(β x)`.
+
+    Examples
+    --------
+    >>> from fastrnn.nn.activations import swish_derivative
+    >>> swish_derivative([0.0, 30.0])
+    array([0.5, 1. ], dtype=float32)
+    """
     x = _check.floats(x, None)
     z = x.dtype.type(_check.number(beta, "beta")) * x
     y: NDArray[Any] = _apply("sigmoid", z) + z * sigmoid_derivative(z)

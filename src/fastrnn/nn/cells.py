@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check, _core
+from fastrnn._pullback import Pullback
 from fastrnn.nn import init
 from fastrnn.nn._layer import Layer
-from fastrnn.nn._pullback import Pullback
 from fastrnn.nn._random import Seed, generator
 from fastrnn.nn.recurrent import RNN_CELLS
 
@@ -22,6 +22,7 @@ _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 class _Cell(Layer):
     """One step: `state = cell(x, state)`."""
 
+    is_cell = True
     dtype: np.dtype[Any]
     gates = 1
 

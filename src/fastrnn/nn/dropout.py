@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastrnn import _check, _core
+from fastrnn._pullback import Pullback
 from fastrnn.nn._layer import Layer
-from fastrnn.nn._pullback import Pullback
 from fastrnn.nn._random import Seed, mask_seed
 
 if TYPE_CHECKING:

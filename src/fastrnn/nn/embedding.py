@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check, _core
+from fastrnn._pullback import Pullback
 from fastrnn.nn import init
 from fastrnn.nn._layer import Layer
-from fastrnn.nn._pullback import Pullback
 from fastrnn.nn._random import Seed
 
 if TYPE_CHECKING:
@@ -117,12 +117,12 @@ class Embedding(Layer):
         def run(dy: ArrayLike) -> None:
             # dweight[x[n]] += dy[n]
             dy = _check.gradient(dy, self.dtype, shape)
-            dy, rows = np.ascontiguousarray(dy).reshape(-1, self.embedding_dim), x.ravel()
+            parts, rows = np.ascontiguousarray(dy).reshape(-1, self.embedding_dim), x.ravel()
             if self.padding_idx is not None:
                 real = rows != self.padding_idx
-                dy, rows = dy[real], rows[real]
+                parts, rows = parts[real], rows[real]
             with self._lock:
-                _core.embedding_backward(dy, rows, self._grads["weight"])
+                _core.embedding_backward(parts, rows, self._grads["weight"])
                 if self.lazy:
                     self._touched["weight"].append(rows)
 

@@ -33,14 +33,30 @@ Shape = tuple[int, ...]
 
 
 def zeros(shape: Shape, *, dtype: DTypeLike = np.float32, seed: Seed = None) -> NDArray[Any]:
-    """Zeros; `seed` is accepted because all initialisers do."""
-    return np.zeros(shape, _check.float_dtype(dtype))
+    """Zeros; `seed` is accepted because all initialisers do.
+
+    Examples
+    --------
+    >>> import fastrnn as fr
+    >>> fr.init.zeros((2, 3))
+    array([[0., 0., 0.],
+           [0., 0., 0.]], dtype=float32)
+    """
+    return np.zeros(_check.shape(shape), _check.float_dtype(dtype))
 
 
 def normal(shape: Shape, std: float = 1.0, *, dtype: DTypeLike = np.float32, seed: Seed = None) -> NDArray[Any]:
-    """Normal with mean 0 and standard deviation `std`."""
+    """Normal with mean 0 and standard deviation `std`.
+
+    Examples
+    --------
+    >>> import fastrnn as fr
+    >>> w = fr.init.normal((1000, 100), std=0.1, seed=0)
+    >>> w.shape, round(float(w.std()), 3)
+    ((1000, 100), 0.1)
+    """
     std = _check.at_least_zero(std, "std")
-    return (generator(seed).standard_normal(shape) * std).astype(_check.float_dtype(dtype))
+    return (generator(seed).standard_normal(_check.shape(shape)) * std).astype(_check.float_dtype(dtype))
 
 
 def uniform(shape: Shape, *, fan: int | None = None, dtype: DTypeLike = np.float32, seed: Seed = None) -> NDArray[Any]:
@@ -48,8 +64,16 @@ def uniform(shape: Shape, *, fan: int | None = None, dtype: DTypeLike = np.float
 
     `fan` is by default the fan-in of a matrix. PyTorch uses in_features for both parameters of a linear layer
     and hidden_size for all parameters of a recurrent one.
+
+    Examples
+    --------
+    >>> import fastrnn as fr
+    >>> w = fr.init.uniform((1000, 100), seed=0)
+    >>> w.shape, round(float(abs(w).max()), 3)
+    ((1000, 100), 0.1)
     """
-    fan = _check.fans(shape, "uniform without fan")[0] if fan is None else _check.positive_int(fan, "fan")
+    shape = _check.shape(shape, "uniform without fan" if fan is None else None)
+    fan = _check.fans(shape)[0] if fan is None else _check.positive_int(fan, "fan")
     return _uniform(shape, 1 / math.sqrt(fan), dtype, seed)
 
 
@@ -62,22 +86,48 @@ def xavier_uniform(
     ----------
     Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks, 2010,
     equation 16.
+
+    Examples
+    --------
+    >>> import fastrnn as fr
+    >>> w = fr.init.xavier_uniform((200, 400), seed=0)
+    >>> w.shape, round(float(abs(w).max()), 3)
+    ((200, 400), 0.1)
     """
-    bound = math.sqrt(6 / sum(_check.fans(shape, "xavier_uniform")))
+    shape = _check.shape(shape, "xavier_uniform")
+    bound = math.sqrt(6 / sum(_check.fans(shape)))
     return _uniform(shape, _check.number(gain, "gain") * bound, dtype, seed)
 
 
 def xavier_normal(shape: Shape, *, gain: float = 1.0, dtype: DTypeLike = np.float32, seed: Seed = None) -> NDArray[Any]:
-    """Normal with σ = gain·√(2 / (fan_in + fan_out)), of the same variance as `xavier_uniform`."""
-    std = math.sqrt(2 / sum(_check.fans(shape, "xavier_normal")))
+    """Normal with σ = gain·√(2 / (fan_in + fan_out)), of the same variance as `xavier_uniform`.
+
+    Examples
+    --------
+    >>> import fastrnn as fr
+    >>> w = fr.init.xavier_normal((50, 150), seed=0)
+    >>> w.shape, round(float(w.std()), 2)
+    ((50, 150), 0.1)
+    """
+    shape = _check.shape(shape, "xavier_normal")
+    std = math.sqrt(2 / sum(_check.fans(shape)))
     return normal(shape, _check.number(gain, "gain") * std, dtype=dtype, seed=seed)
 
 
 def he_uniform(
     shape: Shape, *, gain: float = math.sqrt(2), dtype: DTypeLike = np.float32, seed: Seed = None
 ) -> NDArray[Any]:
-    """Uniform in ±gain·√(3 / fan_in), of the same variance as `he_normal`."""
-    bound = math.sqrt(3 / _check.fans(shape, "he_uniform")[0])
+    """Uniform in ±gain·√(3 / fan_in), of the same variance as `he_normal`.
+
+    Examples
+    --------
+    >>> import fastrnn as fr
+    >>> w = fr.init.he_uniform((100, 600), seed=0)
+    >>> w.shape, round(float(abs(w).max()), 3)
+    ((100, 600), 0.1)
+    """
+    shape = _check.shape(shape, "he_uniform")
+    bound = math.sqrt(3 / _check.fans(shape)[0])
     return _uniform(shape, _check.number(gain, "gain") * bound, dtype, seed)
 
 
@@ -89,8 +139,16 @@ def he_normal(
     References
     ----------
     He et al.: Delving Deep into Rectifiers, 2015, equation 10.
+
+    Examples
+    --------
+    >>> import fastrnn as fr
+    >>> w = fr.init.he_normal((300, 200), seed=0)
+    >>> w.shape, round(float(w.std()), 2)
+    ((300, 200), 0.1)
     """
-    std = math.sqrt(1 / _check.fans(shape, "he_normal")[0])
+    shape = _check.shape(shape, "he_normal")
+    std = math.sqrt(1 / _check.fans(shape)[0])
     return normal(shape, _check.number(gain, "gain") * std, dtype=dtype, seed=seed)
 
 
@@ -103,8 +161,15 @@ def orthogonal(shape: Shape, *, gain: float = 1.0, dtype: DTypeLike = np.float32
     ----------
     Saxe, McClelland, Ganguli: Exact solutions to the nonlinear dynamics of learning in deep linear neural
     networks, 2014. Mezzadri: How to generate random matrices from the classical compact groups, 2007.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn as fr
+    >>> w = fr.init.orthogonal((3, 5), seed=0)
+    >>> bool(np.allclose(w @ w.T, np.eye(3), atol=1e-6))
+    True
     """
-    _check.fans(shape, "orthogonal")
+    shape = _check.shape(shape, "orthogonal")
     rows, columns = shape[0], math.prod(shape[1:])
     q, r = np.linalg.qr(generator(seed).standard_normal((max(rows, columns), min(rows, columns))))
     q *= np.where(np.diagonal(r) < 0, -1.0, 1.0)
@@ -141,6 +206,15 @@ def apply(
     ------
     ValueError
         No name matches, or a first axis is not a multiple of `gates`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn as fr
+    >>> lstm = fr.LSTM(3, 4, seed=0)
+    >>> fr.init.apply(lstm, "weight_hh*", fr.init.orthogonal, gates=4, seed=0)
+    >>> forget = lstm.params["weight_hh_l0"][4:8]
+    >>> bool(np.allclose(forget @ forget.T, np.eye(4), atol=1e-6))
+    True
     """
     params, rng = layer.params, generator(seed)
     names = [name for name in params if fnmatchcase(name, pattern)]
@@ -171,6 +245,14 @@ def lstm_forget_bias(layer: Layer, value: float = 1.0) -> None:
     References
     ----------
     Jozefowicz, Zaremba, Sutskever: An Empirical Exploration of Recurrent Network Architectures, 2015.
+
+    Examples
+    --------
+    >>> import fastrnn as fr
+    >>> model = fr.Sequential(fr.LSTM(3, 2, seed=0), fr.Last(), fr.Linear(2, 1, seed=0))
+    >>> fr.init.lstm_forget_bias(model)
+    >>> model.params["0.bias_ih_l0"][2:4]
+    array([1., 1.], dtype=float32)
     """
     value = _check.number(value, "value")
     found = False

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check, _core
+from fastrnn._pullback import Pullback
 from fastrnn.nn import init
 from fastrnn.nn._layer import Layer
-from fastrnn.nn._pullback import Pullback
 from fastrnn.nn._random import Seed, generator
 
 if TYPE_CHECKING:

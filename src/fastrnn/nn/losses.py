@@ -7,6 +7,7 @@ Common to all:
 - `lengths`: integers [B]; targets [T, B, ...] at or after a row's length don't count. They are not read, and
   neither are the predictions there, so both may hold anything. The gradient there is zero. With
   `batch_first=True` targets are [B, T, ...].
+- Arrays without axes are one target: `mse(1.0, 2.0)`; the gradient then is an array without axes, too.
 - When nothing counts (all ignored, all weights zero, or an empty batch), loss and gradient are 0.
 """
 
@@ -124,7 +125,8 @@ def mse(
     target = _check.floats(target, prediction.dtype, "target")
     _check.same_shape(target, prediction.shape, "target", "prediction")
     if weight is None and lengths is None:
-        difference = prediction - target
+        # `prediction - target` of two arrays without axes would be a scalar.
+        difference = np.subtract(prediction, target, out=_core.empty(prediction.shape, prediction.dtype))
         count = max(difference.size, 1)
         loss = np.square(difference, dtype=np.float64).sum() / count
         return float(loss), np.multiply(difference, 2 / count, out=difference)

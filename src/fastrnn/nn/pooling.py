@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._pullback import Pullback
 from fastrnn.nn._layer import Layer
-from fastrnn.nn._pullback import Pullback
 from fastrnn.nn._time import time_major, time_mask
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ class LSTM(Recurrent):
     -----
     `params` are PyTorch's: `weight_ih_l0` [4·H, I], `weight_hh_l0` [4·H, P], `bias_ih_l0`, `bias_hh_l0` [4·H],
     `weight_hr_l0` [P, H], with suffix `_reverse` for the second direction and `_l1` … above; gates in the order
-    i, f, g, o.     The state is a tuple (h [num_layers·D, B, P], c [num_layers·D, B, H]).
+    i, f, g, o. The state is a tuple (h [num_layers·D, B, P], c [num_layers·D, B, H]).
 
     References
     ----------

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastrnn import _check
+from fastrnn._pullback import Pullback
 from fastrnn.nn._layer import Layer, from_spec, to_spec
-from fastrnn.nn._pullback import Pullback
 from fastrnn.nn._random import Seed, split
 
 if TYPE_CHECKING:

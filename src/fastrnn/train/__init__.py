@@ -6,9 +6,9 @@ from fastrnn.train.clipping import clip_grad_norm, clip_grad_value
 from fastrnn.train.data import Batch, SequenceBatches, TokenWindows
 from fastrnn.train.fit import fit
 from fastrnn.train.history import History
+from fastrnn.train.interrupt import Interrupted
 from fastrnn.train.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from fastrnn.train.progress import Progress
-from fastrnn.train.run import Interrupted
 
 __all__ = [
     "SGD",

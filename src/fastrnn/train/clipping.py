@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import _core
-from fastrnn.train.optim import named_arrays, touched_rows
+from fastrnn.train.arrays import named_arrays, touched_rows
 
 __all__ = ["clip_grad_norm", "clip_grad_value", "nonfinite_gradients"]
 

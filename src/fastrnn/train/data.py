@@ -31,7 +31,7 @@ class Batch(NamedTuple):
         Integers [B]: valid steps of each row. Passed to the model and, if the target has the time axis, to
         the loss.
     weight : ndarray, optional
-        Passed to the loss.
+        Passed to the loss. One number a row, [B], or anything that broadcasts to the target's shape.
     """
 
     x: Any
@@ -95,16 +95,18 @@ class SequenceBatches(_Resumable):
     shuffle : bool
         A new random order each epoch. Buckets are then formed inside random pools of 50 batches.
     weight : array_like, optional
-        [N], one weight for each sequence; batches carry theirs as [B].
+        [N], one weight for each sequence. Batches carry theirs in the shape that broadcasts to the target's:
+        [B], [B, 1] …, or [1, B], [1, B, 1] … where targets run along time.
     pad_value, target_pad
         Values of `x` and of padded targets past the end of a row.
     per_step : bool, optional
         Whether targets run along time. By default they do if every target has its sequence's length as first
-        axis.
+        axis; where all sequences have one length, which targets may have by chance, it must be given.
     drop_last : bool
         Leave out a batch smaller than `batch_size`.
     dtype : dtype, optional
-        Of `x`; by default that of the sequences (float64 sequences make float64 batches).
+        Of `x`; by default that of the sequences: float64 arrays make float64 batches, lists of Python's
+        floats (targets, too) make float32.
     seed : int or Generator
         For the order.
 
@@ -152,6 +154,12 @@ class SequenceBatches(_Resumable):
         )
         if per_step and not fitting:
             raise ValueError("per_step: needs targets as long as their sequences")
+        vectors = self._targets is not None and self._targets[0].ndim == 1 and len(np.unique(self._lengths)) == 1
+        if per_step is None and fitting and vectors:
+            raise ValueError(
+                f"per_step: every sequence and every target has length {self._lengths[0]}; say with per_step=True "
+                "that targets run along time, or with per_step=False that each is one vector"
+            )
         self._per_step = fitting if per_step is None else bool(per_step)
         self._batch_size, self._bucket, self._shuffle = int(batch_size), bool(bucket), bool(shuffle)
         self._pad, self._target_pad, self._drop_last = pad_value, target_pad, bool(drop_last)
@@ -182,7 +190,11 @@ class SequenceBatches(_Resumable):
         if self._targets is not None:
             picked = [self._targets[i] for i in rows]
             target = _padded(picked, lengths, self._target_pad) if self._per_step else np.stack(picked)
-        return Batch(x, target, lengths, None if self._weight is None else self._weight[rows])
+        weight = None if self._weight is None else self._weight[rows]
+        if weight is not None and target is not None:
+            axis = int(self._per_step)
+            weight = weight.reshape((1,) * axis + (-1,) + (1,) * (target.ndim - axis - 1))
+        return Batch(x, target, lengths, weight)
 
     def __iter__(self) -> Iterator[Batch]:
         skip = self._begin()
@@ -197,12 +209,21 @@ def _arrays(name: str, items: Sequence[Any], dtype: Any) -> list[np.ndarray]:
     arrays = [np.asarray(item, dtype=dtype) for item in items]
     if arrays:
         common = np.result_type(*{a.dtype for a in arrays if a.size} or {arrays[0].dtype})
+        if dtype is None and common == np.float64 and all(map(_is_plain, items)):
+            common = np.dtype(np.float32)
         arrays = [a.astype(common, copy=False) for a in arrays]
     ranks = {(a.ndim, a.shape[1:]) for a in arrays}
     if len(ranks) > 1:
         shapes = sorted({str(a.shape) for a in arrays})[:4]
         raise ValueError(f"{name}: expected shapes that differ in the first axis only, got {', '.join(shapes)}")
     return arrays
+
+
+def _is_plain(item: Any) -> bool:
+    """Tell whether `item` is made of Python's own lists and numbers, which have no dtype."""
+    while isinstance(item, list | tuple) and item:
+        item = item[0]
+    return type(item) in (float, int, bool, list, tuple)
 
 
 def _padded(items: list[np.ndarray], lengths: np.ndarray, value: float) -> np.ndarray:

@@ -14,6 +14,9 @@ from fastrnn.train.data import Batch
 __all__ = ["Objective", "Result", "as_batch"]
 
 
+_KEYWORDS = ("state", "seed", "train", "lengths", "weight", "batch_first")
+
+
 def as_batch(item: Any) -> Batch:
     """Return an item of the data as a Batch, or say what it should have been."""
     if isinstance(item, Batch):
@@ -83,7 +86,7 @@ class Objective:
             names, any_name = _keywords(loss)
             self._whole = loss if names[:1] == ["model"] else None
         self._loss = loss
-        self._takes = {name: any_name or name in names for name in ("state", "seed", "train", "lengths", "weight")}
+        self._takes = {name: any_name or name in names for name in _KEYWORDS}
         if self._whole is not None:
             self._check_whole(validated)
         else:
@@ -106,6 +109,7 @@ class Objective:
         self._lengths = model.takes_lengths if ours else any_vjp or "lengths" in vjp
         self._seed = model.takes_dropout if ours else any_vjp or "seed" in vjp
         self._input_grad = any_vjp or "input_grad" in vjp
+        self._batch_first = _is_batch_first(model)
         self._removes_time = bool(getattr(model, "removes_time", False))
         recurrent = model.is_recurrent if ours else any_call or "state" in call
         if self.carry_state and not recurrent:
@@ -157,12 +161,31 @@ class Objective:
         options: dict[str, Any] = {}
         if batch.lengths is not None and not self._removes_time and _runs_along_time(batch):
             options["lengths"] = batch.lengths
+            if self._batch_first:
+                options["batch_first"] = True
         if batch.weight is not None:
-            options["weight"] = batch.weight
+            options["weight"] = _row_weight(batch, self._batch_first)
         for name in options:
             if not self._takes[name]:
                 raise TypeError(f"loss: takes no `{name}`, but the batches have some, which it would ignore")
         return options
+
+
+def _is_batch_first(model: Any) -> bool:
+    layers = [layer for _, layer in model._walk()] if isinstance(model, Layer) else [model]
+    return any(getattr(layer, "batch_first", False) for layer in layers)
+
+
+def _row_weight(batch: Batch, batch_first: bool) -> Any:
+    """Return the batch's weight; one number a row, [B], in the shape that broadcasts along the target's rows.
+
+    NumPy would lay [B] along the target's last axis.
+    """
+    shape, target = np.shape(batch.weight), np.ndim(batch.target)
+    axis = 1 if _runs_along_time(batch) and not batch_first else 0
+    if len(shape) != 1 or target < 2 or shape[0] != np.shape(batch.target)[axis]:
+        return batch.weight
+    return np.reshape(batch.weight, (1,) * axis + (-1,) + (1,) * (target - axis - 1))
 
 
 def _runs_along_time(batch: Batch) -> bool:

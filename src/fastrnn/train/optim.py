@@ -17,26 +17,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastrnn import _core
+from fastrnn.train.arrays import named_arrays, touched_rows
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
-
-
-def named_arrays(model: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return name -> (parameter, gradient) of a model, or of a dict that already is that."""
-    if hasattr(model, "params") and hasattr(model, "grads"):
-        grads = model.grads
-        return {name: (param, grads[name]) for name, param in model.params.items()}
-    if isinstance(model, dict):
-        return {name: (pair[0], pair[1]) for name, pair in model.items()}
-    raise TypeError(
-        "model: expected a layer or model with `params` and `grads`, or a dict of name -> (parameter, "
-        f"gradient), got {type(model).__name__}"
-    )
-
-
-def touched_rows(model: Any) -> dict[str, np.ndarray]:
-    """Return parameter name -> rows in use, for the parameters with lazy rows."""
-    return dict(getattr(model, "touched", None) or {})
 
 
 def _number(name: str, value: Any, low: float, high: float = math.inf) -> float:
@@ -57,7 +40,7 @@ class Optimizer:
     Parameters
     ----------
     model
-        A layer or model, or a dict of name -> (parameter, gradient).
+        A layer or model (not its ``params``), or a mapping of name -> (parameter, gradient).
     lr : float
         Learning rate. ``optimizer.lr`` may be set between steps.
     weight_decay : float

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,39 +15,17 @@ from fastrnn.train.checkpoint import Checkpoint
 from fastrnn.train.clipping import clip_grad_norm, clip_grad_value, nonfinite_gradients
 from fastrnn.train.data import Batch
 from fastrnn.train.history import History
+from fastrnn.train.interrupt import CtrlC, Interrupted
 from fastrnn.train.objective import Objective, as_batch
 from fastrnn.train.optim import Optimizer
 from fastrnn.train.progress import Progress, duration
 from fastrnn.train.schedules import Schedule
 
-__all__ = ["Interrupted", "Limits", "Run"]
+__all__ = ["Limits", "Run"]
 
 MAX_SKIPPED = 10
 FORMAT = 1
 _END = object()
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C was pressed: the step was finished, and a checkpoint saved if the run has a folder for it.
-
-    Attributes
-    ----------
-    history : History
-        Of the run so far.
-
-    Examples
-    --------
-    >>> import fastrnn as fr
-    >>> try:
-    ...     raise fr.Interrupted("stopped after 3 steps", fr.History())
-    ... except KeyboardInterrupt as stop:
-    ...     print(stop)
-    stopped after 3 steps
-    """
-
-    def __init__(self, message: str, history: History) -> None:
-        super().__init__(message)
-        self.history = history
 
 
 class Limits(NamedTuple):
@@ -64,31 +39,6 @@ class Limits(NamedTuple):
         """Return the share of the run that is over, 0 … 1: the largest over the limits."""
         pairs = ((epochs, self.epochs), (steps, self.steps), (seconds / 60.0, self.minutes))
         return min(1.0, max(now / limit for now, limit in pairs if limit is not None))
-
-
-class _CtrlC:
-    """While active, the first Ctrl-C sets `pressed`, the second raises. Only where Python's own handler is in
-    place."""
-
-    def __init__(self) -> None:
-        self.pressed = False
-        self._active = False
-
-    def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if self.pressed:
-            raise KeyboardInterrupt
-        self.pressed = True
-
-    def __enter__(self) -> _CtrlC:
-        main = threading.current_thread() is threading.main_thread()
-        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._handle)
-            self._active = True
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._active:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Run:
@@ -221,12 +171,14 @@ class Run:
         if self.progress is not None:
             self.progress.start(self.done())
         try:
-            with _CtrlC() as ctrl_c:
+            with CtrlC() as ctrl_c:
                 self._loop(ctrl_c)
                 if ctrl_c.pressed:
                     raise self._interrupted()
                 if self.validation is not None and not self._validated_now():
                     self._validate()
+                    if ctrl_c.pressed:
+                        raise self._interrupted()
                 self.history.notes["stopped"] = "early" if self._stopped_early() else "limit"
                 if self._dirty:
                     self.save()
@@ -237,7 +189,7 @@ class Run:
             self.model.load_state_dict(self.best["model"])
         return self.history
 
-    def _loop(self, ctrl_c: _CtrlC) -> None:
+    def _loop(self, ctrl_c: CtrlC) -> None:
         batches = None
         while not self.over() and not ctrl_c.pressed:
             if batches is None:

@@ -138,11 +138,12 @@ class Cosine(Schedule):
         rise, start = 1.0, 0.0
         if self.warmup >= 1:  # in steps; the first step already moves
             rise = min(1.0, (step + 1) / self.warmup)
-            start = min(self.warmup / self.total, 1.0) if self.total is not None else 0.0
+            # without `total`, what share of the run the warm-up took follows from what the steps so far took
+            start = min(self.warmup * progress / step, 1.0) if step else 0.0
         elif self.warmup > 0:
             rise = min(1.0, progress / self.warmup)
             start = self.warmup
-        fall = min(max((progress - start) / (1.0 - start), 0.0), 1.0)
+        fall = min(max((progress - start) / (1.0 - start), 0.0), 1.0) if start < 1 else 0.0
         return rise * (self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * fall)))
 
 
