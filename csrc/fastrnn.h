@@ -114,9 +114,6 @@ struct Kernels {
                  const void* B, ptrdiff_t B_rs, ptrdiff_t B_cs, void* C, ptrdiff_t C_rs, const void* bias,
                  int accumulate, void* workspace, int threads);
 
-    // elementwise: y[i] = f(x[i]), f: 0 exp, 1 tanh, 2 sigmoid; x may be y
-    void (*vmath)(int dtype, int f, const void* x, void* y, ptrdiff_t n, int threads);
-
     // runs `n` rounds of independent FMAs in registers and returns the floating-point operations done
     double (*fma_peak)(int dtype, int64_t n);
 

@@ -2,7 +2,10 @@
 
 import ast
 import inspect
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,7 +96,39 @@ def test_ci_runs_the_command_of_the_readme():
     assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == commands[1]
 
 
+def test_one_limit_of_threads():
+    from fastrnn._info import _MAX_THREADS
+
+    (limit,) = re.findall(r"kMaxThreads = (\d+);", (ROOT / "csrc" / "pool.cpp").read_text(encoding="utf-8"))
+    assert int(limit) == _MAX_THREADS
+    with pytest.raises(ValueError, match=rf"^n: expected 1 to {limit} threads, got {10**6}$"):
+        fastrnn.set_num_threads(10**6)
+
+
 # ---- what users see
+
+
+def test_type_checkers_see_what_is_there(tmp_path):
+    """`fr.reference` is loaded when it is used, and that must not make every name of `fr` acceptable."""
+    pytest.importorskip("mypy")
+    (tmp_path / "code.py").write_text("import fastrnn as fr\nfr.reference.lstm\nfr.LSTM\nfr.Lstm\nfr.reference.Lstm\n")
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir=cache", "code.py"]
+    environment = {**os.environ, "MYPYPATH": str(SOURCE.parent)}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert re.findall(r"^code.py:(\d+): error: .*\[attr-defined\]$", result.stdout, re.MULTILINE) == ["4", "5"]
+
+
+DOCUMENTS = [*ROOT.glob("*.md"), *(p for name in ("docs", "examples") for p in (ROOT / name).rglob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(document):
+    """Outside blocks of code; addresses with a scheme, and places in the page itself, are not ours to check."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)[^)]*\)", text) + re.findall(r"^\[[^]]+\]:\s*(\S+)", text, re.MULTILINE)
+    for link in links:
+        if not re.match(r"[a-z][a-z+.-]*:|#", link):
+            assert (document.parent / link.partition("#")[0]).exists(), link
 
 
 BASES = {"Optimizer", "Schedule"}  # what users meet are their subclasses
@@ -108,7 +143,8 @@ def is_documented(name, found):
 
 def public_names():
     """Every class and function that users are meant to import, with the module it is found in."""
-    for module in (fastrnn, fastrnn.functional, fastrnn.losses, fastrnn.optim, fastrnn.models):
+    nn = (fastrnn.nn, fastrnn.activations, fastrnn.init, fastrnn.losses)
+    for module in (fastrnn, fastrnn.functional, *nn, fastrnn.optim, fastrnn.models):
         own = [n for n, found in vars(module).items() if getattr(found, "__module__", "") == module.__name__]
         for name in getattr(module, "__all__", own):
             found = getattr(module, name)

@@ -3,7 +3,10 @@
 Over 400 lines: every message stands here in full.
 """
 
+import inspect
+import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -125,9 +128,7 @@ def test_finite_differences(kind, variant):
     _, pullback = p.vjp(p.x, p.state, *p.weights, **options)
     dx, dstate, grads = pullback(p.dy, p.dstate)
     gradients = dict(zip(p.inputs(), [dx, *flat(tuple(grads)), *flat(dstate)], strict=True))
-    check_gradients(
-        lambda: p.call(p.x, p.state, *p.weights, **options), p.inputs(), (p.dy, p.dstate), gradients
-    )
+    check_gradients(lambda: p.call(p.x, p.state, *p.weights, **options), p.inputs(), (p.dy, p.dstate), gradients)
 
 
 @pytest.mark.parametrize("case", ["lstm", "lstm_no_bias", "lstm_projected", "gru", "gru_no_bias"])
@@ -137,11 +138,7 @@ def test_against_pytorch(case):
     vjp, lstm = (F.lstm_vjp, True) if "c_0" in d else (F.gru_vjp, False)
 
     def states(name):
-        return (
-            (d[name.replace("s", "h")][0], d[name.replace("s", "c")][0])
-            if lstm
-            else d[name.replace("s", "h")][0]
-        )
+        return (d[name.replace("s", "h")][0], d[name.replace("s", "c")][0]) if lstm else d[name.replace("s", "h")][0]
 
     (y, state_n), pullback = vjp(d["x"], states("s_0"), **weights)
     dx, dstate_0, grads = pullback(d["dy"], states("ds_n"))
@@ -204,8 +201,74 @@ def test_pullback_runs_once(kind):
         with pytest.raises((ValueError, TypeError), match="dy"):
             pullback(bad)  # is refused before anything is lost
     pullback(p.dy)
-    with pytest.raises(RuntimeError, match="already run"):
+    message = (
+        rf"^functional\.{kind.split('_')[0]}_vjp: this pullback has already run.*; call functional\.\w+_vjp again$"
+    )
+    with pytest.raises(RuntimeError, match=message):  # it has no retain= that could be recommended
         pullback(p.dy)
+
+
+def test_of_many_threads_one_runs_the_pullback():
+    """The others may have passed a test whether it is spent: only taking it away decides."""
+    p = Problem("lstm")
+    for _ in range(20):
+        _, pullback = p.vjp(p.x, p.state, *p.weights, **p.options)
+        ready = threading.Barrier(8)
+
+        def call(pull=pullback, ready=ready):
+            ready.wait()
+            try:
+                return pull(p.dy)[0] is not None
+            except RuntimeError:
+                return False
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(future.result() for future in [pool.submit(call) for _ in range(8)]) == 1
+
+
+def test_a_pullback_is_taken_before_it_runs():
+    """A call that comes while the first one runs is the second one."""
+    p = Problem("lstm")
+    _, pullback = p.vjp(p.x, p.state, *p.weights, **p.options)
+
+    class Late:
+        """A gradient that is used once more while it is being read."""
+
+        def __array__(self, dtype=None, copy=None):
+            with pytest.raises(RuntimeError, match="already run"):
+                pullback(p.dy)
+            return p.dy
+
+    pullback(Late())
+
+
+@pytest.mark.parametrize("name", F.__all__)
+def test_the_reference_has_the_same_functions(name):
+    ours, theirs = (inspect.signature(getattr(module, name)).parameters for module in (F, reference))
+    assert set(ours) == set(theirs)
+    for parameter in ours:
+        assert ours[parameter].default == theirs[parameter].default, parameter
+        assert ours[parameter].kind == theirs[parameter].kind, parameter
+
+
+@kinds
+def test_out_of_the_reference(kind):
+    p = Problem(kind)
+    vjp, call = p.reference, getattr(reference, p.reference.__name__.removesuffix("_vjp"))
+    args, options = (p.x, p.state, *p.weights), p.options
+    y, _ = call(*args, **options)
+    out = np.full_like(y, np.nan)
+    assert call(*args, **options, out=out)[0] is out
+    np.testing.assert_array_equal(out, y)
+    out.fill(np.nan)
+    (got, _), pullback = vjp(*args, **options, out=out)
+    assert got is out
+    dx = np.full_like(p.x, np.nan)
+    assert pullback(p.dy, out=dx)[0] is dx
+    np.testing.assert_array_equal(dx, pullback(p.dy)[0])
+    for bad in (out[:-1], out.astype(F32), out.tolist()):
+        with pytest.raises((ValueError, TypeError), match=r"^out: expected"):
+            call(*args, **options, out=bad)
 
 
 @kinds
@@ -396,9 +459,7 @@ def test_empty_batch(kind, batch_first, lengths):
     dx, dstate, grads = pullback(p.dy, p.dstate)
     assert y.shape == p.dy.shape
     assert dx.shape == p.x.shape
-    assert (
-        [s.shape for s in flat(state)] == [s.shape for s in flat(dstate)] == [s.shape for s in flat(p.state)]
-    )
+    assert [s.shape for s in flat(state)] == [s.shape for s in flat(dstate)] == [s.shape for s in flat(p.state)]
     assert not any(g.any() for g in flat(tuple(grads)))
 
 
@@ -508,7 +569,13 @@ def test_refused(name, value, error, message):
 @pytest.mark.parametrize(
     ("kind", "name", "value", "error", "message"),
     [
-        ("gru", "state", (np.ones((B, H)),) * 2, ValueError, "state: expected shape (4, 5), got (2, 4, 5)"),
+        (
+            "gru",
+            "state",
+            (np.ones((B, H)),) * 2,
+            TypeError,
+            "state: expected one array or None, got a tuple of length 2",
+        ),
         ("gru", "weight_ih", np.ones((16, I)), ValueError, "weight_ih: expected [3·H, 3], to fit x"),
         ("rnn", "state", np.ones(H), ValueError, "state: expected shape (4, 5), got (5,)"),
         ("rnn", "weight_hh", np.ones((4, 4)), ValueError, "weight_hh: expected shape (5, 5), got (4, 4)"),
@@ -606,13 +673,14 @@ def test_whatever_comes_in(kind):
 # ---- gate order
 
 
-def test_reorder_gates():
+@pytest.mark.parametrize("reorder_gates", [F.reorder_gates, reference.reorder_gates], ids=["ours", "reference"])
+def test_reorder_gates(reorder_gates):
     a = np.arange(24.0).reshape(8, 3)
-    there = F.reorder_gates(a, "ifgo", "iofg")
+    there = reorder_gates(a, "ifgo", "iofg")
     np.testing.assert_array_equal(there, a[[0, 1, 6, 7, 2, 3, 4, 5]])
-    np.testing.assert_array_equal(F.reorder_gates(there, "iofg", "ifgo"), a)
-    assert not np.shares_memory(F.reorder_gates(a, "ifgo", "ifgo"), a)
-    np.testing.assert_array_equal(F.reorder_gates(np.arange(6), "rzn", "zrn"), [2, 3, 0, 1, 4, 5])
+    np.testing.assert_array_equal(reorder_gates(there, "iofg", "ifgo"), a)
+    assert not np.shares_memory(reorder_gates(a, "ifgo", "ifgo"), a)
+    np.testing.assert_array_equal(reorder_gates(np.arange(6), "rzn", "zrn"), [2, 3, 0, 1, 4, 5])
     for arguments, message in [
         ((a, "ifgo", "ifg"), "target: expected the letters"),
         ((a, "ifgo", "ifgx"), "target: expected the letters"),
@@ -623,7 +691,7 @@ def test_reorder_gates():
         ((1.0, "ifgo", "iofg"), "a: expected [4·H, ...], got shape ()"),
     ]:
         with pytest.raises(ValueError, match="expected") as caught:
-            F.reorder_gates(*arguments)
+            reorder_gates(*arguments)
         assert message in str(caught.value)
 
 

@@ -88,7 +88,7 @@ inline void cell_shape(int cell, int& G, int& S) {
 // rows of a chunk: enough to amortise the traffic of weight gradients, few enough to stay in L2
 template <class T>
 ptrdiff_t chunk_target(int S, ptrdiff_t Hp) {
-    ptrdiff_t rows = (ptrdiff_t(1) << 20) / (S * Hp * ptrdiff_t(sizeof(T)));
+    ptrdiff_t rows = (ptrdiff_t(1) << 19) / (S * Hp * ptrdiff_t(sizeof(T)));
     return rows < 128 ? 128 : rows > 512 ? 512 : rows;
 }
 

@@ -29,48 +29,12 @@ void backward(const Sequence* q) {
     (q->cell == kLstm ? lstm_backward : q->cell >= kGruAfter ? gru_backward : rnn_backward)(*q);
 }
 
-template <class T>
-struct VmathJob {
-    int f;
-    const T* x;
-    T* y;
-    ptrdiff_t n;
-};
-
-template <class T>
-void vmath_job(void* ctx, int id, int n) noexcept {
-    const VmathJob<T>& j = *static_cast<const VmathJob<T>*>(ctx);
-    const ptrdiff_t vectors = (j.n + VL<T> - 1) / VL<T>, first = vectors * id / n * VL<T>;
-    const ptrdiff_t end = vectors * (id + 1) / n * VL<T>, last = end < j.n ? end : j.n;
-    auto each = [&](auto&& f) {
-        ptrdiff_t i = first;
-        for (; i + VL<T> <= last; i += VL<T>) store(j.y + i, f(load(j.x + i)));
-        if (i < last) store_n(j.y + i, f(load_n(j.x + i, int(last - i))), int(last - i));
-    };
-    using V = typename Simd<T>::V;
-    if (j.f == 0) each([](V v) { return exp<T>(v); });
-    if (j.f == 1) each([](V v) { return tanh<T>(v); });
-    if (j.f == 2) each([](V v) { return sigmoid<T>(v); });
-}
-
-void vmath(int dtype, int f, const void* x, void* y, ptrdiff_t n, int threads) {
-    const int useful = int(n / 16384) + 1;
-    if (useful < threads) threads = useful;
-    if (dtype == kFloat32) {
-        VmathJob<float> j{f, static_cast<const float*>(x), static_cast<float*>(y), n};
-        pool_run(threads, vmath_job<float>, &j);
-    } else {
-        VmathJob<double> j{f, static_cast<const double*>(x), static_cast<double*>(y), n};
-        pool_run(threads, vmath_job<double>, &j);
-    }
-}
-
 #define FR_STRING_(x) #x
 #define FR_STRING(x) FR_STRING_(x)
 
 extern const Ops ops_table;  // ops.cpp
 extern const Kernels table;
-const Kernels table = {FR_STRING(FASTRNN_ISA), FASTRNN_VBYTES, sizes, forward, backward, gemm_workspace, gemm, vmath, fma_peak, &ops_table};
+const Kernels table = {FR_STRING(FASTRNN_ISA), FASTRNN_VBYTES, sizes, forward, backward, gemm_workspace, gemm, fma_peak, &ops_table};
 
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

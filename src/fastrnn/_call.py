@@ -87,7 +87,7 @@ def infer(cell: int, x: Any, state: Any, weights: Weights, options: dict[str, An
 
 
 def train(
-    cell: int, grads_type: type[tuple[Any, ...]], x: Any, state: Any, weights: Weights, options: dict[str, Any]
+    cell: int, grads_type: type[Any], x: Any, state: Any, weights: Weights, options: dict[str, Any]
 ) -> tuple[Any, Callable[..., Any]]:
     call = Call(cell, x, state, weights, options["lengths"], options["batch_first"], options["out"])
     checkpoint = _check.optional_positive_int(options["checkpoint"], "checkpoint")

@@ -125,12 +125,17 @@ def floats(x: Any, dtype: np.dtype[Any] | None, name: str = "x", layer: bool = F
     return array
 
 
+def holds_arrays(x: Any) -> bool:
+    """A list or tuple that holds arrays (0-d ones are numbers)."""
+    return isinstance(x, list | tuple) and any(isinstance(item, np.ndarray) and item.ndim for item in x)
+
+
 def _from_list(x: Any, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
     # Stacked in silence, the (y, state) of a recurrent layer would pass for one array when T = 1.
-    if isinstance(x, list | tuple) and any(isinstance(item, np.ndarray) and item.ndim for item in x):
+    if holds_arrays(x):
         raise TypeError(
-            f"{name}: expected one array, got {describe(x)} that contains arrays; "
-            f"a recurrent layer returns (y, state): pass y alone; to stack arrays, use np.stack({name})"
+            f"{name}: expected one array, got {describe(x)} that holds arrays; "
+            f"a recurrent layer returns (y, state), pass y alone; to stack arrays, use np.stack({name})"
         )
     try:
         array = np.asarray(x)
@@ -283,7 +288,7 @@ def pullback_spent(owner: str, retain: bool) -> str:
     return f"{owner}: this pullback has already run, and what it had saved is gone; {again}"
 
 
-def members(layers: Sequence[Any], base: type) -> None:
+def members(layers: Sequence[Any], base: type[Any]) -> None:
     """The layers of a Sequential: of one dtype, of one layout, at least one, no single-step cell."""
     if not layers:
         raise ValueError("Sequential: expected at least one layer, got none")
@@ -446,11 +451,13 @@ def state(
     """A contiguous state [N, B, H]; what comes lacks its first `drop` axes, and the batch axis if unbatched."""
     if value is None:
         return None
-    value = floats(value, dtype, name)
+    if holds_arrays(value):
+        raise TypeError(f"{name}: expected one array or None, got {describe(value)}")
+    array = floats(value, dtype, name)
     expected = shape[drop:-2] + (shape[-1:] if unbatched else shape[-2:])
-    if value.shape != expected:
-        raise ValueError(f"{name}: expected shape {expected}, got {value.shape}")
-    return np.require(value, requirements=("C", "A")).reshape(shape)
+    if array.shape != expected:
+        raise ValueError(f"{name}: expected shape {expected}, got {array.shape}")
+    return np.require(array, requirements=("C", "A")).reshape(shape)
 
 
 def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> NDArray[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 cimport numpy as cnp
 from libc.stdint cimport int64_t, uint64_t
 from libc.stddef cimport ptrdiff_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 cnp.import_array()
 
@@ -77,7 +77,6 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
         size_t (*gemm_workspace)(int, ptrdiff_t, ptrdiff_t, ptrdiff_t, int) noexcept nogil
         void (*gemm)(int, ptrdiff_t, ptrdiff_t, ptrdiff_t, const void*, ptrdiff_t, ptrdiff_t, const void*, ptrdiff_t,
                      ptrdiff_t, void*, ptrdiff_t, const void*, int, void*, int) noexcept nogil
-        void (*vmath)(int, int, const void*, void*, ptrdiff_t, int) noexcept nogil
         double (*fma_peak)(int, int64_t) noexcept nogil
         const Ops* ops
 
@@ -301,21 +300,6 @@ def gemm(a, b, out, bias=None, bint accumulate=False):
     with nogil:
         table.gemm(code, M, N, K, pa, ars, acs, pb, brs, bcs, pc, crs, pbias, accumulate, workspace, n)
     workspace_release(workspace)
-    return out
-
-
-_VMATH = {"exp": 0, "tanh": 1, "sigmoid": 2}
-
-
-def vmath(str name, x, out):
-    """out = f(x) elementwise for f in exp, tanh, sigmoid; contiguous arrays, out may be x."""
-    cdef int code = dtype_of(x), f = _VMATH[name]
-    cdef int t = cnp.PyArray_TYPE(x)
-    cdef ptrdiff_t n = cnp.PyArray_SIZE(x)
-    cdef void* px = block(x, t, n, 1, "x")
-    cdef void* py = block(out, t, n, 1, "out", True)
-    with nogil:
-        kernels().vmath(code, f, px, py, n, threads())
     return out
 
 

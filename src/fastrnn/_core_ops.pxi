@@ -86,6 +86,7 @@ def activation(name, x, out, double alpha=0.01):
     cdef void* pout = block(out, t, n, 1, "out", True)
     with nogil:
         ops().activation(code_of(t), f, px, pout, n, alpha, threads())
+    return out
 
 
 def activation_backward(name, x, y, dy, out, double alpha=0.01):

@@ -36,33 +36,12 @@ cdef class Saved:
                 raise MemoryError(f"no memory for the saved states of {q.steps} steps")
         return 0
 
-    def backward(self, dy, dh_n, dc_n, grads, bint input_grad, dh_0, dc_0, bint retain=False, dx=None):
-        """Gradients of one layer.
-
-        dy [T, B, D·P] (in x's layout) or None; dh_n [D, B, P], dc_n [D, B, H] or None; grads: a tuple of one tuple
-        (dW, dR, db_w, db_r, dM) a direction, accumulated into, None for what isn't wanted; dh_0, dc_0: written, or None.
-        Returns dx or None.
-        """
-        cdef Sequence q = self.q
+    cdef int describe_gradients(self, Sequence* q, dy, dh_n, dc_n, grads, dh_0, dc_0) except -1:
+        """Pointers to the gradients of each direction."""
         cdef int d, t = self.type_num, G = GATES[q.cell]
-        cdef ptrdiff_t item = 4 if t == cnp.NPY_FLOAT32 else 8
-        cdef ptrdiff_t first = 1 if self.batch_first else 0
-        cdef cnp.ndarray a
-        cdef cnp.npy_intp dims[3]
-        cdef void* scratch[2]
+        cdef ptrdiff_t item = 4 if t == cnp.NPY_FLOAT32 else 8, first = 1 if self.batch_first else 0
+        cdef cnp.ndarray a = dy
         cdef Direction* p
-        if type(grads) is not tuple or len(grads) != q.D:
-            raise ValueError(f"grads: expected a tuple of {q.D}")
-        if q.B == 0:
-            return np.zeros((q.T, 0, q.I), self.refs[0].dtype).swapaxes(0, first) if input_grad else None
-        if dy is not None:
-            a = readable(dy, t, 3, "dy")
-            dims[first] = q.T
-            dims[1 - first] = q.B
-            if (cnp.PyArray_DIMS(a)[first] != q.T or cnp.PyArray_DIMS(a)[1 - first] != q.B
-                    or cnp.PyArray_DIMS(a)[2] != q.D * q.P):
-                raise ValueError(f"dy: expected the shape of y, got {dy.shape}")
-            dy = a  # keeps the copy alive
         for d in range(q.D):
             p = &q.dir[d]
             if dy is not None:
@@ -88,6 +67,32 @@ cdef class Saved:
                 p.db_r = block(gbr, t, G * q.H, 1, "db_r", True)
             if gM is not None and p.M != NULL:
                 p.dM = block(gM, t, q.P, q.H, "dM", True)
+        return 0
+
+    def backward(self, dy, dh_n, dc_n, grads, bint input_grad, dh_0, dc_0, bint retain=False, dx=None):
+        """Gradients of one layer.
+
+        dy [T, B, D·P] (in x's layout) or None; dh_n [D, B, P], dc_n [D, B, H] or None; grads: a tuple of one tuple
+        (dW, dR, db_w, db_r, dM) a direction, accumulated into, None for what isn't wanted; dh_0, dc_0: written, or None.
+        Returns dx or None.
+        """
+        cdef Sequence q = self.q
+        cdef int d, t = self.type_num
+        cdef ptrdiff_t first = 1 if self.batch_first else 0
+        cdef cnp.ndarray a
+        cdef cnp.npy_intp dims[3]
+        cdef void* scratch[2]
+        if type(grads) is not tuple or len(grads) != q.D:
+            raise ValueError(f"grads: expected a tuple of {q.D}")
+        if q.B == 0:
+            return np.zeros((q.T, 0, q.I), self.refs[0].dtype).swapaxes(0, first) if input_grad else None
+        if dy is not None:
+            a = readable(dy, t, 3, "dy")
+            if (cnp.PyArray_DIMS(a)[first] != q.T or cnp.PyArray_DIMS(a)[1 - first] != q.B
+                    or cnp.PyArray_DIMS(a)[2] != q.D * q.P):
+                raise ValueError(f"dy: expected the shape of y, got {dy.shape}")
+            dy = a  # keeps the copy alive
+        self.describe_gradients(&q, dy, dh_n, dc_n, grads, dh_0, dc_0)
         if input_grad:
             if dx is None:
                 dims[first] = q.T
@@ -126,6 +131,42 @@ cdef class Saved:
         return dx if input_grad else None
 
 
+cdef int describe_directions(Sequence* q, int t, int first, weights, h_0, c_0, bint reverse, cnp.ndarray y, h_n,
+                             c_n) except -1:
+    """Pointers to the weights, states and outputs of each direction."""
+    cdef int d
+    cdef ptrdiff_t n, item = 4 if t == cnp.NPY_FLOAT32 else 8
+    cdef Direction* p
+    for d in range(q.D):
+        p = &q.dir[d]
+        W, R, b_w, b_r, M = weights[d]
+        n = GATES[q.cell] * q.H
+        p.W = matrix(W, t, n, q.I, &p.W_rs, &p.W_cs, "weight_ih")
+        p.R = matrix(R, t, n, q.P, &p.R_rs, &p.R_cs, "weight_hh")
+        if b_w is not None:
+            p.b_w = block(b_w, t, n, 1, "bias_ih")
+        if b_r is not None:
+            p.b_r = block(b_r, t, n, 1, "bias_hh")
+        if M is not None:
+            p.M = matrix(M, t, q.P, q.H, &p.M_rs, &p.M_cs, "weight_hr")
+        elif q.P != q.H:
+            raise ValueError("weight_hh: expected [G·H, H]")
+        if (d == 1 and (p.M == NULL) != (q.dir[0].M == NULL)) or (M is not None and q.cell != 3):
+            raise ValueError("weight_hr: only for LSTM, in both directions or none")
+        if h_0 is not None:
+            p.h_0 = <char*>block(h_0, t, q.D * q.B, q.P, "h_0") + d * q.B * q.P * item
+        if c_0 is not None:
+            p.c_0 = <char*>block(c_0, t, q.D * q.B, q.H, "c_0") + d * q.B * q.H * item
+        p.h_n = <char*>block(h_n, t, q.D * q.B, q.P, "h_n", True) + d * q.B * q.P * item
+        if q.cell == 3:
+            p.c_n = <char*>block(c_n, t, q.D * q.B, q.H, "c_n", True) + d * q.B * q.H * item
+        p.y = <char*>cnp.PyArray_DATA(y) + d * q.P * item
+        p.y_t = stride(y, first)
+        p.y_b = stride(y, 1 - first)
+        p.reverse = reverse or d == 1
+    return 0
+
+
 def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reverse, y, h_n, c_n, bint save,
             ptrdiff_t checkpoint=0):
     """Run one layer, in one direction or two.
@@ -137,16 +178,14 @@ def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reve
     """
     cdef Saved s = Saved.__new__(Saved)
     cdef Sequence* q = &s.q
-    cdef int d, t, first = 1 if batch_first else 0
-    cdef ptrdiff_t item, i, n
+    cdef int t, first = 1 if batch_first else 0
+    cdef ptrdiff_t i
     cdef int64_t* lens
     cdef cnp.ndarray xa, w, ya
-    cdef Direction* p
     if not cnp.PyArray_Check(x):
         raise TypeError("x: expected an array")
     q.dtype = dtype_of(x)
     t = cnp.NPY_FLOAT32 if q.dtype == 0 else cnp.NPY_FLOAT64
-    item = 4 if q.dtype == 0 else 8
     xa = readable(x, t, 3, "x")
     if not 0 <= cell < 6 or type(weights) is not tuple or not 1 <= len(weights) <= 2 or len(weights[0]) != 5:
         raise ValueError("cell, weights: out of range")
@@ -191,33 +230,7 @@ def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reve
             or cnp.PyArray_DIMS(ya)[first] != q.T or cnp.PyArray_DIMS(ya)[1 - first] != q.B
             or cnp.PyArray_DIMS(ya)[2] != q.D * q.P):
         raise ValueError(f"y: expected contiguous rows in the layout of x, got shape {y.shape}")
-    for d in range(q.D):
-        p = &q.dir[d]
-        W, R, b_w, b_r, M = weights[d]
-        n = GATES[cell] * q.H
-        p.W = matrix(W, t, n, q.I, &p.W_rs, &p.W_cs, "weight_ih")
-        p.R = matrix(R, t, n, q.P, &p.R_rs, &p.R_cs, "weight_hh")
-        if b_w is not None:
-            p.b_w = block(b_w, t, n, 1, "bias_ih")
-        if b_r is not None:
-            p.b_r = block(b_r, t, n, 1, "bias_hh")
-        if M is not None:
-            p.M = matrix(M, t, q.P, q.H, &p.M_rs, &p.M_cs, "weight_hr")
-        elif q.P != q.H:
-            raise ValueError("weight_hh: expected [G·H, H]")
-        if (d == 1 and (p.M == NULL) != (q.dir[0].M == NULL)) or (M is not None and cell != 3):
-            raise ValueError("weight_hr: only for LSTM, in both directions or none")
-        if h_0 is not None:
-            p.h_0 = <char*>block(h_0, t, q.D * q.B, q.P, "h_0") + d * q.B * q.P * item
-        if c_0 is not None:
-            p.c_0 = <char*>block(c_0, t, q.D * q.B, q.H, "c_0") + d * q.B * q.H * item
-        p.h_n = <char*>block(h_n, t, q.D * q.B, q.P, "h_n", True) + d * q.B * q.P * item
-        if cell == 3:
-            p.c_n = <char*>block(c_n, t, q.D * q.B, q.H, "c_n", True) + d * q.B * q.H * item
-        p.y = <char*>cnp.PyArray_DATA(ya) + d * q.P * item
-        p.y_t = stride(ya, first)
-        p.y_b = stride(ya, 1 - first)
-        p.reverse = reverse or d == 1
+    describe_directions(q, t, first, weights, h_0, c_0, reverse, ya, h_n, c_n)
     q.save = 0 if not save else 2 if checkpoint > 0 else 1
     q.checkpoint = min(checkpoint, q.T) if q.save == 2 else 0
     q.threads = threads()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.nn._layer import from_spec, to_spec
+from fastrnn.nn._layer import Layer, from_spec, to_spec
 
 # json and pathlib are imported where they are used; `import fastrnn` has to be quick.
 
@@ -34,18 +34,23 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
     data : bytes
         The whole content.
     """
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{os.fspath(path)}: is a folder, expected the name of a file")
     folder, name = os.path.split(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    temporary = os.path.join(folder, f".{name}.tmp-{os.getpid()}")
+    # Threads and processes may write the same file at once: each has a temporary one of its own.
+    temporary = os.path.join(folder, f".{name}.tmp-{os.getpid()}-{os.urandom(4).hex()}")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:  # unlike tempfile's, with the mode that the umask leaves
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno is not None and error.filename2 is None:
+            error.filename = os.fspath(path)  # nobody knows the temporary one
         raise
     _sync_folder(folder)
 
@@ -87,8 +92,8 @@ def _dump(tensors: dict[str, np.ndarray], header: dict[str, Any]) -> bytes:
     return data
 
 
-def _open(path: str | os.PathLike[str]) -> tuple[dict[str, Any] | None, dict[str, np.ndarray]]:
-    """Return our part of the metadata (None in a file of someone else) and all arrays."""
+def _open(path: str | os.PathLike[str], *, arrays: bool = True) -> tuple[dict[str, Any] | None, dict[str, np.ndarray]]:
+    """Return our part of the metadata (None in a file of someone else) and, if wanted, all arrays."""
     import json
 
     library = _safetensors()
@@ -97,7 +102,7 @@ def _open(path: str | os.PathLike[str]) -> tuple[dict[str, Any] | None, dict[str
     try:
         with library.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            names = list(file.keys())
+            names = list(file.keys()) if arrays else []
             tensors = {name: file.get_tensor(name) for name in names}
     except library.SafetensorError as error:
         raise ValueError(f"{path}: not a complete safetensors file ({error})") from None
@@ -121,7 +126,7 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
     ValueError
         The file is truncated, or not fastrnn's.
     """
-    header, _ = _open(path)
+    header, _ = _open(path, arrays=False)
     if header is None:
         raise ValueError(f"{path}: a safetensors file, but not written by fastrnn")
     return header
@@ -149,6 +154,8 @@ def save(model: Any, path: str | os.PathLike[str], *, metadata: dict[str, Any] |
     >>> bool((fr.load(path).params["weight"] == layer.params["weight"]).all())
     True
     """
+    if not isinstance(model, Layer):
+        raise TypeError(f"model: expected a layer or model, got {type(model).__name__}")
     try:
         header = {"kind": "model", "spec": to_spec(model), "metadata": metadata or {}}
         data = _dump(model.params, header)
@@ -184,9 +191,20 @@ def load(path: str | os.PathLike[str]) -> Any:
         )
     if header.get("kind") != "model":
         raise ValueError(f"{path}: holds a {header.get('kind')}, expected a model written by fastrnn.save")
-    model = from_spec(header["spec"])
-    model.load_state_dict(tensors)
+    try:
+        model = from_spec(header["spec"])
+        model.load_state_dict(tensors)
+    except _MALFORMED as error:
+        raise ValueError(f"{path}: its description doesn't make a model ({_in_words(error)})") from error
     return model
+
+
+# What code that expects a well-formed tree raises for another one.
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
+
+
+def _in_words(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 # ---- trees: nested dicts and lists of numbers, strings and arrays, such as a checkpoint
@@ -246,5 +264,8 @@ def load_tree(path: str | os.PathLike[str], kind: str = "checkpoint") -> dict[st
     if header is None or header.get("kind") != kind:
         found = "someone else's file" if header is None else f"a {header.get('kind')}"
         raise ValueError(f"{path}: is {found}, expected a {kind} written by fastrnn")
-    tree: dict[str, Any] = _restore(header["tree"], tensors)
+    try:
+        tree: dict[str, Any] = _restore(header["tree"], tensors)
+    except _MALFORMED as error:
+        raise ValueError(f"{path}: not whole ({_in_words(error)})") from error
     return tree

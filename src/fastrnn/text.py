@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ __all__ = ["CharVocabulary", "Corpus", "load_corpus", "split_corpus", "standard_
 
 UNKNOWN = "\ufffd"
 MAX_CHARS = 64_000_000
+RUN_FILE, RUN_KEY = "settings.json", "fastrnn_train"  # the file that marks a run's folder, and its first key
 HELD_OUT_LIMIT = 2_000_000
 _SKIPPED_FOLDERS = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
 
@@ -128,10 +129,16 @@ class Corpus(NamedTuple):
         What it is, for people.
     texts : list of (str, str)
         File name and content.
+    undecodable : int
+        How often bytes that aren't UTF-8 were read as U+FFFD.
+    cut : bool
+        The text went on after `max_chars`.
     """
 
     name: str
     texts: list[tuple[str, str]]
+    undecodable: int = 0
+    cut: bool = False
 
     @property
     def size(self) -> int:
@@ -139,37 +146,58 @@ class Corpus(NamedTuple):
         return sum(len(text) for _, text in self.texts)
 
 
-def _read(path: Path) -> str | None:
-    """Return a file's text with newlines made uniform, or None if it isn't text."""
+def _read(path: Path) -> tuple[str, int]:
+    """Return a file's text with newlines made uniform, "" if it isn't text, and the count of decoding errors."""
     data = path.read_bytes()
     if b"\0" in data[:8192]:
-        return None
-    return data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
+        return "", 0
+    text = data.decode("utf-8", "replace")
+    errors = text.count(UNKNOWN) - data.count(UNKNOWN.encode())
+    return text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff"), errors
 
 
 def _collect(name: str, root: Path, files: Iterable[Path], max_chars: int) -> Corpus:
     """Read files in order until `max_chars` are there; the last text may be cut."""
     texts: list[tuple[str, str]] = []
-    left = max_chars
+    left, undecodable = max_chars, 0
     for path in files:
-        text = _read(path)
-        if text and left > 0:
-            texts.append((path.relative_to(root).as_posix(), text[:left]))
-            left -= len(text)
+        text, errors = _read(path)
+        if not text:
+            continue
         if left <= 0:
-            break
-    return Corpus(name, texts)
+            return Corpus(name, texts, undecodable, cut=True)
+        texts.append((path.relative_to(root).as_posix(), text[:left]))
+        left -= len(text)
+        undecodable += errors
+    return Corpus(name, texts, undecodable, cut=left < 0)
 
 
-def _walk(root: Path, skipped: set[str]) -> list[Path]:
-    """Return the files below `root`, sorted, hidden ones and the folders `skipped` left out."""
+def _walk(root: Path, skipped: Collection[str] = (), exclude: Iterable[str | os.PathLike[str]] = ()) -> list[Path]:
+    """Return the regular files below `root`, sorted.
+
+    Left out are hidden files and folders, folders named in `skipped`, the folders `exclude`, and those of runs
+    of ``fastrnn train``: what a run writes must not become the text that it goes on with.
+    """
     from pathlib import Path
 
+    excluded = {os.path.realpath(folder) for folder in exclude}
     found = []
     for folder, subfolders, names in os.walk(root):
+        if os.path.realpath(folder) in excluded or _is_run(os.path.join(folder, RUN_FILE)):
+            subfolders.clear()
+            continue
         subfolders[:] = [s for s in subfolders if s not in skipped and not s.startswith(".")]
-        found += [Path(folder, name) for name in names if not name.startswith(".")]
+        paths = [Path(folder, name) for name in names if not name.startswith(".")]
+        found += [path for path in paths if path.is_file()]  # no dangling links, pipes, sockets, devices
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _is_run(path: str) -> bool:
+    """Tell whether `path` is the settings file of a run."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return RUN_KEY.encode() in file.read(64)
 
 
 def standard_library(*, max_chars: int = MAX_CHARS) -> Corpus:
@@ -188,15 +216,22 @@ def standard_library(*, max_chars: int = MAX_CHARS) -> Corpus:
     return corpus
 
 
-def load_corpus(path: str | os.PathLike[str] | None = None, *, max_chars: int = MAX_CHARS) -> Corpus:
+def load_corpus(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    max_chars: int = MAX_CHARS,
+    exclude: Iterable[str | os.PathLike[str]] = (),
+) -> Corpus:
     """Read a text file, all text files below a folder, or (None) the standard library.
 
     Parameters
     ----------
     path : path, optional
-        In a folder, hidden files and files with NUL bytes are passed over.
+        In a folder, hidden files, files with NUL bytes and the folders of ``fastrnn train`` are passed over.
     max_chars : int
-        Read about this many characters at most.
+        Read this many characters at most.
+    exclude : iterable of paths
+        Folders to pass over, too.
 
     Raises
     ------
@@ -209,7 +244,7 @@ def load_corpus(path: str | os.PathLike[str] | None = None, *, max_chars: int = 
         return standard_library(max_chars=max_chars)
     path = Path(path)
     if path.is_dir():
-        corpus = _collect(str(path), path, _walk(path, set()), max_chars)
+        corpus = _collect(str(path), path, _walk(path, exclude=exclude), max_chars)
     elif path.exists():
         corpus = _collect(str(path), path.parent, [path], max_chars)
     else:

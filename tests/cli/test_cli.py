@@ -47,9 +47,7 @@ def test_train_sample_and_info(text, tmp_path, capsys):
     assert "60 steps in" in shown.err
     assert "\r" not in shown.err
     written = {path.name for path in out.iterdir()}
-    assert written == {
-        *["settings.json", "checkpoint.safetensors", "model.safetensors", "history.json", "loss.png"]
-    }
+    assert written == {*["settings.json", "checkpoint.safetensors", "model.safetensors", "history.json", "loss.png"]}
     history = fr.History.load(out / "history.json")
     assert history.steps["step"][-1] == 60
     assert history.notes["held_out_bits_per_char"] == pytest.approx(bits, abs=1e-3)
@@ -58,10 +56,7 @@ def test_train_sample_and_info(text, tmp_path, capsys):
     first = capsys.readouterr().out
     assert first.startswith("the ")
     assert len(first) == 4 + 20 + 1
-    assert (
-        main(["sample", str(out / "model.safetensors"), "--prompt", "the ", "--length", "20", "--seed", "1"])
-        == 0
-    )
+    assert main(["sample", str(out / "model.safetensors"), "--prompt", "the ", "--length", "20", "--seed", "1"]) == 0
     assert capsys.readouterr().out == first
     assert main(["sample", str(out), "--prompt", "ü", "--length", "0", "--top-k", "1", "--top-p", "0.5"]) == 0
     assert "not in the model's vocabulary: 'ü'" in capsys.readouterr().err

@@ -70,7 +70,7 @@ def main(side):
                 print(isa, dtype.__name__, "vmath", n, flush=True)
                 x = fenced(np.ones(n, dtype), at_end)
                 for name in ("exp", "tanh", "sigmoid"):
-                    _core.vmath(name, x, fenced(x, at_end))
+                    _core.activation(name, x, fenced(x, at_end))
     print("done")
 
 

@@ -253,7 +253,7 @@ def calls():
         "spaced_output": ("exp", x, spaced(5)),
         "big_endian": ("exp", np.ones(5, ">f8"), x),
     }.items():
-        found[f"vmath_{kind}"] = lambda arguments=arguments: _core.vmath(*arguments)
+        found[f"vmath_{kind}"] = lambda arguments=arguments: _core.activation(*arguments)
     return found
 
 

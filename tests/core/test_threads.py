@@ -216,14 +216,14 @@ def test_products_and_functions_at_once(threads):
     threads(3)
     rng = np.random.default_rng(0)
     a, b, x = rng.standard_normal((300, 200)), rng.standard_normal((200, 150)), rng.standard_normal(100_000)
-    product, tanh = _core.gemm(a, b, np.empty((300, 150))), _core.vmath("tanh", x, np.empty_like(x))
+    product, tanh = _core.gemm(a, b, np.empty((300, 150))), _core.activation("tanh", x, np.empty_like(x))
 
     def work(index):
         for _ in range(5):
             if index % 2:
                 np.testing.assert_array_equal(_core.gemm(a, b, np.empty((300, 150))), product)
             else:
-                np.testing.assert_array_equal(_core.vmath("tanh", x, np.empty_like(x)), tanh)
+                np.testing.assert_array_equal(_core.activation("tanh", x, np.empty_like(x)), tanh)
 
     together(work)
 

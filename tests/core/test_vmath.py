@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the oracles
 
 def vmath(name, x):
     out = np.full_like(x, -7)
-    assert _core.vmath(name, x, out) is out
+    assert _core.activation(name, x, out) is out
     return out
 
 
@@ -210,7 +210,7 @@ def test_tails(isa, dtype, name):
     for n in range(41):
         for start in range(0, min(3, 41 - n)):
             out = np.full(n + 64, 5, dtype)
-            _core.vmath(name, x[start : start + n], out[32 : 32 + n])
+            _core.activation(name, x[start : start + n], out[32 : 32 + n])
             np.testing.assert_array_equal(out[32 : 32 + n], whole[start : start + n])
             assert (out[:32] == 5).all()
             assert (out[32 + n :] == 5).all()
@@ -223,7 +223,7 @@ def test_in_place_and_shapes(isa, dtype, name):
     x = np.random.default_rng(0).normal(0, 4, (3, 5, 7)).astype(dtype)
     y = vmath(name, x)
     work = x.copy()
-    _core.vmath(name, work, work)
+    _core.activation(name, work, work)
     np.testing.assert_array_equal(work, y)
     np.testing.assert_array_equal(vmath(name, x.ravel()), y.ravel())
 

@@ -83,9 +83,9 @@ void vmath_of(int dtype) {
         for (int n = 0; n <= 40; ++n) {
             const std::vector<double> values = random.normals(size_t(n), 3);
             Buffer<T> x = filled<T>(values), y(size_t(n), sizeof(void*));
-            kernels()->vmath(dtype, f, x.data(), y.data(), n, 1);
+            kernels()->ops->activation(dtype, f, x.data(), y.data(), n, 0, 1);
             for (int i = 0; i < n; ++i) report.expect(ulps(y[size_t(i)], exact(f, double(x[size_t(i)]))) <= 4, names[f]);
-            kernels()->vmath(dtype, f, x.data(), x.data(), n, 1);
+            kernels()->ops->activation(dtype, f, x.data(), x.data(), n, 0, 1);
             expect_same(content(x), content(y), std::string(names[f]) + " in place");
         }
         // the whole range, with several threads
@@ -95,13 +95,13 @@ void vmath_of(int dtype) {
             const double u = 2 * random.uniform() - 1;
             x[size_t(i)] = T(i % 3 == 0 ? u * largest : i % 3 == 1 ? u * 4 : u * std::pow(10.0, -random.below(30)));
         }
-        kernels()->vmath(dtype, f, x.data(), y.data(), n, 3);
+        kernels()->ops->activation(dtype, f, x.data(), y.data(), n, 0, 3);
         double worst = 0;
         for (int i = 0; i < n; ++i) worst = std::fmax(worst, ulps(y[size_t(i)], exact(f, double(x[size_t(i)]))));
         report.expect(worst <= 4, std::string(names[f]) + ": " + std::to_string(worst) + " ulp");
         const T inf = T(HUGE_VAL);
         Buffer<T> edge = filled<T>({0.0, -0.0, HUGE_VAL, -HUGE_VAL, double(NAN)});
-        kernels()->vmath(dtype, f, edge.data(), edge.data(), 5, 1);
+        kernels()->ops->activation(dtype, f, edge.data(), edge.data(), 5, 0, 1);
         const T at_zero = T(exact(f, 0)), top = f == 0 ? inf : T(1), bottom = f == 1 ? T(-1) : T(0);
         report.expect(edge[0] == at_zero && edge[1] == at_zero && edge[2] == top && edge[3] == bottom, names[f]);
         report.expect(edge[4] != edge[4], std::string(names[f]) + ": NaN");

@@ -166,3 +166,32 @@ def test_sampling_follows_the_distribution():
     np.testing.assert_allclose(shares(temperature=1e-300), [1, 0, 0, 0])
     with pytest.raises(FloatingPointError, match="not finite"):
         sample_token(np.array([0.0, np.nan]), rng)
+
+
+@pytest.mark.parametrize(
+    ("use", "error", "message"),
+    [
+        (lambda m: m.bits_per_token([1, 2, 3], seq_len=0), ValueError, "seq_len: expected a positive integer, got 0"),
+        (lambda m: m.bits_per_token([1, 2, 3], batch_size=1.5), TypeError, "batch_size: expected an integer"),
+        (lambda m: m.bits_per_token([0.5, 1.5]), TypeError, "tokens: expected text or integers"),
+        (lambda m: m.sample([1], 2.5), TypeError, "length: expected an integer, got 2.5"),
+        (lambda m: m.generate([1], 2.5), TypeError, "length: expected an integer, got 2.5"),
+        (lambda m: m.sample([1], 2, top_k=2.5), TypeError, "top_k: expected an integer, got 2.5"),
+        (lambda m: m.sample([1], 2, top_p="all"), TypeError, "top_p: expected a number, got 'all'"),
+        (lambda m: m.sample([1], 2, temperature="hot"), TypeError, "temperature: expected a number, got 'hot'"),
+        (lambda m: m.sample([1.5], 2), TypeError, "prompt: expected text or integers"),
+        (lambda m: m.sample("abc", 2), TypeError, "prompt: this model has no vocabulary"),
+        (lambda m: fr.models.LanguageModel("abc"), TypeError, "vocabulary: expected a number of tokens or a Char"),
+        (lambda m: fr.models.LanguageModel(2.5), TypeError, "vocabulary: expected a number of tokens or a Char"),
+        (lambda m: fr.models.LanguageModel(0), ValueError, "vocabulary: expected a positive integer"),
+    ],
+)
+def test_wrong_arguments_are_named(use, error, message):
+    model = fr.models.LanguageModel(7, "rnn", hidden_size=4, seed=0)
+    with pytest.raises(error, match=message):
+        use(model)
+
+
+def test_repr_tells_the_dropout():
+    assert "dropout=0.25" in repr(fr.models.LanguageModel(7, hidden_size=4, dropout=0.25))
+    assert "dropout" not in repr(fr.models.LanguageModel(7, hidden_size=4))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import fastrnn as fr
 from fastrnn import nn
 
 F32, F64 = np.float32, np.float64
@@ -96,9 +97,7 @@ def test_linear_input(x, error, message):
 
 
 def test_lists_are_converted():
-    np.testing.assert_allclose(
-        nn.Linear(3, 2, seed=0)([1, 2, 3]), nn.Linear(3, 2, seed=0)(np.array([1, 2, 3], F32))
-    )
+    np.testing.assert_allclose(nn.Linear(3, 2, seed=0)([1, 2, 3]), nn.Linear(3, 2, seed=0)(np.array([1, 2, 3], F32)))
     layer = nn.Linear(3, 2, dtype=F64)
     y, pullback = layer.vjp([[1, 2, 3]])
     assert y.dtype == F64
@@ -174,3 +173,38 @@ def test_pool_input_batch_first():
         np.ones((2, 0, 3)),
     )
     assert nn.Last(batch_first=True)(np.ones((0, 2, 3))).shape == (0, 3)
+
+
+def test_the_outputs_of_a_recurrent_layer_are_not_stacked():
+    """With T = 1 and B = num_layers·D, y and state have one shape, and NumPy would make one array of them."""
+    outputs = nn.GRU(3, 3, seed=0)(np.ones((1, 1, 3), F32))
+    message = "x: expected one array, got a tuple of length 2 that holds arrays; a recurrent layer returns (y, state)"
+    for layer in (nn.Linear(3, 2), nn.LayerNorm(3), nn.Tanh(), nn.Softmax(), nn.Dropout(0.5), nn.Last(), nn.GRU(3, 2)):
+        refused(TypeError, message, layer, outputs)
+        refused(TypeError, message, layer.vjp, outputs)
+    refused(TypeError, "a list of length 2 that holds arrays", nn.Tanh(), list(outputs))
+    refused(TypeError, "prediction: expected one array, got a tuple", fr.losses.mse, outputs, np.ones((1, 1, 3), F32))
+    refused(TypeError, "logits: expected one array, got a tuple", fr.losses.cross_entropy, outputs, [[0]])
+    # numbers in lists are not arrays, even when NumPy made them
+    np.testing.assert_array_equal(nn.ReLU()([np.float32(1), np.array(2.0)]), [1, 2])
+
+
+@pytest.mark.parametrize("cell", [nn.RNNCell, nn.LSTMCell, nn.GRUCell])
+def test_cells_do_not_fit_into_sequential(cell):
+    name = cell.__name__
+    message = f"Sequential: {name} at position 1 takes one step and returns its state alone; use {name[:-4]}, which"
+    refused(TypeError, message, nn.Sequential, nn.Linear(3, 3), cell(3, 3))
+
+
+def test_only_layers_speak_of_layers():
+    """A dtype that doesn't fit: only where a layer has one is making another layer a way out."""
+    x = np.ones((2, 3))
+    for call in (
+        lambda: fr.losses.mse(x, x.astype(F32)),
+        lambda: fr.losses.bce_with_logits(x, x.astype(F32)),
+        lambda: fr.activations.softmax_jvp(x, x.astype(F32)),
+        lambda: fr.functional.rnn(x, None, np.ones((4, 3), F32), np.ones((4, 4))),
+        lambda: fr.functional.rnn(x, np.ones(4, F32), np.ones((4, 3)), np.ones((4, 4))),
+    ):
+        with pytest.raises(TypeError, match=r"expected float64, got float32; use \w+\.astype\(np\.float64\)$"):
+            call()

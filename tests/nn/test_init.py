@@ -112,9 +112,9 @@ def test_apply():
         (
             lambda: init.xavier_uniform((3,)),
             ValueError,
-            "xavier_uniform: expected a shape [out, in], got (3,)",
+            "shape: expected [out, in] for xavier_uniform, got (3,)",
         ),
-        (lambda: init.uniform((3,)), ValueError, "uniform without fan: expected a shape [out, in], got (3,)"),
+        (lambda: init.uniform((3,)), ValueError, "shape: expected [out, in] for uniform without fan, got (3,)"),
         (lambda: init.normal((3,), -1), ValueError, "std: expected a number ≥ 0, got -1.0"),
         (
             lambda: init.zeros((3,), dtype=int),
@@ -150,3 +150,29 @@ def test_lstm_forget_bias():
         for kind, value in (("ih", 1.5), ("hh", 0)):
             expected = [0.5, 0.5, value, value, 0.5, 0.5, 0.5, 0.5]
             np.testing.assert_array_equal(model.params[f"1.bias_{kind}_l0{suffix}"], expected)
+
+
+MATRICES = [init.xavier_uniform, init.xavier_normal, init.he_uniform, init.he_normal, init.orthogonal, init.uniform]
+
+
+@pytest.mark.parametrize("initialiser", MATRICES, ids=lambda f: f.__name__)
+def test_matrices_need_two_axes(initialiser):
+    for shape in (5, (5,), ()):
+        with pytest.raises(ValueError, match=rf"^shape: expected \[out, in\] for {initialiser.__name__}.*, got \("):
+            initialiser(shape)
+
+
+@pytest.mark.parametrize("initialiser", MATRICES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0), (2, 0, 3), [0, 4]], ids=str)
+def test_empty_matrices(initialiser, shape):
+    assert initialiser(shape, seed=0).shape == tuple(shape)
+
+
+@pytest.mark.parametrize("initialiser", [init.zeros, init.normal, *MATRICES], ids=lambda f: f.__name__)
+def test_shapes_are_integers(initialiser):
+    for shape in ("ab", (2.0, 3), None):
+        with pytest.raises(TypeError, match=r"^shape: expected a tuple of integers, got "):
+            initialiser(shape)
+    with pytest.raises(ValueError, match=r"^shape: expected sizes ≥ 0, got \(2, -1\)"):
+        initialiser((2, -1))
+    assert init.zeros(5).shape == init.normal(5).shape == (5,)

@@ -88,6 +88,76 @@ def test_assigning_to_a_parameter_copies():
     assert weight.sum() == 8
 
 
+@pytest.mark.parametrize("wrap", [False, True], ids=["layer", "Sequential"])
+def test_updating_parameters_copies(wrap):
+    layer = nn.Linear(2, 2, seed=0)
+    model, prefix = (nn.Sequential(layer), "0.") if wrap else (layer, "")
+    weight, bias = layer.params["weight"], layer.params["bias"]
+    model.params.update({prefix + "weight": np.eye(2)})
+    model.params |= {prefix + "bias": [3, 4]}
+    if not wrap:
+        model.params.update(bias=[3, 4])
+    assert layer.params["weight"] is weight and layer.params["bias"] is bias
+    np.testing.assert_array_equal(weight, np.eye(2))
+    np.testing.assert_array_equal(bias, [3, 4])
+
+
+def test_assigning_all_parameters_copies():
+    layer = nn.Linear(2, 2, seed=0)
+    weight = layer.params["weight"]
+    layer.params = {"weight": np.eye(2), "bias": np.ones(2)}
+    assert layer.params["weight"] is weight and weight.sum() == 2
+    with pytest.raises(ValueError, match="missing: bias"):
+        layer.params = {"weight": np.zeros((2, 2))}
+    assert weight.sum() == 2
+
+
+def test_an_update_that_does_not_fit_changes_nothing():
+    layer = nn.Linear(2, 2, seed=0)
+    before = layer.state_dict()
+    with pytest.raises(ValueError, match=r"bias: expected shape \(2,\)"):
+        layer.params.update({"weight": np.eye(2), "bias": np.ones(3)})
+    with pytest.raises(KeyError, match="'wieght' is no parameter here; there are weight, bias"):
+        layer.params.update({"weight": np.eye(2), "wieght": 0})
+    for name, array in before.items():
+        np.testing.assert_array_equal(layer.params[name], array)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda params: params.pop("weight"),
+        lambda params: params.pop("nothing", None),
+        lambda params: params.popitem(),
+        lambda params: params.clear(),
+        lambda params: params.setdefault("weight", np.eye(2)),
+        lambda params: params.__delitem__("weight"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [False, True], ids=["layer", "Sequential"])
+def test_names_of_parameters_are_fixed(change, wrap):
+    layer = nn.Linear(2, 2, seed=0)
+    model = nn.Sequential(layer) if wrap else layer
+    for arrays in (model.params, model.grads):
+        with pytest.raises(TypeError, match="names can't be added or removed"):
+            change(arrays)
+    assert list(layer.params) == list(layer.grads) == ["weight", "bias"]
+
+
+def test_what_does_not_fit_a_parameter_is_refused():
+    layer = nn.Linear(3, 2, seed=0)
+    for value in (np.ones((3, 2)), np.ones(3), np.ones((1, 3))):
+        with pytest.raises(ValueError, match=r"weight: expected shape \(2, 3\), or one number for all, got shape"):
+            layer.params["weight"] = value
+    with pytest.raises(ValueError, match="weight: could not be made into an array"):
+        layer.params["weight"] = [[1, 2], [3]]
+    for value in (None, "a", np.ones((2, 3), complex)):
+        with pytest.raises(TypeError, match="weight: expected numbers, got"):
+            layer.params["weight"] = value
+    with pytest.raises(KeyError, match="'wieght' is no parameter here; there are weight, bias"):
+        layer.params["wieght"] = 0
+
+
 def test_state_dict_copies_and_load_keeps_the_live_arrays():
     layer = nn.Linear(2, 2)
     state = layer.state_dict()

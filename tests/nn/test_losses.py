@@ -265,3 +265,17 @@ def test_bad_input(call, error, message):
     with pytest.raises(error) as caught:
         call()
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weight", [None, 2.0])
+def test_arrays_without_axes_are_one_target(dtype, weight):
+    one, three = np.array(1, dtype), np.array(3, dtype)
+    loss, grad = losses.mse(one, three, weight=weight)
+    assert (loss, grad) == (4, -4)
+    assert isinstance(grad, np.ndarray) and grad.shape == () and grad.dtype == dtype
+    assert losses.mse(1.0, 3.0)[0] == 4
+    loss, grad = losses.bce_with_logits(np.array(0, dtype), np.array(1, dtype), weight=weight)
+    assert loss == pytest.approx(np.log(2)) and grad == -0.5 and grad.shape == ()
+    loss, grad = losses.cross_entropy(np.zeros(4, dtype), 1, weight=weight)
+    assert loss == pytest.approx(np.log(4)) and grad.shape == (4,)

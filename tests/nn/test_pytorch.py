@@ -52,9 +52,7 @@ def test_layers(layer, peer):
         assert_close(layer.grads[name], value.grad.numpy(), TOLERANCE, name)
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"ignore_index": 3}, {"label_smoothing": 0.2, "ignore_index": -1}], ids=str
-)
+@pytest.mark.parametrize("options", [{}, {"ignore_index": 3}, {"label_smoothing": 0.2, "ignore_index": -1}], ids=str)
 def test_cross_entropy(options):
     rng = np.random.default_rng(0)
     logits, targets = rng.standard_normal((20, 6)) * 3, rng.integers(0, 6, 20)

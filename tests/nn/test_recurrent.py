@@ -250,9 +250,7 @@ def test_one_sequence_is_a_batch_of_one(name, batch_first):
 
 @layers
 def test_batch_first_is_a_layout(name):
-    layer, other = (
-        make(name, 3, 17, num_layers=2, bidirectional=True, batch_first=flag) for flag in (False, True)
-    )
+    layer, other = (make(name, 3, 17, num_layers=2, bidirectional=True, batch_first=flag) for flag in (False, True))
     x, state, dy, dstate = problem(layer)
     lengths = [2, 5, 0]
     (y, state_n), pullback = layer.vjp(x, state, lengths=lengths)
@@ -290,9 +288,7 @@ def test_rows_are_independent(name):
     x, state, _, _ = problem(layer, B=7)
     y, state_n = layer(x, state)
     for row in range(7):
-        part = (
-            tuple(s[:, row : row + 1] for s in state) if isinstance(state, tuple) else state[:, row : row + 1]
-        )
+        part = tuple(s[:, row : row + 1] for s in state) if isinstance(state, tuple) else state[:, row : row + 1]
         found, found_n = layer(x[:, row : row + 1], part)
         np.testing.assert_array_equal(found[:, 0], y[:, row])
         for a, b in zip(flat(found_n), flat(state_n), strict=True):

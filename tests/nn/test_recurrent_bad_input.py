@@ -57,7 +57,7 @@ def test_constructor_refuses(call, error, message):
 
 T, B, H = 7, 4, 5
 REFUSED = [
-    ({"x": np.ones((T, B, 4), F32)}, ValueError, "x: expected [..., 3] (input_size=3), got shape (7, 4, 4)"),
+    ({"x": np.ones((T, B, 4), F32)}, ValueError, "x: expected [T, B, 3] (input_size=3), got shape (7, 4, 4)"),
     ({"x": np.ones((T, B, 3))}, TypeError, "x: expected float32, got float64; use x.astype(np.float32)"),
     ({"x": np.ones((T, B, 3))}, TypeError, "or make the layer with dtype=np.float64"),
     ({"x": np.ones((T, B, 3), int)}, TypeError, "x: expected float32, got int64; use x.astype(np.float32)"),
@@ -65,7 +65,13 @@ REFUSED = [
     ({"x": None}, TypeError, "x: expected an array, got None"),
     ({"x": [["a"]]}, TypeError, "x: expected numbers"),
     ({"x": [[1.0], [1.0, 2.0]]}, ValueError, "x: could not be made into an array"),
-    ({"x": np.ones(3, F32)}, ValueError, "x: expected [T, B, F], or [T, F] for one sequence, got shape (3,)"),
+    (
+        {"x": np.ones(3, F32)},
+        ValueError,
+        "x: expected [T, B, 3] (input_size=3), or [T, 3] for one sequence, got shape (3,)",
+    ),
+    ({"x": np.ones((T, 4), F32)}, ValueError, "(input_size=3), or [T, 3] for one sequence, got shape (7, 4)"),
+    ({"x": (np.ones((1, B, 3), F32),) * 2}, TypeError, "a recurrent layer returns (y, state), pass y alone"),
     ({"x": np.ones((T, B, 1, 3), F32)}, ValueError, "got shape (7, 4, 1, 3)"),
     ({"x": np.ones((0, B, 3), F32)}, ValueError, "x: expected at least one time step, got shape (0, 4, 3)"),
     ({"x": np.ones((0, 3), F32)}, ValueError, "x: expected at least one time step, got shape (0, 3)"),
@@ -108,8 +114,10 @@ def test_call_refuses(change, error, message):
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_messages_know_the_layout(batch_first):
     layer = fr.GRU(3, H, batch_first=batch_first)
-    with pytest.raises(ValueError, match="B, T, F" if batch_first else "T, B, F"):
+    with pytest.raises(ValueError, match=r"\[B, T, 3\]" if batch_first else r"\[T, B, 3\]"):
         layer(np.ones(3, F32))
+    with pytest.raises(ValueError, match=r"\[B, T, 3\] \(" if batch_first else r"\[T, B, 3\] \("):
+        layer(np.ones((T, B, 4), F32))
     shape = (B, 0, 3) if batch_first else (0, B, 3)
     with pytest.raises(ValueError, match="at least one time step"):
         layer(np.ones(shape, F32))

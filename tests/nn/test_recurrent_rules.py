@@ -187,9 +187,7 @@ def test_arguments_are_left_as_they_were(name):
         array.flags.writeable = False
     right = layer.vjp(x, state)[1](dy, dstate)
     same(tuple(arrays), tuple(before))
-    assert all(
-        a.flags.writeable for a in (right[0], *(right[1] if isinstance(right[1], tuple) else right[1:]))
-    )
+    assert all(a.flags.writeable for a in (right[0], *(right[1] if isinstance(right[1], tuple) else right[1:])))
 
 
 @layers
@@ -377,9 +375,7 @@ def test_parameters_are_live(name):
     np.testing.assert_array_equal(layer(x)[0], before)
 
 
-@pytest.mark.parametrize(
-    "duplicate", [copy.deepcopy, copy.copy, lambda layer: pickle.loads(pickle.dumps(layer))]
-)
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, copy.copy, lambda layer: pickle.loads(pickle.dumps(layer))])
 @layers
 def test_copies(name, duplicate):
     layer = make(name, 3, 9, num_layers=2, bidirectional=True, dropout=0.25)
@@ -394,9 +390,7 @@ def test_copies(name, duplicate):
 
 @layers
 def test_config_rebuilds_it(name):
-    layer = make(
-        name, 3, 9, num_layers=2, bidirectional=True, dropout=0.25, batch_first=True, bias=False, dtype=F64
-    )
+    layer = make(name, 3, 9, num_layers=2, bidirectional=True, dropout=0.25, batch_first=True, bias=False, dtype=F64)
     config = json.loads(json.dumps(layer.config()))
     again = type(layer)(**config)
     assert again.config() == layer.config()

@@ -22,9 +22,7 @@ def stack(seed=0):
 
 def test_without_recurrent_layers():
     rng = np.random.default_rng(0)
-    model = nn.Sequential(
-        nn.Linear(3, 4, **F64), nn.Dropout(0.3), nn.Swish(), nn.MeanPool(), nn.Linear(4, 2, **F64)
-    )
+    model = nn.Sequential(nn.Linear(3, 4, **F64), nn.Dropout(0.3), nn.Swish(), nn.MeanPool(), nn.Linear(4, 2, **F64))
     x = rng.standard_normal((5, 2, 3))
     assert not model.is_recurrent
     assert model.removes_time

@@ -18,9 +18,7 @@ def models():
         fr.MeanPool(),
         fr.Linear(3, 2, seed=3, **F64),
     )
-    yield fr.Sequential(
-        fr.RNN(3, 4, seed=0, **F64), fr.Sequential(fr.Tanh(), fr.LSTM(4, 3, seed=1, **F64)), fr.Last()
-    )
+    yield fr.Sequential(fr.RNN(3, 4, seed=0, **F64), fr.Sequential(fr.Tanh(), fr.LSTM(4, 3, seed=1, **F64)), fr.Last())
     yield fr.Sequential(fr.GRU(3, 4, reset_after=False, seed=0, **F64), fr.MaxPool())
 
 
@@ -33,9 +31,7 @@ def test_gradients(model, lengths):
     (y, _), pullback = model.vjp(x, lengths=lengths)
     dy = rng.standard_normal(y.shape)
     dx, _ = pullback(dy)
-    check_gradients(
-        lambda: model(x, lengths=lengths)[0], {"x": x, **model.params}, dy, {"x": dx, **model.grads}
-    )
+    check_gradients(lambda: model(x, lengths=lengths)[0], {"x": x, **model.params}, dy, {"x": dx, **model.grads})
 
 
 def test_checkpoint_and_retain_give_the_same():

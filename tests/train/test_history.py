@@ -76,3 +76,20 @@ def test_plot_without_matplotlib(monkeypatch):
 
 def test_repr():
     assert repr(filled(3)) == "History(3 steps, 1 epochs, loss 1.333, validation loss 0.5)"
+
+
+@pytest.mark.parametrize("name", ["epochs", "validations", "notes", "steps", "steps_per_point"])
+@pytest.mark.parametrize("value", ["missing", 3.5, "text", None])
+def test_a_partial_file_is_no_history(name, value, tmp_path):
+    path = tmp_path / "history.json"
+    fr.History().save(path)
+    data = json.loads(path.read_text())
+    if name == "steps_per_point" and value == 3.5:
+        return
+    if value == "missing":
+        del data[name]
+    else:
+        data[name] = value
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=r"history\.json: not a whole history"):
+        fr.History.load(path)

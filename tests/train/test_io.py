@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -134,6 +135,92 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
     io.write_atomic(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_threads_write_the_same_file(tmp_path):
+    contents = [bytes([65 + i]) * 100_000 for i in range(4)]
+    problems = []
+
+    def write(data):
+        try:
+            for _ in range(15):
+                io.write_atomic(tmp_path / "file", data)
+                assert (tmp_path / "file").read_bytes() in contents
+        except Exception as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=write, args=(data,)) for data in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+def test_a_file_has_the_usual_mode(tmp_path):
+    before = os.umask(0o027)
+    try:
+        io.write_atomic(tmp_path / "file", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_temporary_files_of_killed_runs_are_cleaned(tmp_path, monkeypatch):
+    checkpoint = fr.train.Checkpoint(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda source, target: None)  # killed before
+        checkpoint.save({"step": 1})
+    assert len(list(tmp_path.iterdir())) == 1
+    checkpoint.clean()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_name_the_file(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*file'"):
+        io.write_atomic(tmp_path / "file", b"")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(IsADirectoryError, match=r"\.: is a folder, expected the name of a file"):
+        fr.save(fr.Linear(2, 2), ".")
+    with pytest.raises(TypeError, match="model: expected a layer or model, got dict"):
+        fr.save({"weight": np.zeros(2)}, "m")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        None,
+        [],
+        {"type": "Linear"},
+        {"type": ["Linear"], "config": {}},
+        {"type": "Linear", "config": [1, 2]},
+        {"type": "Linear", "config": {"in_features": 2, "out_features": 2, "color": "red"}},
+        {"type": "Linear", "config": {"in_features": "2", "out_features": 2}},
+        {"type": "Linear", "config": {"in_features": 7, "out_features": 2}},
+        {"type": "Sequential", "config": {"layers": [{"same_as": 4}]}},
+        {"type": "LanguageModel", "config": {"vocabulary": {"symbol": "abc"}}},
+    ],
+)
+def test_a_malformed_description(spec, tmp_path):
+    header = {"format": 1, "kind": "model", **({} if spec is None else {"spec": spec})}
+    path = tmp_path / "m"
+    save_file({"weight": np.ones((2, 2), np.float32)}, path, metadata={"fastrnn": json.dumps(header)})
+    with pytest.raises(ValueError, match="m: its description doesn't make a model"):
+        fr.load(path)
+
+
+@pytest.mark.parametrize("tree", [{}, {"tree": {"a": {"$array": "/b"}}}, {"tree": {"a": {"$array": []}}}])
+def test_a_malformed_tree(tree, tmp_path):
+    header = {"format": 1, "kind": "checkpoint", **tree}
+    save_file({"/a": np.ones(2)}, tmp_path / "t", metadata={"fastrnn": json.dumps(header)})
+    with pytest.raises(ValueError, match="t: not whole"):
+        io.load_tree(tmp_path / "t")
 
 
 def test_import_loads_numpy_alone():

@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from fastrnn._info import __version__
 from fastrnn.cli import info, sample, train
-from fastrnn.cli._parse import CliError, Parser
+from fastrnn.cli._parse import CliError, Parser, reason
 
 __all__ = ["main"]
 
@@ -19,6 +20,7 @@ COMMANDS = (train, sample, info)
 def build_parser() -> Parser:
     """Return the parser of the whole command line."""
     parser = Parser(prog="fastrnn", description="Fast recurrent networks on the CPU.")
+    parser.add_argument("--version", action="version", version=f"fastrnn {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add(subparsers)
@@ -36,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0; 2 for a bad argument, with one line on standard error; 130 after Ctrl-C.
+        Exit code: 0; 2 for a bad argument, 1 where memory or the disk gave out, each with one line on standard
+        error; 130 after Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # replaced streams needn't be able to
@@ -46,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser.parse_args(argv)
         return int(args.run(args))
     except CliError as error:
-        print(f"fastrnn {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _complain(args.command, str(error), 2)
     except SystemExit as stop:  # argparse has printed its line, or the help
         return int(stop.code or 0)
     except KeyboardInterrupt:
@@ -56,3 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as head, has gone; keep Python from flushing into it once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        return _complain(args.command, reason(error), 1)
+    except MemoryError as error:
+        return _complain(args.command, f"not enough memory; a smaller model or batch needs less. {error}", 1)
+
+
+def _complain(command: str, text: str, code: int) -> int:
+    print(f"fastrnn {command}: {' '.join(text.split())}", file=sys.stderr)
+    return code

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-__all__ = ["CliError", "Parser", "count", "number", "printable"]
+__all__ = ["CliError", "Parser", "count", "number", "printable", "reason"]
 
 
 class CliError(Exception):
@@ -57,10 +57,24 @@ def number(
             limits = f"{'>' if open_low else '>='} {low:g}"
             if high != math.inf:
                 limits += f" and {'<' if open_high else '<='} {high:g}"
-            raise argparse.ArgumentTypeError(f"expected a number {limits}, got {text!r}")
+            kind = "finite number" if math.isinf(value) else "number"
+            raise argparse.ArgumentTypeError(f"expected a {kind} {limits}, got {text!r}")
         return value
 
     return parse
+
+
+def reason(error: Exception) -> str:
+    """Return what went wrong, without the error's number.
+
+    Examples
+    --------
+    >>> reason(OSError(28, "No space left on device", "run/model.safetensors"))
+    'run/model.safetensors: No space left on device'
+    """
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def printable(text: str) -> str:

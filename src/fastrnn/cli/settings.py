@@ -11,10 +11,11 @@ from typing import Any
 
 from fastrnn.cli._parse import CliError
 from fastrnn.io import write_json
+from fastrnn.text import RUN_FILE, RUN_KEY
 
 __all__ = ["Settings", "choose_folder", "digest", "resolve"]
 
-NAME = "settings.json"
+NAME = RUN_FILE
 DEFAULT_OUT = "fastrnn-run"
 
 
@@ -34,7 +35,7 @@ class Settings:
     warmup: float = 0.02  # share of the run in which the learning rate rises
     final_lr: float = 0.01  # share of `lr` that is left at the end of the cosine
     clip_norm: float = 1.0
-    max_symbols: int = 128
+    symbols: int = 128  # of the vocabulary
     held_out: float = 0.05
     seed: int = 0
     minutes: float | None = None
@@ -48,7 +49,7 @@ class Settings:
 
     def save(self, folder: Path) -> None:
         """Write the settings into the run's folder."""
-        write_json(folder / NAME, {"fastrnn_train": 1, **asdict(self)})
+        write_json(folder / NAME, {RUN_KEY: 1, **asdict(self)})
 
 
 LIMITS = ("minutes", "epochs", "steps")
@@ -62,7 +63,7 @@ def load(folder: Path) -> Settings:
     path = folder / NAME
     try:
         data = json.loads(path.read_text())
-        if data.pop("fastrnn_train") != 1:
+        if data.pop(RUN_KEY) != 1:
             raise ValueError("of another version")
         return Settings(**data)
     except FileNotFoundError:
@@ -98,7 +99,8 @@ def choose_folder(args: Namespace) -> Path:
 def resolve(args: Namespace, folder: Path) -> Settings:
     """Combine what was given with the defaults or, on --resume, with the run's own settings.
 
-    A resumed run may get another limit; everything else must stay as it was.
+    A resumed run may get another limit, and its text may have moved (the digest tells whether it is the same);
+    everything else must stay as it was.
     """
     given = {
         field.name: getattr(args, field.name)
@@ -110,6 +112,7 @@ def resolve(args: Namespace, folder: Path) -> Settings:
     limits: dict[str, Any] = {name: given.pop(name) for name in LIMITS if name in given}
     if args.resume:
         settings = load(folder)
+        settings = replace(settings, text=given.pop("text", settings.text))
         for name, value in given.items():
             if value != getattr(settings, name):
                 flag = "--" + name.replace("_", "-")

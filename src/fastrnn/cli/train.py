@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import fastrnn
-from fastrnn.cli._parse import CliError, count, number, printable
+from fastrnn.cli._parse import CliError, count, number, printable, reason
 from fastrnn.cli.settings import (
     DEFAULT_MINUTES,
     DEFAULT_OUT,
@@ -19,12 +19,12 @@ from fastrnn.cli.settings import (
     digest,
     resolve,
 )
-from fastrnn.io import save
+from fastrnn.io import read_header, save
 from fastrnn.models import LanguageModel
 from fastrnn.models.language_model import CELLS
 from fastrnn.text import CharVocabulary, Corpus, load_corpus, split_corpus
-from fastrnn.train import Adam, History, Interrupted, Progress, TokenWindows, fit
-from fastrnn.train.progress import amount
+from fastrnn.train import Adam, Checkpoint, History, Interrupted, Progress, TokenWindows, fit
+from fastrnn.train.progress import amount, plural
 from fastrnn.train.schedules import Cosine
 
 __all__ = ["add", "run"]
@@ -49,6 +49,9 @@ def add(subparsers: Any) -> None:
     positive: Any = number(0.0, open_low=True)
     text = parser.add_argument_group("text")
     text.add_argument("--text", metavar="PATH", help="a text file, or a folder (default: the standard library)")
+    text.add_argument(
+        "--symbols", type=count(2), metavar="N", help=f"most characters that the model knows (default: {d.symbols})"
+    )
     model = parser.add_argument_group("model")
     model.add_argument("--cell", choices=tuple(CELLS), help=f"(default: {d.cell})")
     model.add_argument("--hidden", type=count(), metavar="N", help=f"units of a layer (default: {d.hidden})")
@@ -81,11 +84,11 @@ def run(args: argparse.Namespace) -> int:
     settings = resolve(args, folder)
     if args.threads is not None:
         fastrnn.set_num_threads(args.threads)
-    corpus, train_text, held_text = _texts(settings)
+    corpus, train_text, held_text = _texts(settings, folder)
     fingerprint = digest(train_text, held_text)
     if args.resume and settings.digest != fingerprint:
         raise CliError(f"--resume: the text is not the one that the run in {folder} began with")
-    vocabulary = CharVocabulary.from_text(train_text, max_size=settings.max_symbols)
+    vocabulary = CharVocabulary.from_text(train_text, max_size=settings.symbols)
     model = LanguageModel(
         vocabulary,
         settings.cell,
@@ -95,37 +98,64 @@ def run(args: argparse.Namespace) -> int:
         dropout=settings.dropout,
         seed=settings.seed,
     )
-    data = _windows(settings, vocabulary.encode(train_text))
-    held = vocabulary.encode(held_text)
+    tokens, held = vocabulary.encode(train_text), vocabulary.encode(held_text)
+    data, validation = _windows(settings, tokens, held)
     try:
         settings = Settings(**{**vars(settings), "digest": fingerprint})
         settings.save(folder)
     except OSError as error:
         raise CliError(f"--out: can't write to {folder}: {error.strerror}") from None
-    _introduce(settings, corpus, held_text, model)
+    _introduce(settings, corpus, tokens, held, model)
+    if args.resume:
+        print(_resumed(folder), flush=True)
     try:
-        history = _fit(settings, model, data, held, folder, resume=args.resume)
+        return _run(settings, model, data, validation, held, folder, resume=args.resume)
+    except KeyboardInterrupt:
+        print(f"\nstopped at once; {_kept(folder)}. To go on:\n  {_go_on(folder)}")
+        return 130
+
+
+def _run(
+    settings: Settings,
+    model: LanguageModel,
+    data: TokenWindows,
+    validation: TokenWindows,
+    held: Any,
+    folder: Path,
+    *,
+    resume: bool,
+) -> int:
+    """Train and evaluate; return the exit code. Raise KeyboardInterrupt where Ctrl-C left no time to save."""
+    try:
+        history = _fit(settings, model, data, validation, folder, resume=resume)
     except Interrupted as stop:
-        _write(folder, model, stop.history, {})
+        _write(folder, model, stop.history, {}, plot=True)
         print(f"\n{str(stop).partition(';')[0]}; saved in {folder}. To go on:\n  {_go_on(folder)}")
         return 130
-    bits = model.bits_per_char(held)
+    _write(folder, model, history, {})  # the evaluation may take long
+    print(f"evaluating on {amount(len(held))} held-out characters …", flush=True)
+    try:
+        bits = model.bits_per_char(held)
+    except KeyboardInterrupt:
+        print(f"\nstopped in the evaluation; the model is saved in {folder}. To evaluate it:\n  {_go_on(folder)}")
+        return 130
     print(f"held-out text: {bits:.3f} bits per character ({amount(len(held))} characters)")
     history.notes["held_out_bits_per_char"] = bits
+    written = _write(folder, model, history, {"held_out_bits_per_char": bits}, plot=True)
     _show_sample(model, settings.seed)
-    written = _write(folder, model, history, {"held_out_bits_per_char": bits})
     print(f"\nsaved in {folder}: {', '.join(written)}")
     print(f"more text: fastrnn sample {shlex.quote(str(folder))} --prompt {shlex.quote(SAMPLE_PROMPT)}")
     return 0
 
 
-def _texts(settings: Settings) -> tuple[Corpus, str, str]:
+def _texts(settings: Settings, folder: Path) -> tuple[Corpus, str, str]:
     """Return the corpus, its training part and its held-out part."""
+    if settings.text is not None and folder.resolve() == Path(settings.text).resolve():
+        raise CliError(f"--out: expected another folder than that of the text, got {folder}")
     try:
-        corpus = load_corpus(settings.text)
+        corpus = load_corpus(settings.text, exclude=[folder])
     except (OSError, ValueError) as error:
-        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else error
-        raise CliError(f"--text: {reason}") from None
+        raise CliError(f"--text: {reason(error)}") from None
     train_text, held_text = split_corpus(corpus, settings.held_out)
     # Rows are cut at a random offset below seq_len, and each has at least one step.
     needed = settings.batch + settings.seq_len
@@ -137,22 +167,34 @@ def _texts(settings: Settings) -> tuple[Corpus, str, str]:
     return corpus, train_text, held_text
 
 
-def _windows(settings: Settings, tokens: Any) -> TokenWindows:
-    return TokenWindows(tokens, batch_size=settings.batch, seq_len=settings.seq_len, shuffle=True, seed=settings.seed)
+def _windows(settings: Settings, tokens: Any, held: Any) -> tuple[TokenWindows, TokenWindows]:
+    """Return the training data, and the part of the held-out text that validations read."""
+    rows = min(settings.batch, len(held) - 1)
+    data = TokenWindows(tokens, batch_size=settings.batch, seq_len=settings.seq_len, shuffle=True, seed=settings.seed)
+    return data, TokenWindows(
+        held,
+        batch_size=rows,
+        seq_len=settings.seq_len,
+        max_windows=max(1, VALIDATION_CHARS // (rows * settings.seq_len)),
+    )
 
 
 def _fit(
-    settings: Settings, model: LanguageModel, data: TokenWindows, held: Any, folder: Path, *, resume: bool
+    settings: Settings,
+    model: LanguageModel,
+    data: TokenWindows,
+    validation: TokenWindows,
+    folder: Path,
+    *,
+    resume: bool,
 ) -> History:
-    rows = min(settings.batch, len(held) - 1)
-    windows = max(1, VALIDATION_CHARS // (rows * settings.seq_len))
     try:
         return fit(
             model,
             data,
             optimizer=Adam(model, lr=settings.lr),
             **settings.limits(),
-            validation=TokenWindows(held, batch_size=rows, seq_len=settings.seq_len, max_windows=windows),
+            validation=validation,
             validate_every=VALIDATION_STEPS,
             schedule=Cosine(warmup=settings.warmup, final=settings.final_lr),
             clip_norm=settings.clip_norm,
@@ -162,7 +204,7 @@ def _fit(
             seed=settings.seed,
             progress=Progress("bits/char", scale=BITS, unit="char"),
         )
-    except (FloatingPointError, OSError) as error:
+    except FloatingPointError as error:
         raise CliError(str(error)) from None
     except ValueError as error:
         if not resume:
@@ -170,19 +212,50 @@ def _fit(
         raise CliError(f"--resume: {error}") from None
 
 
-def _introduce(settings: Settings, corpus: Corpus, held_text: str, model: LanguageModel) -> None:
+def _introduce(settings: Settings, corpus: Corpus, tokens: Any, held: Any, model: LanguageModel) -> None:
     facts = fastrnn.info()
-    threads = facts["num_threads"]
-    print(f"fastrnn {facts['version']}: {facts['isa']}, {threads} thread{'s' * (threads != 1)}")
-    share = 100.0 * len(held_text) / max(corpus.size, 1)
+    print(f"fastrnn {facts['version']}: {facts['isa']}, {plural(facts['num_threads'], 'thread')}")
+    share = 100.0 * len(held) / max(corpus.size, 1)
     files = f" in {len(corpus.texts)} files" if len(corpus.texts) > 1 else ""
-    print(f"text: {corpus.name}, {amount(corpus.size)} characters{files}, {share:.1f}% held out")
-    layers = f"{settings.layers} layer{'s' * (settings.layers != 1)} of {settings.hidden} units"
+    cut = ", cut there" if corpus.cut else ""
+    print(f"text: {corpus.name}, {amount(corpus.size)} characters{files}{cut}, {share:.1f}% held out")
+    if corpus.undecodable:
+        print(f"  not UTF-8, read as U+FFFD: {plural(corpus.undecodable, 'place')}")
+    unknown = [float((part == 0).mean()) for part in (tokens, held)]
+    if max(unknown) > 0:
+        print(
+            f"  unknown to the {model.vocab_size} characters of the model: {100 * unknown[0]:.2g}% of the training "
+            f"text, {100 * unknown[1]:.2g}% of the held-out text; --symbols sets how many it may know"
+        )
+    if len(held) > 2 * VALIDATION_CHARS:
+        print(f"  validations read about {amount(VALIDATION_CHARS)} of the held-out characters, the end reads all")
+    layers = f"{plural(settings.layers, 'layer')} of {settings.hidden} units"
     print(
         f"model: {settings.cell.upper()}, {layers}, {amount(model.num_params)} parameters, "
         f"{model.vocab_size} characters",
         flush=True,
     )
+
+
+def _step(folder: Path) -> int | None:
+    """Return the step of the folder's checkpoint, or None where there is none."""
+    checkpoint = Checkpoint(folder)
+    if not checkpoint.exists():
+        return None
+    try:
+        return int(read_header(checkpoint.path)["tree"]["numbers"]["step"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CliError(f"--resume: {checkpoint.path} can't be read: {error}") from None
+
+
+def _resumed(folder: Path) -> str:
+    step = _step(folder)
+    return f"no checkpoint in {folder} yet: from the beginning" if step is None else f"going on after step {step}"
+
+
+def _kept(folder: Path) -> str:
+    step = _step(folder)
+    return "nothing was saved yet" if step is None else f"the last checkpoint, of step {step}, is in {folder}"
 
 
 def _show_sample(model: LanguageModel, seed: int) -> None:
@@ -191,16 +264,19 @@ def _show_sample(model: LanguageModel, seed: int) -> None:
     print("\n".join("    " + line for line in printable(SAMPLE_PROMPT + text).splitlines()))
 
 
-def _write(folder: Path, model: LanguageModel, history: History, metadata: dict[str, Any]) -> list[str]:
-    """Write model, history and plot; return the names."""
+def _write(
+    folder: Path, model: LanguageModel, history: History, metadata: dict[str, Any], *, plot: bool = False
+) -> list[str]:
+    """Write model and history, and the plot if wanted; return the names."""
     save(model, folder / "model.safetensors", metadata=metadata)
     history.save(folder / "history.json")
     written = ["model.safetensors", "history.json"]
-    try:
-        history.plot(folder / "loss.png", label="bits per character", scale=BITS)
-        written.append("loss.png")
-    except ImportError as error:
-        print(f"no plot: {error}")
+    if plot:
+        try:
+            history.plot(folder / "loss.png", label="bits per character", scale=BITS)
+            written.append("loss.png")
+        except ImportError as error:
+            print(f"no plot: {error}")
     return written
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastrnn import _check
 from fastrnn.models._sampling import sample_token
 from fastrnn.nn import GRU, LSTM, RNN, Dropout, Embedding, Linear, losses
 from fastrnn.nn._layer import Layer
@@ -79,7 +80,7 @@ class LanguageModel(Layer):
         if isinstance(vocabulary, dict):  # as `config` describes it
             vocabulary = CharVocabulary(**vocabulary)
         self.vocabulary = vocabulary if isinstance(vocabulary, CharVocabulary) else None
-        self.vocab_size: int = len(vocabulary) if isinstance(vocabulary, CharVocabulary) else vocabulary
+        self.vocab_size = _vocab_size(vocabulary)
         if cell not in CELLS:
             raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
         self.cell = cell
@@ -109,7 +110,8 @@ class LanguageModel(Layer):
 
     def __repr__(self) -> str:
         sizes = "".join(f", {name}={value}" for name, value in self._sizes.items())
-        return f"LanguageModel({self.vocab_size}, {self.cell!r}{sizes}, dtype={self.dtype.name!r})"
+        dropout = f", dropout={self.dropout.p!r}" if self.dropout.p else ""
+        return f"LanguageModel({self.vocab_size}, {self.cell!r}{sizes}{dropout}, dtype={self.dtype.name!r})"
 
     # ---- running ---------------------------------------------------------------------------------------
 
@@ -190,12 +192,15 @@ class LanguageModel(Layer):
 
     # ---- evaluation ------------------------------------------------------------------------------------
 
-    def _tokens(self, text: str | ArrayLike) -> NDArray[Any]:
+    def _tokens(self, text: str | ArrayLike, name: str = "tokens") -> NDArray[Any]:
         if isinstance(text, str):
             if self.vocabulary is None:
-                raise TypeError("tokens: this model has no vocabulary; pass integers, not text")
+                raise TypeError(f"{name}: this model has no vocabulary; pass integers, not text")
             return self.vocabulary.encode(text)
-        return np.asarray(text)
+        tokens = np.asarray(text)
+        if tokens.size and tokens.dtype.kind not in "iu":
+            raise TypeError(f"{name}: expected text or integers [N], got {tokens.dtype} {tokens.shape}")
+        return tokens
 
     def bits_per_token(self, tokens: str | ArrayLike, *, batch_size: int = 32, seq_len: int = 256) -> float:
         """Return the mean number of bits that the model needs for each token of a stream.
@@ -212,6 +217,7 @@ class LanguageModel(Layer):
         float
             Bits per character if tokens are characters.
         """
+        batch_size, seq_len = _check.positive_int(batch_size, "batch_size"), _check.positive_int(seq_len, "seq_len")
         tokens = self._tokens(tokens)
         if tokens.ndim != 1 or len(tokens) < 2:
             raise ValueError(f"tokens: expected [N] with N >= 2, got shape {tokens.shape}")
@@ -271,6 +277,7 @@ class LanguageModel(Layer):
         -------
         str, or an int64 array [length] for a model without vocabulary
         """
+        length = _check.integer(length, "length")
         options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
         tokens = np.fromiter(self.generate(prompt, length, **options), np.int64, count=length)
         return tokens if self.vocabulary is None else self.vocabulary.decode(tokens)
@@ -297,7 +304,7 @@ class LanguageModel(Layer):
             Choose among the likeliest tokens that together have this probability (Holtzman et al., 2020).
         """
         options = _sampling_options(length, temperature, top_k, top_p)
-        tokens = self._start() if isinstance(prompt, str) and not prompt else self._tokens(prompt)
+        tokens = self._start() if isinstance(prompt, str) and not prompt else self._tokens(prompt, "prompt")
         if tokens.ndim != 1:
             raise ValueError(f"prompt: expected text or integers [N], got shape {tokens.shape}")
         if not tokens.size:
@@ -320,13 +327,34 @@ class LanguageModel(Layer):
             tokens = np.array([token])
 
 
+def _vocab_size(vocabulary: int | CharVocabulary) -> int:
+    if isinstance(vocabulary, CharVocabulary):
+        return len(vocabulary)
+    try:
+        return _check.positive_int(vocabulary, "vocabulary")
+    except TypeError:
+        raise TypeError(
+            "vocabulary: expected a number of tokens or a CharVocabulary, such as CharVocabulary.from_text(text), "
+            f"got {vocabulary!r:.80}"
+        ) from None
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool | str):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {value!r}") from None
+
+
 def _sampling_options(length: int, temperature: float, top_k: int | None, top_p: float | None) -> dict[str, Any]:
-    if length < 0:
+    if _check.integer(length, "length") < 0:
         raise ValueError(f"length: expected >= 0, got {length!r}")
-    if not 0 <= temperature < math.inf:
+    if not 0 <= _number(temperature, "temperature") < math.inf:
         raise ValueError(f"temperature: expected a finite number >= 0, got {temperature!r}")
-    if top_k is not None and top_k < 1:
+    if top_k is not None and _check.integer(top_k, "top_k") < 1:
         raise ValueError(f"top_k: expected >= 1, got {top_k!r}")
-    if top_p is not None and not 0 < top_p <= 1:
+    if top_p is not None and not 0 < _number(top_p, "top_p") <= 1:
         raise ValueError(f"top_p: expected a probability in (0, 1], got {top_p!r}")
     return {"temperature": temperature, "top_k": top_k, "top_p": top_p}

@@ -155,6 +155,11 @@ class Layer:
             return self._params
         return Arrays({p + name: a for p, layer in self._walk() for name, a in layer._params.items()})
 
+    @params.setter
+    def params(self, arrays: Mapping[str, Any]) -> None:
+        # `layer.params |= {...}` assigns its result, the live arrays, once more.
+        self.load_state_dict(arrays)
+
     @property
     def grads(self) -> dict[str, NDArray[Any]]:
         """The live gradient arrays by the names of `params`; pullbacks add to them."""

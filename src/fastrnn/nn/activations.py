@@ -132,7 +132,7 @@ def swish(x: ArrayLike, beta: float = 1.0) -> NDArray[Any]:
     --------
     >>> from fastrnn.nn.activations import swish
     >>> swish([-1e4, 0.0, 1e4])
-    array([-0.e+00,  0.e+00,  1.e+04], dtype=float32)
+    array([   -0.,     0., 10000.], dtype=float32)
     """
     return _apply("swish", _check.floats(x, None), _check.number(beta, "beta"))
 

@@ -34,6 +34,7 @@ from .activations import (
     tanh_derivative,
     tanh_vjp,
 )
+from .gates import reorder_gates
 from .gru import GRUGrads, gru, gru_vjp
 from .layers import (
     EmbeddingGrads,
@@ -95,6 +96,7 @@ __all__ = [
     "relu",
     "relu_derivative",
     "relu_vjp",
+    "reorder_gates",
     "rmsprop",
     "rnn",
     "rnn_vjp",

@@ -116,6 +116,18 @@ def array_or_zeros(name: str, a: Any, shape: tuple[int, ...], dtype: np.dtype[An
     return array
 
 
+def into(out: Any, result: Array) -> Array:
+    """Return ``result``, or ``out`` after copying it there."""
+    if out is None:
+        return result
+    if not isinstance(out, np.ndarray) or out.dtype != result.dtype:
+        raise TypeError(f"out: expected an array of {result.dtype}, got {getattr(out, 'dtype', type(out).__name__)}")
+    if out.shape != result.shape:
+        raise ValueError(f"out: expected shape {result.shape}, got {out.shape}")
+    out[...] = result
+    return out
+
+
 def scan(
     cell: Cell, weights: tuple[Any, ...], x: Array, state: State, lengths: Array, reverse: bool
 ) -> tuple[Array, State, list[Any]]:
@@ -193,6 +205,7 @@ def recurrent_vjp(
     reverse: bool,
     batch_first: bool,
     input_grad: bool,
+    out: Any = None,
 ) -> tuple[Any, Callable[..., Any]]:
     """Run one layer in one direction; return ``((y, state_n), pullback)`` in the caller's layout.
 
@@ -222,12 +235,12 @@ def recurrent_vjp(
         return states if len(states) > 1 else states[0]
 
     y, state_n, tape = scan(cell, weights, x, states_in("state", state), lengths, reverse)
-    y_out = layout.sequence_out(y)
+    y_out = into(out, layout.sequence_out(y))
 
-    def pullback(dy: Any = None, dstate: Any = None) -> tuple[Any, Any, Any]:
+    def pullback(dy: Any = None, dstate: Any = None, *, out: Any = None) -> tuple[Any, Any, Any]:
         """Gradients ``(dx, dstate_0, grads)`` from those of ``y`` and of the final state; may be called again."""
         dy = layout.sequence_in(array_or_zeros("dy", dy, y_out.shape, dtype))
         dx, dstate_0, grads = scan_backward(cell, weights, tape, dy, states_in("dstate", dstate), I)
-        return layout.sequence_out(dx) if input_grad else None, states_out(dstate_0), cell.Grads(*grads)
+        return into(out, layout.sequence_out(dx)) if input_grad else None, states_out(dstate_0), cell.Grads(*grads)
 
     return (y_out, states_out(state_n)), pullback

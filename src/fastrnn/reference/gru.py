@@ -105,6 +105,7 @@ def gru(
     lengths: Any = None,
     reverse: bool = False,
     batch_first: bool = False,
+    out: Any = None,
     reset_after: bool = True,
 ) -> tuple[Array, Array]:
     """Run one GRU layer in one direction.
@@ -117,7 +118,7 @@ def gru(
     weight_ih : [3H, I]
     weight_hh : [3H, H]
     bias_ih, bias_hh : [3H], optional
-    lengths, reverse : as for `lstm`
+    lengths, reverse, out : as for `lstm`
     reset_after : bool
         Apply the reset gate after (True, PyTorch) or before (False, the paper) the recurrent product.
 
@@ -138,6 +139,7 @@ def gru(
         "lengths": lengths,
         "reverse": reverse,
         "batch_first": batch_first,
+        "out": out,
         "reset_after": reset_after,
     }
     outputs: tuple[Array, Array] = gru_vjp(x, state, *weights, **options)[0]
@@ -155,6 +157,7 @@ def gru_vjp(
     lengths: Any = None,
     reverse: bool = False,
     batch_first: bool = False,
+    out: Any = None,
     reset_after: bool = True,
     checkpoint: int | None = None,
     input_grad: bool = True,
@@ -166,7 +169,8 @@ def gru_vjp(
     Returns
     -------
     (y, h_n) : as `gru` returns them
-    pullback : ``pullback(dy=None, dstate=None)`` → ``(dx, dh_0, GRUGrads)``; ``dstate`` is the gradient of h_n
+    pullback : ``pullback(dy=None, dstate=None, *, out=None)`` → ``(dx, dh_0, GRUGrads)``
+        ``dstate`` is the gradient of h_n.
 
     Examples
     --------
@@ -184,5 +188,5 @@ def gru_vjp(
         Grads=GRUGrads,
     )
     weights = (weight_ih, weight_hh, bias_ih, bias_hh)
-    options: Any = {"lengths": lengths, "reverse": reverse, "batch_first": batch_first}
+    options: Any = {"lengths": lengths, "reverse": reverse, "batch_first": batch_first, "out": out}
     return recurrent_vjp(cell, weights, x, state, input_grad=input_grad, **options)

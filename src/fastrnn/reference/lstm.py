@@ -77,6 +77,7 @@ def lstm(
     lengths: Any = None,
     reverse: bool = False,
     batch_first: bool = False,
+    out: Any = None,
 ) -> tuple[Array, tuple[Array, Array]]:
     """Run one LSTM layer in one direction.
 
@@ -95,6 +96,8 @@ def lstm(
         Length of each row, 0 … T, in any order. What ``x`` holds past it is not read.
     reverse : bool
         Read each row from its own end to its start. ``y[t]`` is then the state after ``x[t]``, coming from above.
+    out : array in the shape and type of ``y``, optional
+        Takes ``y``.
 
     Returns
     -------
@@ -111,7 +114,7 @@ def lstm(
     (True, 0.0)
     """
     weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)
-    options: Any = {"lengths": lengths, "reverse": reverse, "batch_first": batch_first}
+    options: Any = {"lengths": lengths, "reverse": reverse, "batch_first": batch_first, "out": out}
     outputs: tuple[Array, tuple[Array, Array]] = lstm_vjp(x, state, *weights, **options)[0]
     return outputs
 
@@ -128,6 +131,7 @@ def lstm_vjp(
     lengths: Any = None,
     reverse: bool = False,
     batch_first: bool = False,
+    out: Any = None,
     checkpoint: int | None = None,
     input_grad: bool = True,
 ) -> tuple[Any, Callable[..., Any]]:
@@ -144,9 +148,9 @@ def lstm_vjp(
     Returns
     -------
     (y, (h_n, c_n)) : as `lstm` returns them
-    pullback : ``pullback(dy=None, dstate=None)`` → ``(dx, (dh_0, dc_0), LSTMGrads)``
+    pullback : ``pullback(dy=None, dstate=None, *, out=None)`` → ``(dx, (dh_0, dc_0), LSTMGrads)``
         ``dy`` has the shape of ``y`` and is not read past the length of a row, where ``dx`` is zero. ``dstate`` is
-        ``(dh_n, dc_n)``. None means zeros everywhere.
+        ``(dh_n, dc_n)``. None means zeros everywhere. ``out`` takes ``dx``.
 
     Examples
     --------
@@ -158,5 +162,5 @@ def lstm_vjp(
     """
     cell = Cell(_forward, _backward, gates=4, num_states=2, Grads=LSTMGrads)
     weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)
-    options: Any = {"lengths": lengths, "reverse": reverse, "batch_first": batch_first}
+    options: Any = {"lengths": lengths, "reverse": reverse, "batch_first": batch_first, "out": out}
     return recurrent_vjp(cell, weights, x, state, input_grad=input_grad, **options)

@@ -69,6 +69,7 @@ def rnn(
     lengths: Any = None,
     reverse: bool = False,
     batch_first: bool = False,
+    out: Any = None,
     nonlinearity: str = "tanh",
 ) -> tuple[Array, Array]:
     """Run one simple recurrent layer in one direction.
@@ -81,7 +82,7 @@ def rnn(
     weight_ih : [H, I]
     weight_hh : [H, H]
     bias_ih, bias_hh : [H], optional
-    lengths, reverse : as for `lstm`
+    lengths, reverse, out : as for `lstm`
     nonlinearity : "tanh", "relu" or "sigmoid"
 
     Returns
@@ -102,6 +103,7 @@ def rnn(
         "lengths": lengths,
         "reverse": reverse,
         "batch_first": batch_first,
+        "out": out,
         "nonlinearity": nonlinearity,
     }
     outputs: tuple[Array, Array] = rnn_vjp(x, state, *weights, **options)[0]
@@ -119,6 +121,7 @@ def rnn_vjp(
     lengths: Any = None,
     reverse: bool = False,
     batch_first: bool = False,
+    out: Any = None,
     nonlinearity: str = "tanh",
     checkpoint: int | None = None,
     input_grad: bool = True,
@@ -130,7 +133,8 @@ def rnn_vjp(
     Returns
     -------
     (y, h_n) : as `rnn` returns them
-    pullback : ``pullback(dy=None, dstate=None)`` → ``(dx, dh_0, RNNGrads)``; ``dstate`` is the gradient of h_n
+    pullback : ``pullback(dy=None, dstate=None, *, out=None)`` → ``(dx, dh_0, RNNGrads)``
+        ``dstate`` is the gradient of h_n.
 
     Examples
     --------
@@ -151,5 +155,5 @@ def rnn_vjp(
         Grads=RNNGrads,
     )
     weights = (weight_ih, weight_hh, bias_ih, bias_hh)
-    options: Any = {"lengths": lengths, "reverse": reverse, "batch_first": batch_first}
+    options: Any = {"lengths": lengths, "reverse": reverse, "batch_first": batch_first, "out": out}
     return recurrent_vjp(cell, weights, x, state, input_grad=input_grad, **options)

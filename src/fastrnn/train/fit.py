@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from fastrnn.train.arguments import check_data, check_limits, check_model, check_numbers, check_validation
 from fastrnn.train.checkpoint import Checkpoint
 from fastrnn.train.history import History
 from fastrnn.train.objective import Objective
 from fastrnn.train.optim import Adam, Optimizer
 from fastrnn.train.progress import Progress
 from fastrnn.train.run import Limits, Run
-from fastrnn.train.schedules import Plateau, Schedule
+from fastrnn.train.schedules import Schedule
 
 __all__ = ["fit"]
 
@@ -46,13 +47,15 @@ def fit(
         Trained in place.
     data : iterable
         Yields ``fr.Batch(x, target, lengths=None, weight=None)`` or such tuples; it is iterated once an
-        epoch. Arrays are time-major.
+        epoch. Arrays are time-major, unless the model's layers are ``batch_first``.
     loss : callable, optional
         In one of two forms; by default ``model.loss``, which is of the second.
 
         ``loss(outputs, target) -> (loss, gradient of outputs)``, such as ``fr.losses.cross_entropy``.
         `outputs` is what the model returns, without the state of a recurrent one. A batch's `weight` is
-        handed on as keyword, and so are its `lengths` if the target runs along time like `x`.
+        handed on as keyword (one number a row, [B], in a shape that broadcasts along the rows of the target),
+        and so are its `lengths` if the target runs along time like `x`, with ``batch_first=True`` if layers of
+        the model are so.
 
         ``loss(model, batch) -> loss`` or ``-> (loss, state)``, recognised by its first parameter being named
         `model`. It adds the gradients to ``model.grads`` itself (``vjp``, then the pullback). It gets those
@@ -99,6 +102,8 @@ def fit(
     FloatingPointError
         The gradient was not finite in ten steps in a row. Such a step is skipped, with a RuntimeWarning for
         the first; the weights stay as they were.
+    ValueError
+        `optimizer` was made for another model, or the checkpoint doesn't fit; nothing is changed then.
     FileExistsError
         There is a checkpoint, and `resume` is False.
 
@@ -120,8 +125,17 @@ def fit(
     >>> history.epochs[-1]["loss"] < history.epochs[0]["loss"]
     True
     """
-    limits = Limits(epochs, steps, minutes)
-    _check(limits, validation, validate_every, schedule, early_stopping, data)
+    check_model(model, optimizer)
+    limits = check_limits(Limits(epochs, steps, minutes))
+    check_numbers(
+        early_stopping=early_stopping,
+        validate_every=validate_every,
+        clip_norm=clip_norm,
+        clip_value=clip_value,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    check_validation(validation, validate_every, schedule, early_stopping)
+    check_data(data, validation, limits)
     keeper = None if checkpoint is None else Checkpoint(checkpoint)
     if keeper is None and resume:
         raise ValueError("resume: needs checkpoint=, the folder to go on from")
@@ -152,30 +166,3 @@ def fit(
     if keeper is not None and found:
         run.load(keeper)
     return run.run()
-
-
-def _check(limits: Limits, validation: Any, validate_every: Any, schedule: Any, early_stopping: Any, data: Any) -> None:
-    """Raise for arguments that make no sense."""
-    if limits == Limits(None, None, None):
-        raise ValueError("epochs: how long? Give epochs=, steps= or minutes=")
-    for name, value in limits._asdict().items():
-        if value is not None and not value > 0:
-            raise ValueError(f"{name}: expected a number > 0, got {value!r}")
-    if validation is None:
-        if early_stopping is not None or validate_every is not None:
-            name = "early_stopping" if early_stopping is not None else "validate_every"
-            raise ValueError(f"{name}: needs validation=")
-        if isinstance(schedule, Plateau):
-            raise ValueError("schedule: Plateau needs validation=")
-    for name, value in (("early_stopping", early_stopping), ("validate_every", validate_every)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name}: expected >= 1, got {value!r}")
-    for name, batches in (("data", data), ("validation", validation)):
-        if batches is None and name == "validation":
-            continue
-        if not hasattr(batches, "__iter__"):
-            raise TypeError(f"{name}: expected an iterable of batches, got {type(batches).__name__}")
-        if hasattr(batches, "__next__") and (name == "validation" or (limits.epochs or 1) > 1):
-            raise ValueError(
-                f"{name}: an iterator can be read once; pass something that can be read again, such as a list"
-            )

@@ -154,17 +154,23 @@ class History:
         if not isinstance(data, dict) or data.get("fastrnn_history") != 1:
             raise ValueError(f"{path}: not a history written by fastrnn")
         history = cls()
-        history.epochs, history.validations, history.notes = (
-            data["epochs"],
-            data["validations"],
-            data["notes"],
-        )
+        try:
+            history._take(data)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"{path}: not a whole history ({what})") from None
+        return history
+
+    def _take(self, data: dict[str, Any]) -> None:
+        """Take over what `save` wrote."""
+        self.epochs = [dict(entry) for entry in data["epochs"]]
+        self.validations = [dict(entry) for entry in data["validations"]]
+        self.notes = dict(data["notes"])
         columns = [[math.nan if value is None else value for value in data["steps"][name]] for name in COLUMNS]
         points = np.array(columns, dtype=np.float64).T
-        history._count, history._merge = len(points), int(data["steps_per_point"])
-        history._points[: len(points)] = points
-        history._halve_if_full()
-        return history
+        self._count, self._merge = len(points), int(data["steps_per_point"])
+        self._points[: len(points)] = points
+        self._halve_if_full()
 
     def plot(self, path: str | os.PathLike[str] | None = None, *, label: str = "loss", scale: float = 1.0) -> Any:
         """Draw training and validation loss over steps.

@@ -38,6 +38,33 @@ def _keywords(function: Callable[..., Any]) -> tuple[list[str], bool]:
     return [p.name for p in parameters], any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
+def _check_form(loss: Callable[..., Any]) -> None:
+    """Raise for a function that can't be called with two arguments."""
+    try:
+        signature = inspect.signature(loss)
+    except (TypeError, ValueError):  # compiled functions may hide theirs
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        keywords = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+        if keywords:  # such as `seed`, which is handed on by name
+            return
+        raise TypeError(
+            f"loss: expected loss(outputs, target) or loss(model, batch), this one takes {signature}"
+        ) from None
+
+
+def _as_number(loss: Any) -> float:
+    try:
+        return float(loss)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"loss: expected a number as the loss, got {loss!r:.80}; loss(outputs, target) returns (loss, gradient "
+            "of outputs), loss(model, batch) returns loss or (loss, state)"
+        ) from None
+
+
 class Result(NamedTuple):
     """What one batch gave.
 
@@ -83,6 +110,7 @@ class Objective:
         else:
             if not callable(loss):
                 raise TypeError(f"loss: expected a function, got {type(loss).__name__}")
+            _check_form(loss)
             names, any_name = _keywords(loss)
             self._whole = loss if names[:1] == ["model"] else None
         self._loss = loss
@@ -128,7 +156,7 @@ class Objective:
                 raise TypeError("loss: with carry_state expected (loss, state)")
         else:
             loss, after = self._from_outputs(batch, state, seed, train)
-        return Result(float(loss), after if self.carry_state else None, items, weight)
+        return Result(_as_number(loss), after if self.carry_state else None, items, weight)
 
     def _from_outputs(self, batch: Batch, state: Any, seed: int | None, train: bool) -> tuple[float, Any]:
         options: dict[str, Any] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import time
 from typing import Any, TextIO
@@ -12,6 +14,8 @@ __all__ = ["Progress"]
 # later.
 TERMINAL_SECONDS = 0.1
 PLAIN_SECONDS = 10.0
+# Characters of "100% ", and of the shortest bar that tqdm is left with: "|##########| ".
+PERCENT, SHORT_BAR = 5, 13
 # A loss on display is a running mean: weights fall by this factor a step.
 MEMORY = 0.98
 
@@ -36,6 +40,17 @@ def amount(value: float) -> str:
         if value >= 0.9995 * limit:
             return f"{value / limit:.3g}{prefix}"
     return f"{value:.3g}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    Examples
+    --------
+    >>> plural(1, "epoch"), plural(2, "epoch")
+    ('1 epoch', '2 epochs')
+    """
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 class Progress:
@@ -126,24 +141,41 @@ class Progress:
         self._show(self._text(done, elapsed, epoch), done)
 
     def _text(self, done: float, elapsed: float, epoch: int) -> str:
-        parts = [f"{self.label} {self.scale * self._loss:.3f}" if self._loss is not None else f"{self.label} nan"]
+        """Return the parts that fit on the line, the most important ones first."""
+        parts = []
+        fresh = done - self._first_done
+        if fresh > 0:
+            left = (time.monotonic() - self._begin) * (1.0 - done) / fresh
+            parts.append(f"{duration(left)} left")
+        parts.append(f"{self.label} {self.scale * self._loss:.3f}" if self._loss is not None else f"{self.label} nan")
         if self._extra:
             parts.append(self._extra)
         if self._rate:
             parts.append(f"{amount(self._rate)} {self.unit}/s")
-        parts.append(f"epoch {epoch}")
-        fresh = done - self._first_done
-        if fresh > 0:
-            left = (time.monotonic() - self._begin) * (1.0 - done) / fresh
-            parts.append(f"{duration(elapsed)} elapsed, {duration(left)} left")
+        parts += [f"epoch {epoch}", f"{duration(elapsed)} elapsed"]
+        while len(parts) > 1 and self._terminal and len(", ".join(parts)) > self._room():
+            parts.pop()
         return ", ".join(parts)
+
+    def _room(self) -> int:
+        """Return how many characters fit behind the percentage and, with tqdm, a bar."""
+        return self._columns() - (PERCENT if self._bar is None else PERCENT + SHORT_BAR)
+
+    def _columns(self) -> int:
+        """Return the width that a line may have without the terminal breaking it."""
+        try:
+            columns = os.get_terminal_size(self._out.fileno()).columns
+        except (OSError, ValueError, AttributeError):  # not a real terminal
+            columns = 0
+        return (columns or shutil.get_terminal_size().columns) - 1
 
     def _show(self, text: str, done: float) -> None:
         if self._bar is not None:
             self._bar.n = min(done, 1.0)
             self._bar.set_description_str(text, refresh=True)
         elif self._terminal:
-            print(f"\r\x1b[K{100 * done:3.0f}% {text}", end="", file=self._out, flush=True)
+            line = f"{100 * done:3.0f}% {text}"[: self._columns()]
+            print(f"\r\x1b[K{line}", end="", file=self._out, flush=True)
             self._line_open = True
         else:
             print(f"{100 * done:3.0f}% {text}", file=self._out, flush=True)

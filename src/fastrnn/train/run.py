@@ -18,7 +18,7 @@ from fastrnn.train.history import History
 from fastrnn.train.interrupt import CtrlC, Interrupted
 from fastrnn.train.objective import Objective, as_batch
 from fastrnn.train.optim import Optimizer
-from fastrnn.train.progress import Progress, duration
+from fastrnn.train.progress import Progress, duration, plural
 from fastrnn.train.schedules import Schedule
 
 __all__ = ["Limits", "Run"]
@@ -119,34 +119,40 @@ class Run:
         Raises
         ------
         ValueError
-            It doesn't fit the model, the optimiser, the schedule or the data.
+            It doesn't fit the model, the optimiser, the schedule or the data. They are as before then.
         """
         tree = checkpoint.load()
         if tree.get("format") != FORMAT:
             raise ValueError(f"{checkpoint.path}: a checkpoint of format {tree.get('format')!r}, expected {FORMAT}")
+        history = History()
+        parts: dict[str, Any] = {"optimizer": self.optimizer}
+        for name, part in (("schedule", self.schedule), ("data", self.data), ("validation", self.validation)):
+            saved = tree.get(name)
+            if (saved is None) != (_state_of(part) is None):
+                began = "without" if saved is None else "with"
+                raise ValueError(f"{checkpoint.path} doesn't fit this run: {name}: the run was started {began} one")
+            if saved is not None:
+                parts[name] = part
+        before = {name: _state_of(part) for name, part in parts.items()}
         try:
-            self.model.load_state_dict(tree["model"])
-            self.optimizer.load_state_dict(tree["optimizer"])
-            parts: dict[str, Any] = {
-                "schedule": self.schedule,
-                "data": self.data,
-                "validation": self.validation,
-            }
+            history.load_state_dict(tree["history"])
+            numbers = {name: tree["numbers"][name] for name in _NUMBERS}
+            seconds, best, state = float(tree["seconds"]), tree["best"], _tuples(tree["state"])
+            rng = np.random.default_rng()
+            rng.bit_generator.state = tree["generator"]
             for name, part in parts.items():
-                saved = tree[name]
-                if (saved is None) != (_state_of(part) is None):
-                    raise ValueError(f"{name}: the run was started {'without' if saved is None else 'with'} one")
-                if saved is not None:
-                    part.load_state_dict(saved)
-        except ValueError as error:
-            raise ValueError(f"{checkpoint.path} doesn't fit this run: {error}") from None
-        self.rng.bit_generator.state = tree["generator"]
-        self.history.load_state_dict(tree["history"])
-        self.best = tree["best"]
-        for name, value in tree["numbers"].items():
+                part.load_state_dict(tree[name])
+            self.model.load_state_dict(tree["model"])  # last: it changes nothing where it raises
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            for name, part in parts.items():
+                part.load_state_dict(before[name])
+            what = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"{checkpoint.path} doesn't fit this run: {what}") from None
+        self.history, self.best, self.state = history, best, state
+        self.rng.bit_generator.state = rng.bit_generator.state
+        for name, value in numbers.items():
             setattr(self, name, value)
-        self.state = _tuples(tree["state"])
-        self.seconds_before, self._start = tree["seconds"], time.monotonic()
+        self.seconds_before, self._start = seconds, time.monotonic()
         self._saved_at = time.monotonic()
 
     # ---- loop --------------------------------------------------------------------------------------------
@@ -318,9 +324,9 @@ class Run:
         return Interrupted(text, self.history)
 
     def _summary(self) -> str:
-        text = f"{self.step} steps in {duration(self.seconds)}"
+        text = f"{plural(self.step, 'step')} in {duration(self.seconds)}"
         if self.history.epochs:
-            text += f", {len(self.history.epochs)} epochs"
+            text += f", {plural(len(self.history.epochs), 'epoch')}"
         if self.history.validations and self.progress is not None:
             last = self.history.validations[-1]["loss"]
             text += f", validation {self.progress.label} {self.progress.scale * last:.3f}"

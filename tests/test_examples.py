@@ -1,0 +1,54 @@
+"""Each script in `examples/` runs, in its quick mode, as users run it."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+SAYS = {
+    "from_pytorch.py": r"logits \(12, 3, 20\), largest difference",
+    "numpy_loop.py": r"[\d.]+ times faster",
+    "ragged_classification.py": r"accuracy on held-out lines: (9\d|100)\.\d%",
+}
+
+
+def run(script, folder, *options):
+    command = [sys.executable, "-W", "error", str(script), "--quick", *options]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.name)
+def test_example_runs(script, tmp_path):
+    if "import torch" in script.read_text(encoding="utf-8"):
+        pytest.importorskip("torch")
+    start = time.perf_counter()
+    result = run(script, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert re.search(SAYS[script.name], result.stdout), result.stdout
+    assert time.perf_counter() - start < 60  # a few seconds on a machine that has nothing else to do
+
+
+def test_there_are_examples():
+    assert {path.name for path in EXAMPLES} == set(SAYS), "each script with what it must say"
+
+
+def test_an_example_is_reproducible_and_draws(tmp_path):
+    script = EXAMPLES[-1]
+    results = [run(script, tmp_path, "--seed", "3", "--plot", f"{k}.png") for k in range(2)]
+    first, second = (result.stdout.replace(f"{k}.png", "") for k, result in enumerate(results))
+    assert first == second
+    if "pip install" not in first:  # without matplotlib it says so
+        assert (tmp_path / "0.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_without_pytorch_the_example_says_so(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('none here')")
+    code = f"import sys, runpy; sys.argv = ['x']; sys.path.insert(0, {str(tmp_path)!r}); "
+    code += f"runpy.run_path({str(EXAMPLES[0])!r}, run_name='__main__')"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert result.stderr.strip() == "this example needs PyTorch: pip install torch"
