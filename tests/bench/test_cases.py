@@ -8,7 +8,7 @@ from fastrnn.bench import SHAPES, Case, Shape
 
 @pytest.mark.parametrize(("cell", "gates"), [("lstm", 4), ("gru", 3), ("rnn", 1)])
 def test_flops_are_those_of_the_matrix_products(cell, gates):
-    T, B, I, H = shape = Shape(3, 2, 5, 7)  # noqa: E741
+    T, B, I, H = shape = Shape(3, 2, 5, 7)
     forward = 2 * T * B * (I + H) * gates * H
     assert Case(cell, shape, "infer").flops == forward
     assert Case(cell, shape, "train").flops == 3 * forward

@@ -7,9 +7,7 @@ and lists of arrays, with None for a cotangent of zeros.
 
 import numpy as np
 
-STEP = (
-    1e-5  # error of a central difference: about STEP² from the third derivative, 1e-16 / STEP from rounding
-)
+STEP = 1e-5  # error of a central difference: about STEP² from the third derivative, 1e-16 / STEP from rounding
 TOLERANCE = 1e-6
 
 
@@ -28,9 +26,7 @@ def relative_error(actual, expected):
 
 def assert_close(actual, expected, tolerance=TOLERANCE, what="array"):
     """Assert that two arrays have one shape and that their relative error is within ``tolerance``."""
-    assert np.shape(actual) == np.shape(expected), (
-        f"{what}: shape {np.shape(actual)}, expected {np.shape(expected)}"
-    )
+    assert np.shape(actual) == np.shape(expected), f"{what}: shape {np.shape(actual)}, expected {np.shape(expected)}"
     error = relative_error(actual, expected)
     assert error <= tolerance, f"{what}: relative error {error:.2e}, allowed {tolerance:.0e}"
 

@@ -57,9 +57,7 @@ def test_layer_norm(names):
     assert_close(y, expected, 1e-13)
     dx, grads = pullback(dy)
     grads = {n: g for n, g in grads._asdict().items() if g is not None}
-    check_gradients(
-        lambda: reference.layer_norm(x, **params, eps=0.1), {"x": x, **params}, dy, {"x": dx, **grads}
-    )
+    check_gradients(lambda: reference.layer_norm(x, **params, eps=0.1), {"x": x, **params}, dy, {"x": dx, **grads})
 
 
 def test_layer_norm_of_a_constant_and_of_large_numbers():
@@ -122,9 +120,7 @@ def test_pooling_padding_nan_and_dtype(name, dtype):
     assert all(not dx[n:, b].any() for b, n in enumerate(LENGTHS))
     np.testing.assert_array_equal(dx.sum(0)[[0, 2]], np.ones((2, 2)))
     x[1, 0, 0] = np.nan  # in a valid step: it must show, in its own row and feature
-    np.testing.assert_array_equal(
-        np.isnan(pool_vjp(x, lengths=LENGTHS)[0]), [[True, False], [False] * 2, [False] * 2]
-    )
+    np.testing.assert_array_equal(np.isnan(pool_vjp(x, lengths=LENGTHS)[0]), [[True, False], [False] * 2, [False] * 2])
 
 
 def test_max_pool_tie_goes_to_the_first():

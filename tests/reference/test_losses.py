@@ -56,24 +56,18 @@ def test_cross_entropy(options, weight):
 
 ELEMENTWISE = {
     "mse": lambda p, t: (p - t) ** 2,
-    "bce_with_logits": lambda x, t: (
-        -t * np.log(1 / (1 + np.exp(-x))) - (1 - t) * np.log(1 - 1 / (1 + np.exp(-x)))
-    ),
+    "bce_with_logits": lambda x, t: -t * np.log(1 / (1 + np.exp(-x))) - (1 - t) * np.log(1 - 1 / (1 + np.exp(-x))),
 }
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
-@pytest.mark.parametrize(
-    "weight", [None, np.abs(random(T, B, 2, seed=3)), np.array([[[1.0]], [[0.0]], [[3.0]]])]
-)
+@pytest.mark.parametrize("weight", [None, np.abs(random(T, B, 2, seed=3)), np.array([[[1.0]], [[0.0]], [[3.0]]])])
 def test_elementwise(name, lengths, weight):
     x, target = random(T, B, 2), np.random.default_rng(1).random((T, B, 2))
     f = getattr(reference, name)
     loss, dx = f(x, target, weight=weight, lengths=lengths)
-    w = np.broadcast_to(1.0 if weight is None else weight, x.shape) * (
-        1 if lengths is None else VALID[:, :, None]
-    )
+    w = np.broadcast_to(1.0 if weight is None else weight, x.shape) * (1 if lengths is None else VALID[:, :, None])
     assert isinstance(loss, float)
     assert_close(loss, (w * ELEMENTWISE[name](x, target)).sum() / w.sum(), 1e-13)
     check_gradients(lambda: f(x, target, weight=weight, lengths=lengths)[0], {"x": x}, 1.0, {"x": dx})

@@ -216,9 +216,7 @@ def test_reverse_reads_the_flipped_sequence(name):
     flipped = case.vjp(case.x[::-1], dy=case.dy[::-1])
     np.testing.assert_array_equal(y, flipped[0][::-1])
     np.testing.assert_array_equal(dx, flipped[2][::-1])
-    for actual, expected in zip(
-        flat((states_n, dstates_0, grads)), flat((flipped[1], flipped[3], flipped[4]))
-    ):
+    for actual, expected in zip(flat((states_n, dstates_0, grads)), flat((flipped[1], flipped[3], flipped[4]))):
         np.testing.assert_array_equal(actual, expected)
     np.testing.assert_array_equal(y[0], states_n[0])
 

@@ -149,9 +149,7 @@ def test_padding_is_never_read():
     options = {"num_layers": 2, "bidirectional": True, "lengths": RAGGED}
 
     def everything():
-        (y, state_n), pullback = reference.stack_vjp(
-            "lstm", x, states, params, dropout_masks=[mask], **options
-        )
+        (y, state_n), pullback = reference.stack_vjp("lstm", x, states, params, dropout_masks=[mask], **options)
         dx, dstate_0, grads = pullback(dy, dstates)
         return [y, *state_n, dx, *dstate_0, *grads.values()]
 
@@ -181,11 +179,9 @@ def test_missing_cotangents_and_input_grad():
 
 def test_bad_arguments():
     params, x, states, _, _ = make("lstm", 2, False)
-    with pytest.raises(ValueError, match="cell: expected one of lstm, gru, .* got 'rnn'"):
+    with pytest.raises(ValueError, match=r"cell: expected one of lstm, gru, .* got 'rnn'"):
         reference.stack("rnn", x, None, params)
-    with pytest.raises(
-        ValueError, match="params: unknown names bias_hh_l1, bias_ih_l1, weight_hh_l1, weight_ih_l1"
-    ):
+    with pytest.raises(ValueError, match="params: unknown names bias_hh_l1, bias_ih_l1, weight_hh_l1, weight_ih_l1"):
         reference.stack("lstm", x, None, params)
     with pytest.raises(ValueError, match="dropout_masks: expected 1 arrays, got 2"):
         reference.stack("lstm", x, None, params, num_layers=2, dropout_masks=[1, 1])

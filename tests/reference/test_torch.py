@@ -43,9 +43,7 @@ def under(arrays, folder):
 def test_all_cases_are_there():
     assert (len(RECURRENT), len(OPTIMISERS), len(CROSS_ENTROPY)) == (11, 9, 4)
     assert DATA["torch_version"][""] == "2.13.0"
-    assert all(
-        a.dtype == np.float64 for case in RECURRENT for name, a in DATA[case].items() if name != "config"
-    )
+    assert all(a.dtype == np.float64 for case in RECURRENT for name, a in DATA[case].items() if name != "config")
 
 
 @pytest.mark.parametrize("case", RECURRENT)
@@ -131,9 +129,7 @@ def test_optimiser(case):
 
 
 @pytest.mark.parametrize("case", ["clip_small", "clip_large"])
-@pytest.mark.parametrize(
-    "kind", [dict, lambda grads: list(grads.values()), lambda grads: iter(grads.values())]
-)
+@pytest.mark.parametrize("kind", [dict, lambda grads: list(grads.values()), lambda grads: iter(grads.values())])
 def test_clip_grad_norm(case, kind):
     d = DATA[case]
     grads = {name: g.copy() for name, g in under(d, "grad").items()}

@@ -29,9 +29,11 @@ def shown_on_a_terminal(columns, monkeypatch, label="bits/char"):
         progress.update(loss=2.5, items=1_234_567, done=0.1, elapsed=3600.0, epoch=12)
         progress.finish("end")
         stream.flush()
-        text = os.read(parent, 1 << 16).decode()
+        shown = b""
+        while not shown.endswith(b"end\r\n"):  # a terminal hands on its text in pieces
+            shown += os.read(parent, 1 << 16)
     os.close(parent)
-    return [line for line in re.split(r"[\r\n]+|\x1b\[K|\x1b\[A", text) if line.strip()]
+    return [line for line in re.split(r"[\r\n]+|\x1b\[K|\x1b\[A", shown.decode()) if line.strip()]
 
 
 @pytest.mark.parametrize("tqdm", [True, False])
