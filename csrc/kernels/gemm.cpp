@@ -59,9 +59,9 @@ void panel_block(const T* const* a, T* const* c, int m, const Segments& ks, cons
                 int rows = (m - r + tiles - i - 1) / (tiles - i);
                 t.a = a + r;
                 t.c = c + r;
-                // the first nv tiles bring the next block in, a line for each k; an integer, for it may lie past the end
+                // the first tiles bring the next block in, two lines for each k; an integer, for it may lie past the end
                 t.ahead = reinterpret_cast<uintptr_t>(t.b);
-                if (i < nv) t.ahead += uintptr_t(t.K) * (nv * VL<T> * sizeof(T) + i * 64);
+                if (2 * i < nv) t.ahead += uintptr_t(t.K) * (nv * VL<T> * sizeof(T) + 2 * i * 64);
                 if (np == 1)
                     any_tile<T, false>(rows, nv, t);
                 else if (nv == 4)

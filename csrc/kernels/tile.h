@@ -38,7 +38,10 @@ FR_NOINLINE void tile(const T* const* a, ptrdiff_t a_off, const T* b, ptrdiff_t 
 
     constexpr int step = kPackedA ? MR : 1;
     for (ptrdiff_t k = 0; k < K; ++k) {
-        if constexpr (MR >= 4) __builtin_prefetch(reinterpret_cast<const char*>(ahead + uintptr_t(k) * 64), 0, 2);
+        if constexpr (MR >= 4) {
+            __builtin_prefetch(reinterpret_cast<const char*>(ahead + uintptr_t(k) * 64), 0, 2);
+            __builtin_prefetch(reinterpret_cast<const char*>(ahead + uintptr_t(K + k) * 64), 0, 2);
+        }
         if constexpr (MR <= NV) {  // the rows' scalars stay in registers, each vector of B is read as it is used
             V s[MR];
             FR_UNROLL
@@ -84,7 +87,7 @@ struct TileCall {
     const T* bias;
     unsigned from_c;
     int tail;
-    uintptr_t ahead;  // a line for each k that a later tile will read
+    uintptr_t ahead;  // 2·K lines that a later tile will read
 };
 
 template <class T, int MR, int NV, int NP, bool kPackedA>
