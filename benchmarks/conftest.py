@@ -8,22 +8,16 @@ from fastrnn import bench
 
 def pytest_addoption(parser):
     group = parser.getgroup("fastrnn")
-    group.addoption(
-        "--threads", type=int, help="threads of every side (default: each figure's own; 1 for layers)"
-    )
+    group.addoption("--threads", type=int, help="threads of every side (default: each figure's own; 1 for layers)")
     group.addoption("--peers", default=",".join(bench.PEERS), help="default: %(default)s")
-    group.addoption(
-        "--repeat", type=int, default=15, help="turns of each side in ratios (default: %(default)s)"
-    )
+    group.addoption("--repeat", type=int, default=15, help="turns of each side in ratios (default: %(default)s)")
 
 
 def pytest_generate_tests(metafunc):
     if "peer" in metafunc.fixturenames:
         names = metafunc.config.getoption("--peers").split(",")
         if unknown := [name for name in names if name not in bench.PEERS]:
-            raise pytest.UsageError(
-                f"--peers: expected some of {', '.join(bench.PEERS)}, got {', '.join(unknown)}"
-            )
+            raise pytest.UsageError(f"--peers: expected some of {', '.join(bench.PEERS)}, got {', '.join(unknown)}")
         metafunc.parametrize("peer", names)
 
 

@@ -8,11 +8,19 @@
 namespace fastrnn {
 
 #if defined(__x86_64__)
-namespace avx512 { extern const Kernels table; }
-namespace avx2 { extern const Kernels table; }
-namespace v2 { extern const Kernels table; }
+namespace avx512 {
+extern const Kernels table;
+}
+namespace avx2 {
+extern const Kernels table;
+}
+namespace v2 {
+extern const Kernels table;
+}
 #elif defined(__aarch64__)
-namespace neon { extern const Kernels table; }
+namespace neon {
+extern const Kernels table;
+}
 #endif
 
 namespace {
@@ -34,7 +42,8 @@ bool runs_v2() { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_suppor
 bool runs_always() { return true; }
 #endif
 
-const Candidate kCandidates[] = {  // best first
+const Candidate kCandidates[] = {
+    // best first
 #if defined(__x86_64__)
 #ifdef FASTRNN_HAVE_avx512
     {"avx512", &avx512::table, runs_avx512},

@@ -77,11 +77,11 @@ struct Direction {
 struct Sequence {
     int dtype, cell;
     ptrdiff_t T, B, I, H, P;
-    int D;          // directions in dir[], 1 or 2
-    int threads;    // most threads to use, at least 1
-    int save;       // a Save
+    int D;                 // directions in dir[], 1 or 2
+    int threads;           // most threads to use, at least 1
+    int save;              // a Save
     ptrdiff_t checkpoint;  // kSaveCheckpoints: steps between them, rounded up to whole chunks; else 0
-    const void* x;  // x[t, b, :] starts at x + t·x_t + b·x_b, last axis contiguous
+    const void* x;         // x[t, b, :] starts at x + t·x_t + b·x_b, last axis contiguous
     ptrdiff_t x_t, x_b;
     void* dx;  // like x, overwritten, zero past a row's length; null: not wanted
     ptrdiff_t dx_t, dx_b;
@@ -110,9 +110,9 @@ struct Kernels {
 
     // C[M,N] = (accumulate ? C : bias[N] or 0) + A[M,K]·B[K,N]; A and B of any strides, C's rows contiguous
     size_t (*gemm_workspace)(int dtype, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, int threads);
-    void (*gemm)(int dtype, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const void* A, ptrdiff_t A_rs, ptrdiff_t A_cs,
-                 const void* B, ptrdiff_t B_rs, ptrdiff_t B_cs, void* C, ptrdiff_t C_rs, const void* bias,
-                 int accumulate, void* workspace, int threads);
+    void (*gemm)(int dtype, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const void* A, ptrdiff_t A_rs, ptrdiff_t A_cs, const void* B,
+                 ptrdiff_t B_rs, ptrdiff_t B_cs, void* C, ptrdiff_t C_rs, const void* bias, int accumulate, void* workspace,
+                 int threads);
 
     // runs `n` rounds of independent FMAs in registers and returns the floating-point operations done
     double (*fma_peak)(int dtype, int64_t n);

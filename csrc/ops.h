@@ -43,8 +43,7 @@ struct Ops {
     // y:   [N, C] in, the softmax
     // dy:  [N, C] in
     // out: [N, C] out, dx; may be dy or y
-    void (*softmax_backward)(int dtype, const void* y, const void* dy, void* out, ptrdiff_t N, ptrdiff_t C,
-                             int threads);
+    void (*softmax_backward)(int dtype, const void* y, const void* dy, void* out, ptrdiff_t N, ptrdiff_t C, int threads);
 
     // ---- losses (ops_loss.h)
 
@@ -55,8 +54,8 @@ struct Ops {
     // dlogits:   [N, C] out, or null; may be logits
     // loss:      [1] out, Σ factor·loss
     // Returns -1, or the first row whose target is no class; nothing is written then.
-    ptrdiff_t (*cross_entropy)(int dtype, const void* logits, const int64_t* targets, const void* factor,
-                               double smoothing, void* dlogits, double* loss, ptrdiff_t N, ptrdiff_t C, int threads);
+    ptrdiff_t (*cross_entropy)(int dtype, const void* logits, const int64_t* targets, const void* factor, double smoothing,
+                               void* dlogits, double* loss, ptrdiff_t N, ptrdiff_t C, int threads);
 
     // logits:  [n] in
     // targets: [n] in, 0 … 1
@@ -74,8 +73,8 @@ struct Ops {
     // y:     [N, F] out; may be x
     // mean:  [N] out
     // rstd:  [N] out, 1/sqrt(variance + eps)
-    void (*layer_norm_forward)(int dtype, const void* x, const void* gamma, const void* beta, double eps, void* y,
-                               void* mean, void* rstd, ptrdiff_t N, ptrdiff_t F, int threads);
+    void (*layer_norm_forward)(int dtype, const void* x, const void* gamma, const void* beta, double eps, void* y, void* mean,
+                               void* rstd, ptrdiff_t N, ptrdiff_t F, int threads);
 
     // dy, x:      [N, F] in
     // gamma:      [F] in, or null for ones
@@ -83,9 +82,8 @@ struct Ops {
     // dx:         [N, F] out; may be dy or x
     // dgamma:     [F] accumulates, or null
     // dbeta:      [F] accumulates, or null
-    void (*layer_norm_backward)(int dtype, const void* dy, const void* x, const void* gamma, const void* mean,
-                                const void* rstd, void* dx, void* dgamma, void* dbeta, ptrdiff_t N, ptrdiff_t F,
-                                int threads);
+    void (*layer_norm_backward)(int dtype, const void* dy, const void* x, const void* gamma, const void* mean, const void* rstd,
+                                void* dx, void* dgamma, void* dbeta, ptrdiff_t N, ptrdiff_t F, int threads);
 
     // ---- embeddings (ops_embedding.h)
 
@@ -93,15 +91,15 @@ struct Ops {
     // idx:    [N] in, 0 … V-1
     // out:    [N, E] out, weight[idx]
     // Returns -1, or the first n whose idx is out of range; nothing is written then.
-    ptrdiff_t (*embedding_forward)(int dtype, const void* weight, const int64_t* idx, void* out, ptrdiff_t N,
-                                   ptrdiff_t V, ptrdiff_t E, int threads);
+    ptrdiff_t (*embedding_forward)(int dtype, const void* weight, const int64_t* idx, void* out, ptrdiff_t N, ptrdiff_t V,
+                                   ptrdiff_t E, int threads);
 
     // dy:      [N, E] in
     // idx:     [N] in
     // dweight: [V, E] accumulates: dweight[idx[n]] += dy[n] for ascending n
     // Returns as forward.
-    ptrdiff_t (*embedding_backward)(int dtype, const void* dy, const int64_t* idx, void* dweight, ptrdiff_t N,
-                                    ptrdiff_t V, ptrdiff_t E, int threads);
+    ptrdiff_t (*embedding_backward)(int dtype, const void* dy, const int64_t* idx, void* dweight, ptrdiff_t N, ptrdiff_t V,
+                                    ptrdiff_t E, int threads);
 
     // ---- dropout (ops_dropout.h)
 
@@ -117,8 +115,8 @@ struct Ops {
     // g:   [n] in, its gradient
     // buf: [n] inout, the momentum; null without
     // first: buf's old contents don't count, buf = g
-    void (*sgd_step)(int dtype, void* p, const void* g, void* buf, ptrdiff_t n, double lr, double momentum,
-                     double dampening, int nesterov, double weight_decay, int first, int threads);
+    void (*sgd_step)(int dtype, void* p, const void* g, void* buf, ptrdiff_t n, double lr, double momentum, double dampening,
+                     int nesterov, double weight_decay, int first, int threads);
 
     // p, g: as above
     // sq:   [n] inout, running mean of g²
@@ -132,8 +130,8 @@ struct Ops {
     // v:    [n] inout, running mean of g²
     // decoupled: weight decay shrinks p (AdamW) instead of joining g
     // step: 1 for the first
-    void (*adam_step)(int dtype, void* p, const void* g, void* m, void* v, ptrdiff_t n, double lr, double beta1,
-                      double beta2, double eps, double weight_decay, int decoupled, int64_t step, int threads);
+    void (*adam_step)(int dtype, void* p, const void* g, void* m, void* v, ptrdiff_t n, double lr, double beta1, double beta2,
+                      double eps, double weight_decay, int decoupled, int64_t step, int threads);
 
     // ---- sums and simple arithmetic (ops_array.h)
 

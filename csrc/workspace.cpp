@@ -12,12 +12,12 @@
 namespace fastrnn {
 namespace {
 
-constexpr size_t kHeader = 64;         // keeps the block's capacity, and the alignment
+constexpr size_t kHeader = 64;            // keeps the block's capacity, and the alignment
 constexpr size_t kCap = size_t(1) << 30;  // most bytes kept
 constexpr int kSlots = 64;
 constexpr size_t kHugePage = size_t(1) << 21;
 
-void* g_slot[kSlots];       // free blocks, by their headers
+void* g_slot[kSlots];      // free blocks, by their headers
 uint64_t g_stamp[kSlots];  // when each was released
 uint64_t g_clock = 0;
 std::atomic<size_t> g_cached{0};

@@ -64,10 +64,10 @@ struct GruAfter {
                               if (st.d.dy) dh = dh + load_n(st.ts.dy[row] + u, lanes);
                               auto dn = dh * (one - z) * fnma(n, n, one);  // h = (1 − z) ⊙ n + …, n = tanh(z_n)
                               auto dz = dh * (load_n(st.ts.h_prev[row] + u, lanes) - n);
-                              store(st.ts.dh[row] + u, dh * z);            // … + z ⊙ h₋₁
-                              store(a, dn * product * r * (one - r));      // r = σ(z_r)
-                              store(a + Hp, dz * z * (one - z));           // z = σ(z_z)
-                              store(a + 2 * Hp, dn * r);                   // r ⊙ product
+                              store(st.ts.dh[row] + u, dh * z);        // … + z ⊙ h₋₁
+                              store(a, dn * product * r * (one - r));  // r = σ(z_r)
+                              store(a + Hp, dz * z * (one - z));       // z = σ(z_z)
+                              store(a + 2 * Hp, dn * r);               // r ⊙ product
                               store(a + 3 * Hp, dn);
                           });
                   });
@@ -129,9 +129,9 @@ struct GruBefore {
                               auto dh = load(st.ts.dh[row] + u);
                               if (st.d.dy) dh = dh + load_n(st.ts.dy[row] + u, lanes);
                               auto dz = dh * (load_n(st.ts.h_prev[row] + u, lanes) - n);
-                              store(st.ts.dh[row] + u, dh * z);                              // … + z ⊙ h₋₁
-                              store(a + Hp, dz * z * (one - z));                             // z = σ(z_z)
-                              store(a + 3 * Hp, dh * (one - z) * fnma(n, n, one));           // (1 − z) ⊙ tanh(z_n)
+                              store(st.ts.dh[row] + u, dh * z);                     // … + z ⊙ h₋₁
+                              store(a + Hp, dz * z * (one - z));                    // z = σ(z_z)
+                              store(a + 3 * Hp, dh * (one - z) * fnma(n, n, one));  // (1 − z) ⊙ tanh(z_n)
                           });
                   });
         st.wait();  // every slice's dz_n

@@ -70,10 +70,10 @@ struct Lstm {
                 auto d_o = dh * tanh_c;
                 auto di = dc * g, dg = dc * i, df = dc * load(st.ts.c_prev[r] + u);  // c = f ⊙ c₋₁ + i ⊙ g
                 store(st.ts.dc[r] + u, dc * f);
-                store(z, di * i * (one - i));                // i = σ(z_i)
-                store(z + Hp, df * f * (one - f));           // f = σ(z_f)
-                store(z + 2 * Hp, dg * fnma(g, g, one));     // g = tanh(z_g)
-                store(z + 3 * Hp, d_o * o * (one - o));      // o = σ(z_o)
+                store(z, di * i * (one - i));             // i = σ(z_i)
+                store(z + Hp, df * f * (one - f));        // f = σ(z_f)
+                store(z + 2 * Hp, dg * fnma(g, g, one));  // g = tanh(z_g)
+                store(z + 3 * Hp, d_o * o * (one - o));   // o = σ(z_o)
             });
     }
 
@@ -86,18 +86,20 @@ struct Lstm {
             return st.d.dy ? v + load_n(st.ts.dy[r] + u, lanes) : v;
         };
         if (!kProjection) {
-            gemm_then(st, (const T* const*)st.ts.next_gates, st.ts.dh, st.m_next, k, st.R, fresh, [&](ptrdiff_t u0, ptrdiff_t u1) {
-                gates_backward(st, u0, u1, [&](int r, ptrdiff_t u, int lanes) { return total(st.ts.dh[r], r, u, lanes); });
-            });
+            gemm_then(
+                st, (const T* const*)st.ts.next_gates, st.ts.dh, st.m_next, k, st.R, fresh, [&](ptrdiff_t u0, ptrdiff_t u1) {
+                    gates_backward(st, u0, u1, [&](int r, ptrdiff_t u, int lanes) { return total(st.ts.dh[r], r, u, lanes); });
+                });
             return;
         }
         for (int r = 0; r < st.m; ++r) st.ts.hidden[r] = state_gradient(st, st.row(r));
-        gemm_then(st, (const T* const*)st.ts.next_gates, st.ts.hidden, st.m_next, k, st.R, fresh, [&](ptrdiff_t u0, ptrdiff_t u1) {
-            for (int r = 0; r < st.m; ++r)
-                each_vector(u0, u1, VL<T>, [&](ptrdiff_t u, int lanes) {
-                    store(st.ts.hidden[r] + u, total(st.ts.hidden[r], r, u, lanes));
-                });
-        });
+        gemm_then(st, (const T* const*)st.ts.next_gates, st.ts.hidden, st.m_next, k, st.R, fresh,
+                  [&](ptrdiff_t u0, ptrdiff_t u1) {
+                      for (int r = 0; r < st.m; ++r)
+                          each_vector(u0, u1, VL<T>, [&](ptrdiff_t u, int lanes) {
+                              store(st.ts.hidden[r] + u, total(st.ts.hidden[r], r, u, lanes));
+                          });
+                  });
         st.wait();  // every slice's part of dh
         gemm_then(st, (const T* const*)st.ts.hidden, st.ts.dh, st.m, Segments{1, st.q.P, {0}}, st.R2, fresh,
                   [&](ptrdiff_t u0, ptrdiff_t u1) {

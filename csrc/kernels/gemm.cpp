@@ -38,8 +38,7 @@ void panel_block(const T* const* a, T* const* c, int m, const Segments& ks, cons
     ptrdiff_t at[4 * kMaxNV];
     for (int i = 0; i < np; ++i)
         for (int v = 0; v < nv; ++v)
-            at[i * nv + v] = B.gates ? cols.section[v] + ptrdiff_t(p + i) * VL<T>
-                                     : (ptrdiff_t(p + i) * B.NV + v) * VL<T>;
+            at[i * nv + v] = B.gates ? cols.section[v] + ptrdiff_t(p + i) * VL<T> : (ptrdiff_t(p + i) * B.NV + v) * VL<T>;
     const int most = max_rows(nv);
     const int tiles = (m + most - 1) / most;
     const ptrdiff_t block = block_length(ks.length, tiles == 1);
@@ -89,8 +88,8 @@ void gemm_panels(const T* const* a, T* const* c, int m, const Segments& k, const
 }
 template void gemm_panels<float>(const float* const*, float* const*, int, const Segments&, const Packed<float>&, int, int,
                                  const Columns<float>&) noexcept;
-template void gemm_panels<double>(const double* const*, double* const*, int, const Segments&, const Packed<double>&, int,
-                                  int, const Columns<double>&) noexcept;
+template void gemm_panels<double>(const double* const*, double* const*, int, const Segments&, const Packed<double>&, int, int,
+                                  const Columns<double>&) noexcept;
 
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

@@ -16,9 +16,7 @@ namespace FASTRNN_ISA {
 constexpr int kMaxNV = 4;
 
 // most rows in a tile of NV vectors: 24 accumulators of 32 registers, 12 of 16
-constexpr int max_rows(int NV) {
-    return kRegisters == 32 ? (NV == 4 ? 6 : NV == 3 ? 8 : 12) : (NV == 4 ? 3 : NV == 3 ? 4 : 6);
-}
+constexpr int max_rows(int NV) { return kRegisters == 32 ? (NV == 4 ? 6 : NV == 3 ? 8 : 12) : (NV == 4 ? 3 : NV == 3 ? 4 : 6); }
 
 // A matrix [K, N] in panels. Gate panels hold vector v of VL units of gate v; plain panels hold NV·VL adjacent columns.
 template <class T>

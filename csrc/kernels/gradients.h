@@ -107,9 +107,9 @@ void chunk_gradients(const Step<T>& st, int s1) {
     if (Cell::G != 3) {
         apart(0, Cell::G, 0, 0);
     } else {
-        apart(0, 2, 0, 0);           // r, z
-        apart(3, 1, 2, -1);          // n from x
-        if (Cell::kSecond)           // n from r ⊙ h, which lies in section 2
+        apart(0, 2, 0, 0);   // r, z
+        apart(3, 1, 2, -1);  // n from x
+        if (Cell::kSecond)   // n from r ⊙ h, which lies in section 2
             each_row([&](int r, int s, int i) { st.ts.b2[r] = st.gates(s, i) + 2 * p.Hp; });
         apart(Cell::kSectionR[2], 1, -1, 2);
     }
@@ -121,8 +121,7 @@ void chunk_gradients(const Step<T>& st, int s1) {
         });
         ptrdiff_t i0, i1;
         tile_share(q.P, st.team, i0, i1);
-        outer_product(OuterProduct<T>{st.ts.a, n, 0, i0, i1, 1, {{st.ts.b, q.H, static_cast<T*>(d.dM), q.H}, {}}},
-                      st.ts.outer);
+        outer_product(OuterProduct<T>{st.ts.a, n, 0, i0, i1, 1, {{st.ts.b, q.H, static_cast<T*>(d.dM), q.H}, {}}}, st.ts.outer);
     }
 }
 

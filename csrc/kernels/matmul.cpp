@@ -79,7 +79,7 @@ void gemm_job(void* ctx, int id, int n) noexcept {
 
 template <class T>
 size_t gemm_workspace_t(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, int threads) {
-    ptrdiff_t wide = (N + 4 * VL<T> - 1) / (4 * VL<T>) * 4 * VL<T>;
+    ptrdiff_t wide = (N + 4 * VL<T> - 1) / (4 * VL<T>)*4 * VL<T>;
     size_t rows = size_t(packed_size<T>(K, N, kMaxNV, false) + wide + M * K + 64) * sizeof(T);
     size_t outer = size_t(threads * outer_scratch<T>((M + threads - 1) / threads + 1, N)) * sizeof(T);
     return rows > outer ? rows : outer;
@@ -90,11 +90,11 @@ size_t gemm_workspace(int dtype, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, int thre
 }
 
 template <class T>
-void gemm_t(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const void* A, ptrdiff_t A_rs, ptrdiff_t A_cs, const void* B,
-            ptrdiff_t B_rs, ptrdiff_t B_cs, void* C, ptrdiff_t C_rs, const void* bias, int accumulate, void* workspace,
-            int threads) {
+void gemm_t(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const void* A, ptrdiff_t A_rs, ptrdiff_t A_cs, const void* B, ptrdiff_t B_rs,
+            ptrdiff_t B_cs, void* C, ptrdiff_t C_rs, const void* bias, int accumulate, void* workspace, int threads) {
     if (M <= 0 || N <= 0) return;
-    GemmJob<T> j{M, N, K, (const T*)A, A_rs, A_cs, (const T*)B, B_rs, B_cs, (T*)C, C_rs, (const T*)bias, accumulate, {}, {}, {}, {}, {}};
+    GemmJob<T> j{M,          N,  K,  (const T*)A, A_rs, A_cs, (const T*)B, B_rs, B_cs, (T*)C, C_rs, (const T*)bias,
+                 accumulate, {}, {}, {},          {},   {}};
     T* w = static_cast<T*>(workspace);
     j.packed = Packed<T>{w, K, N, kMaxNV, false};
     w += packed_size<T>(K, N, kMaxNV, false);
@@ -114,7 +114,7 @@ void gemm(int dtype, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const void* A, ptrdi
           ptrdiff_t B_rs, ptrdiff_t B_cs, void* C, ptrdiff_t C_rs, const void* bias, int accumulate, void* workspace,
           int threads) {
     (dtype == kFloat32 ? gemm_t<float> : gemm_t<double>)(M, N, K, A, A_rs, A_cs, B, B_rs, B_cs, C, C_rs, bias, accumulate,
-                                                       workspace, threads);
+                                                         workspace, threads);
 }
 
 template <class T>

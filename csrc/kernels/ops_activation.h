@@ -45,8 +45,7 @@ FR_INLINE typename Simd<T>::V by_sign(typename Simd<T>::V x, typename Simd<T>::V
 }
 
 template <class T>
-void activation_backward(int f, const T* x, const T* y, const T* dy, T* out, ptrdiff_t n, double alpha,
-                         int threads) noexcept {
+void activation_backward(int f, const T* x, const T* y, const T* dy, T* out, ptrdiff_t n, double alpha, int threads) noexcept {
     using V = typename Simd<T>::V;
     const V a = broadcast(T(alpha)), none = zero<T>(), one = broadcast(T(1));
     auto apply = [=](double ns, const T* saved, auto dx) {

@@ -42,9 +42,7 @@ FR_INLINE Mask kept(uint64_t i, MaskKey key, int32_t threshold) {
 }
 
 // what to multiply the k-th vector of floats or doubles with
-FR_INLINE VF mask_factor(Mask keep, VF scale, int) {
-    return from_bits<float>(keep & bits<float>(scale));
-}
+FR_INLINE VF mask_factor(Mask keep, VF scale, int) { return from_bits<float>(keep & bits<float>(scale)); }
 FR_INLINE VD mask_factor(Mask keep, VD scale, int k) {
     typedef int32_t Half __attribute__((vector_size(FASTRNN_VBYTES / 2)));
     Half h;
@@ -70,8 +68,7 @@ void dropout(const T* x, double p, uint64_t seed, T* out, ptrdiff_t n, int threa
                 for (int k = 0; k < count; ++k)
                     store(out + i + k * VL<T>, load(x + i + k * VL<T>) * mask_factor(keep, scale, k));
             } else {
-                vectors<T>(i, end,
-                           [=](auto at) { at.put(out, at.get(x) * mask_factor(keep, scale, int(at.i - i) / VL<T>)); });
+                vectors<T>(i, end, [=](auto at) { at.put(out, at.get(x) * mask_factor(keep, scale, int(at.i - i) / VL<T>)); });
             }
         }
     });

@@ -37,8 +37,8 @@ FR_INLINE double cross_entropy_row(const T* x, int64_t t, T factor, double smoot
 }
 
 template <class T>
-ptrdiff_t cross_entropy(const T* logits, const int64_t* targets, const T* factor, double smoothing, T* dlogits,
-                        double* loss, ptrdiff_t N, ptrdiff_t C, int threads) noexcept {
+ptrdiff_t cross_entropy(const T* logits, const int64_t* targets, const T* factor, double smoothing, T* dlogits, double* loss,
+                        ptrdiff_t N, ptrdiff_t C, int threads) noexcept {
     const ptrdiff_t bad = first_outside(targets, factor, N, C);
     if (bad >= 0) return bad;
     *loss = sum_shares(N, double(C) * 0.7 + 20, threads, [=](ptrdiff_t n, ptrdiff_t last) {
@@ -77,8 +77,7 @@ FR_INLINE typename Simd<T>::V log1p(typename Simd<T>::V t) {
 }
 
 template <class T>
-double bce_with_logits(const T* logits, const T* targets, const T* factor, T* dlogits, ptrdiff_t n,
-                       int threads) noexcept {
+double bce_with_logits(const T* logits, const T* targets, const T* factor, T* dlogits, ptrdiff_t n, int threads) noexcept {
     return sum_in_double<T, false>(n, 1.0, threads, [=](auto at) {
         const auto one = broadcast(T(1)), none = zero<T>();
         auto x = at.get(logits), t = at.get(targets), w = at.get(factor);

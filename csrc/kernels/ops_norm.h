@@ -39,8 +39,8 @@ void layer_norm_forward(const T* x_, const T* gamma, const T* beta, double eps, 
 
 // dgamma and dbeta of columns c0 … c1-1; rows in their order, so many at a time that the sums stay in registers a while
 template <class T>
-void layer_norm_backward_weights(const T* dy, const T* x, const T* mean, const T* rstd, T* dgamma, T* dbeta,
-                                 ptrdiff_t N, ptrdiff_t F, ptrdiff_t c0, ptrdiff_t c1) noexcept {
+void layer_norm_backward_weights(const T* dy, const T* x, const T* mean, const T* rstd, T* dgamma, T* dbeta, ptrdiff_t N,
+                                 ptrdiff_t F, ptrdiff_t c0, ptrdiff_t c1) noexcept {
     constexpr ptrdiff_t kRows = 32;
     for (ptrdiff_t r0 = 0; r0 < N; r0 += kRows) {
         const ptrdiff_t r1 = least(r0 + kRows, N);
@@ -59,14 +59,13 @@ void layer_norm_backward_weights(const T* dy, const T* x, const T* mean, const T
 }
 
 template <class T>
-void layer_norm_backward(const T* dy_, const T* x_, const T* gamma, const T* mean_, const T* rstd_, T* dx_, T* dgamma,
-                         T* dbeta, ptrdiff_t N, ptrdiff_t F, int threads) noexcept {
+void layer_norm_backward(const T* dy_, const T* x_, const T* gamma, const T* mean_, const T* rstd_, T* dx_, T* dgamma, T* dbeta,
+                         ptrdiff_t N, ptrdiff_t F, int threads) noexcept {
     // first, because dx may overwrite x or dy
     if (dgamma || dbeta) {
         constexpr ptrdiff_t line = 64 / sizeof(T);
         parallel((F + line - 1) / line, double(N) * line * 0.2, threads, [=](ptrdiff_t first, ptrdiff_t last) {
-            layer_norm_backward_weights(dy_, x_, mean_, rstd_, dgamma, dbeta, N, F, first * line,
-                                        least(last * line, F));
+            layer_norm_backward_weights(dy_, x_, mean_, rstd_, dgamma, dbeta, N, F, first * line, least(last * line, F));
         });
     }
     parallel(N, double(F) * 0.4 + 10, threads, [=](ptrdiff_t r, ptrdiff_t last) {

@@ -32,8 +32,8 @@ void sgd_step(T* p, const T* g, T* buf, ptrdiff_t n, double lr, double momentum,
 }
 
 template <class T>
-void rmsprop_step(T* p, const T* g, T* sq, T* buf, T* gavg, ptrdiff_t n, double lr, double alpha, double eps,
-                  double momentum, double weight_decay, int threads) noexcept {
+void rmsprop_step(T* p, const T* g, T* sq, T* buf, T* gavg, ptrdiff_t n, double lr, double alpha, double eps, double momentum,
+                  double weight_decay, int threads) noexcept {
     const auto decay = broadcast(T(weight_decay)), rate = broadcast(T(lr)), tiny = broadcast(T(eps));
     const auto mu = broadcast(T(momentum)), keep = broadcast(T(alpha)), take = broadcast(T(1 - alpha));
     each<T>(n, 0.5, threads, [=](auto at) {

@@ -129,9 +129,7 @@ FR_INLINE T largest(const T* x, ptrdiff_t n) {
 template <class T>
 constexpr int kWide = int(sizeof(double) / sizeof(T));
 
-FR_INLINE VD widen(VD v, int) {
-    return v;
-}
+FR_INLINE VD widen(VD v, int) { return v; }
 FR_INLINE VD widen(VF v, int k) {
     typedef float Half __attribute__((vector_size(FASTRNN_VBYTES / 2)));
     Half h;

@@ -43,8 +43,7 @@ void pack_gates(const Packed<T>& out, const T* W, ptrdiff_t rs, ptrdiff_t cs, co
     for (int p = p0; p < p1; ++p)
         for (int v = 0; v < out.NV; ++v) {
             ptrdiff_t row = gate[v] * out.N + ptrdiff_t(p) * VL<T>;
-            pack_vector(out.data + p * out.stride() + v * VL<T>, out.NV * VL<T>, W + row * rs, out.K, cs, rs,
-                        out.tail(p));
+            pack_vector(out.data + p * out.stride() + v * VL<T>, out.NV * VL<T>, W + row * rs, out.K, cs, rs, out.tail(p));
         }
 }
 

@@ -30,8 +30,8 @@ struct Arena {
 // Row pointers and scratch that belong to one thread.
 template <class T>
 struct ThreadSpace {
-    const T **a, **b, **b2;  // [chunk rows]
-    T** c;             // [chunk rows]
+    const T **a, **b, **b2;            // [chunk rows]
+    T** c;                             // [chunk rows]
     const T **h_prev, **c_prev, **dy;  // [B]
     T **gates, **h, **cell, **hidden, **next_gates, **dh, **dc;
     T* outer;
@@ -39,10 +39,10 @@ struct ThreadSpace {
 
 template <class T>
 struct DirectionSpace {
-    T *W, *R, *R2;     // packed weights: input, recurrent, and the second recurrent product of a step
-    T *bias_x, *bias_r;  // packed like W's and R's panels
-    T *dh, *dc;        // [B, wide], [B, Hp]
-    T* dhs[2];         // projection: gradient at h, of a chunk [chunk rows, Pp]
+    T *W, *R, *R2;             // packed weights: input, recurrent, and the second recurrent product of a step
+    T *bias_x, *bias_r;        // packed like W's and R's panels
+    T *dh, *dc;                // [B, wide], [B, Hp]
+    T* dhs[2];                 // projection: gradient at h, of a chunk [chunk rows, Pp]
     T *gates, *cell, *hidden;  // [rows, S·Hp], [B + rows, Hp] or [2, B, Hp], [rows, Hp]: the caller's or the workspace's
     // checkpoint, backward: packed weights of the forward pass, where its h goes, dG of the step after the segment
     T *fW, *fR, *fR2, *again_h, *next_gates;
@@ -51,7 +51,7 @@ struct DirectionSpace {
 template <class T>
 struct Plan {
     const Sequence* q;
-    int G, S;  // gates, sections of a row of `gates`
+    int G, S;                // gates, sections of a row of `gates`
     ptrdiff_t Hp, Pp, wide;  // padded to whole vectors; wide: the larger
     int* index;              // [B] sorted position → row of the batch
     int* length;             // [B] sorted
@@ -63,9 +63,9 @@ struct Plan {
     int* segment;          // [segments+1] first chunk of each segment
     int segments;
     ptrdiff_t segment_rows;  // most rows of a segment
-    T* zeros;              // [wide]
-    int most_threads;      // that the workspace is for
-    Barrier* barriers;     // [0] everybody, [1], [2] teams, then one for each batch group
+    T* zeros;                // [wide]
+    int most_threads;        // that the workspace is for
+    Barrier* barriers;       // [0] everybody, [1], [2] teams, then one for each batch group
     DirectionSpace<T> dir[2];
     ThreadSpace<T>* threads;
 

@@ -29,7 +29,8 @@ Team team_of(const Plan<T>& p, int id, int n, int dir, int teams) {
     const int members = teams == 1 ? n : dir == 0 ? first : n - first;
     const int me = teams == 1 || dir == 0 ? id : id - first;
     const int units = int((p.q->H < p.q->P ? p.q->H : p.q->P) + VL<T> - 1) / VL<T>;
-    return make_team(*p.q, p.G, me, members, units, p.barriers + 1 + dir, p.barriers + 3 + (teams == 1 || dir == 0 ? 0 : first));
+    return make_team(*p.q, p.G, me, members, units, p.barriers + 1 + dir,
+                     p.barriers + 3 + (teams == 1 || dir == 0 ? 0 : first));
 }
 
 template <class T, class Cell>

@@ -120,9 +120,13 @@ FR_INLINE VD sqrt(VD a) { return (VD)_mm256_sqrt_pd(a); }
 FR_INLINE VF broadcast(float s) { return (VF)_mm_set1_ps(s); }
 FR_INLINE VD broadcast(double s) { return (VD)_mm_set1_pd(s); }
 template <class V>
-FR_INLINE V fma(V a, V b, V c) { return a * b + c; }
+FR_INLINE V fma(V a, V b, V c) {
+    return a * b + c;
+}
 template <class V>
-FR_INLINE V fnma(V a, V b, V c) { return c - a * b; }
+FR_INLINE V fnma(V a, V b, V c) {
+    return c - a * b;
+}
 FR_INLINE VF max(VF a, VF b) { return (VF)_mm_max_ps(a, b); }
 FR_INLINE VD max(VD a, VD b) { return (VD)_mm_max_pd(a, b); }
 FR_INLINE VF min(VF a, VF b) { return (VF)_mm_min_ps(a, b); }

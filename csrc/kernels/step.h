@@ -7,10 +7,10 @@ namespace fastrnn {
 namespace FASTRNN_ISA {
 
 struct Team {
-    int id, n;           // this thread, threads
-    int group, groups;   // of the batch
-    int slice, slices;   // of the hidden units
-    bool idle;           // in no group: backward's chunk GEMMs only
+    int id, n;            // this thread, threads
+    int group, groups;    // of the batch
+    int slice, slices;    // of the hidden units
+    bool idle;            // in no group: backward's chunk GEMMs only
     Barrier *all, *mine;  // the team's, the group's
 };
 

@@ -34,7 +34,8 @@ void backward(const Sequence* q) {
 
 extern const Ops ops_table;  // ops.cpp
 extern const Kernels table;
-const Kernels table = {FR_STRING(FASTRNN_ISA), FASTRNN_VBYTES, sizes, forward, backward, gemm_workspace, gemm, fma_peak, &ops_table};
+const Kernels table = {FR_STRING(FASTRNN_ISA), FASTRNN_VBYTES, sizes,    forward,   backward,
+                       gemm_workspace,         gemm,           fma_peak, &ops_table};
 
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

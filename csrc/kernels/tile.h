@@ -99,28 +99,44 @@ FR_INLINE void call_tile(const TileCall<T>& t) {
 template <class T, int NV, bool kPackedA>
 FR_INLINE void rows_tile(int mr, const TileCall<T>& t) {
     switch (mr) {
-        case 1: return call_tile<T, 1, NV, 1, kPackedA>(t);
-        case 2: return call_tile<T, 2, NV, 1, kPackedA>(t);
-        case 3: return call_tile<T, 3, NV, 1, kPackedA>(t);
-        case 4: return call_tile<T, 4, NV, 1, kPackedA>(t);
-        case 5: return call_tile<T, 5, NV, 1, kPackedA>(t);
-        case 6: return call_tile<T, 6, NV, 1, kPackedA>(t);
-        case 7: return call_tile<T, 7, NV, 1, kPackedA>(t);
-        case 8: return call_tile<T, 8, NV, 1, kPackedA>(t);
-        case 9: return call_tile<T, 9, NV, 1, kPackedA>(t);
-        case 10: return call_tile<T, 10, NV, 1, kPackedA>(t);
-        case 11: return call_tile<T, 11, NV, 1, kPackedA>(t);
-        case 12: return call_tile<T, 12, NV, 1, kPackedA>(t);
+        case 1:
+            return call_tile<T, 1, NV, 1, kPackedA>(t);
+        case 2:
+            return call_tile<T, 2, NV, 1, kPackedA>(t);
+        case 3:
+            return call_tile<T, 3, NV, 1, kPackedA>(t);
+        case 4:
+            return call_tile<T, 4, NV, 1, kPackedA>(t);
+        case 5:
+            return call_tile<T, 5, NV, 1, kPackedA>(t);
+        case 6:
+            return call_tile<T, 6, NV, 1, kPackedA>(t);
+        case 7:
+            return call_tile<T, 7, NV, 1, kPackedA>(t);
+        case 8:
+            return call_tile<T, 8, NV, 1, kPackedA>(t);
+        case 9:
+            return call_tile<T, 9, NV, 1, kPackedA>(t);
+        case 10:
+            return call_tile<T, 10, NV, 1, kPackedA>(t);
+        case 11:
+            return call_tile<T, 11, NV, 1, kPackedA>(t);
+        case 12:
+            return call_tile<T, 12, NV, 1, kPackedA>(t);
     }
 }
 
 template <class T, bool kPackedA>
 void any_tile(int mr, int nv, const TileCall<T>& t) {
     switch (nv) {
-        case 1: return rows_tile<T, 1, kPackedA>(mr, t);
-        case 2: return rows_tile<T, 2, kPackedA>(mr, t);
-        case 3: return rows_tile<T, 3, kPackedA>(mr, t);
-        case 4: return rows_tile<T, 4, kPackedA>(mr, t);
+        case 1:
+            return rows_tile<T, 1, kPackedA>(mr, t);
+        case 2:
+            return rows_tile<T, 2, kPackedA>(mr, t);
+        case 3:
+            return rows_tile<T, 3, kPackedA>(mr, t);
+        case 4:
+            return rows_tile<T, 4, kPackedA>(mr, t);
     }
 }
 

@@ -1,4 +1,4 @@
-"""Recurrent networks on the CPU, faster than any framework, from plain NumPy arrays.
+"""Fast recurrent networks on the CPU, from plain NumPy arrays.
 
 Examples
 --------

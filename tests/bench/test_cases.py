@@ -3,7 +3,8 @@
 import pytest
 
 import fastrnn as fr
-from fastrnn.bench import SHAPES, Case, Shape
+from fastrnn.bench import SHAPES, Case, CharModel, Shape
+from fastrnn.cli.settings import LEARNING_RATES, Settings
 
 
 @pytest.mark.parametrize(("cell", "gates"), [("lstm", 4), ("gru", 3), ("rnn", 1)])
@@ -23,9 +24,7 @@ def test_flops_of_stacked_layers_in_two_directions():
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_weights_are_those_of_a_layer(cell, bidirectional):
     case = Case(cell, Shape(4, 2, 5, 7), dtype="float64", num_layers=2, bidirectional=bidirectional)
-    layer = {"lstm": fr.LSTM, "gru": fr.GRU, "rnn": fr.RNN}[cell](
-        5, 7, 2, bidirectional=bidirectional, dtype="float64"
-    )
+    layer = {"lstm": fr.LSTM, "gru": fr.GRU, "rnn": fr.RNN}[cell](5, 7, 2, bidirectional=bidirectional, dtype="float64")
     layer.load_state_dict(case.weights())
     x, dy = case.data()
     assert layer(x)[0].shape == dy.shape
@@ -56,3 +55,15 @@ def test_bad_shapes(text):
 def test_bad_cases(arguments, message):
     with pytest.raises(ValueError, match=message):
         Case(**{"cell": "lstm", "shape": SHAPES[0], **arguments})
+
+
+def test_character_model_is_the_one_that_train_trains():
+    train, model = Settings(), CharModel()
+    assert (train.embedding, train.hidden, train.layers, train.seq_len, train.batch) == (
+        model.embedding,
+        model.hidden,
+        model.num_layers,
+        model.T,
+        model.B,
+    )
+    assert LEARNING_RATES["lstm"] == model.lr

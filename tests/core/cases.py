@@ -213,11 +213,7 @@ class Call:
         dy = None if a["dy"] is None else self.give("dy", self.layout(a["dy"]))
         dh_n, dc_n = self.give("dh_n", a["dh_n"]), self.give("dc_n", a["dc_n"])
         shape = (case.T, B, case.I)
-        dx = (
-            self.layout(out.new(*((B, case.T, case.I) if self.batch_first else shape)))
-            if input_grad
-            else None
-        )
+        dx = self.layout(out.new(*((B, case.T, case.I) if self.batch_first else shape))) if input_grad else None
         back = self.saved.backward(
             dy, dh_n, dc_n, grads, input_grad, dh_0, dc_0, retain, None if dx is None else self.layout(dx)
         )

@@ -43,9 +43,7 @@ class Outputs:
 
 def main(side):
     at_end = side == "end"
-    shapes = [
-        {"T": 2, "B": n[0], "I": n[1], "H": n[2]} for n in ((1, 1, 1), (2, 5, 15), (7, 16, 16), (3, 33, 35))
-    ]
+    shapes = [{"T": 2, "B": n[0], "I": n[1], "H": n[2]} for n in ((1, 1, 1), (2, 5, 15), (7, 16, 16), (3, 33, 35))]
     shapes.append({"T": 5, "B": 9, "I": 20, "H": 21, "directions": 2, "lengths": ragged(5, 9)})
     for isa in _core.isas():
         _core.select_isa(isa)

@@ -157,9 +157,7 @@ def calls():
         array=np.ones((4 * H, I)),
         number=1,
     )
-    for k, (name, shape) in enumerate(
-        (("W", (4 * H, I)), ("R", (4 * H, H)), ("b_w", (4 * H,)), ("b_r", (4 * H,)))
-    ):
+    for k, (name, shape) in enumerate((("W", (4 * H, I)), ("R", (4 * H, H)), ("b_w", (4 * H,)), ("b_r", (4 * H,)))):
         bad = misshapen(name, shape, lambda k=k, **change: forward(weights=with_weight(k, *change.values())))
         found |= {f"weight_{kind}": call for kind, call in bad.items()}
     for k, name in enumerate(("W", "R")):
@@ -225,9 +223,7 @@ def calls():
         no_arrays=((),),
         four=(backward_arguments()["grads"][0][:4],),
     )
-    for k, (name, shape) in enumerate(
-        (("dW", (4 * H, I)), ("dR", (4 * H, H)), ("db_w", (4 * H,)), ("db_r", (4 * H,)))
-    ):
+    for k, (name, shape) in enumerate((("dW", (4 * H, I)), ("dR", (4 * H, H)), ("db_w", (4 * H,)), ("db_r", (4 * H,)))):
 
         def call(k=k, **change):
             return backward(grads=with_grad(k, *change.values()))

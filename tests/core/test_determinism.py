@@ -187,9 +187,7 @@ def without_row(found, row):
 @isas
 @dtypes
 @cells
-@pytest.mark.parametrize(
-    "options", [{}, {"directions": 2, "lengths": (3, 6, 0, 1, 5, 6, 2)}], ids=["", "ragged"]
-)
+@pytest.mark.parametrize("options", [{}, {"directions": 2, "lengths": (3, 6, 0, 1, 5, 6, 2)}], ids=["", "ragged"])
 def test_nan_stays_in_its_row(isa, dtype, cell, options):
     case = Case(cell, **options)
     clean = run(case, dtype)

@@ -133,9 +133,7 @@ def spaced(array):
 
 
 def backwards(array):
-    return np.ascontiguousarray(array[(slice(None, None, -1),) * array.ndim])[
-        (slice(None, None, -1),) * array.ndim
-    ]
+    return np.ascontiguousarray(array[(slice(None, None, -1),) * array.ndim])[(slice(None, None, -1),) * array.ndim]
 
 
 def wide_rows(array):
@@ -269,9 +267,7 @@ def test_gradients_are_added_to_what_is_there(isa, dtype, cell):
     # adding to 64 loses the bits below 64·ε, in each chunk's sum
     for name, array in more.items():
         expected = once[name] + 64 if name in WEIGHTS else once[name]
-        assert np.abs(array - expected).max() <= 64 * np.finfo(dtype).eps * (20 if name in WEIGHTS else 0), (
-            name
-        )
+        assert np.abs(array - expected).max() <= 64 * np.finfo(dtype).eps * (20 if name in WEIGHTS else 0), name
 
 
 @isas

@@ -68,11 +68,7 @@ def exact(name, dtype):
     with np.errstate(all="ignore"):
         if name == "exp":
             return np.exp(x)
-        return (
-            np.tanh(x)
-            if name == "tanh"
-            else np.where(x > 0, 1 / (1 + np.exp(-x)), np.exp(x) / (1 + np.exp(x)))
-        )
+        return np.tanh(x) if name == "tanh" else np.where(x > 0, 1 / (1 + np.exp(-x)), np.exp(x) / (1 + np.exp(x)))
 
 
 def ulps(y, right):
@@ -157,9 +153,7 @@ def test_nan(isa, dtype, name):
     payloads = np.array([nan, nan | bits(1), nan | bits(12345)], bits)
     sign = bits(1) << bits(8 * np.dtype(bits).itemsize - 1)
     signalling = np.array(np.inf, dtype).view(bits) | bits(1)
-    every = (
-        np.concatenate([payloads, payloads | sign, [signalling, signalling | sign]]).astype(bits).view(dtype)
-    )
+    every = np.concatenate([payloads, payloads | sign, [signalling, signalling | sign]]).astype(bits).view(dtype)
     assert np.isnan(every).all()
     clean = np.linspace(-3, 3, 33).astype(dtype)
     right = vmath(name, clean)

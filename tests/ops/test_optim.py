@@ -116,9 +116,7 @@ def test_nan_and_zero_gradients(dtype):
         lambda p, g: _core.rmsprop_step(
             p, g, np.zeros_like(p), np.zeros_like(p), np.zeros_like(p), 0.1, 0.9, 1e-8, 0.9, 0.0
         ),
-        lambda p, g: _core.adam_step(
-            p, g, np.zeros_like(p), np.zeros_like(p), 0.1, 0.9, 0.99, 1e-8, 0.0, False, 1
-        ),
+        lambda p, g: _core.adam_step(p, g, np.zeros_like(p), np.zeros_like(p), 0.1, 0.9, 0.99, 1e-8, 0.0, False, 1),
     ):
         p, g = np.ones(17, dtype), np.zeros(17, dtype)
         g[3] = np.nan
@@ -138,9 +136,7 @@ def test_threads(dtype, rng):
         return arrays
 
     same_for_any_threads(lambda: run(lambda p, g, s, b, a: _core.sgd_step(p, g, b, 0.1, 0.9, 0.1, True, 0.1)))
-    same_for_any_threads(
-        lambda: run(lambda p, g, s, b, a: _core.rmsprop_step(p, g, s, b, a, 0.1, 0.9, 1e-8, 0.9, 0.1))
-    )
+    same_for_any_threads(lambda: run(lambda p, g, s, b, a: _core.rmsprop_step(p, g, s, b, a, 0.1, 0.9, 1e-8, 0.9, 0.1)))
     same_for_any_threads(
         lambda: run(lambda p, g, s, v, m: _core.adam_step(p, g, m, v, 0.1, 0.9, 0.99, 1e-8, 0.1, True, 3))
     )

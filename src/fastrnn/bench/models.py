@@ -45,7 +45,7 @@ class CharModel:
     embedding: int = 64
     hidden: int = 256
     num_layers: int = 1
-    T: int = 64
+    T: int = 128
     B: int = 32
     symbols: int = 128  # at most
     lr: float = 8e-3

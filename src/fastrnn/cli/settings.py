@@ -29,7 +29,7 @@ class Settings:
     hidden: int = 256
     layers: int = 1
     dropout: float = 0.0
-    seq_len: int = 64
+    seq_len: int = 128
     batch: int = 32
     lr: float = 0.0  # set by `resolve`, from LEARNING_RATES
     warmup: float = 0.02  # share of the run in which the learning rate rises

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._pullback import Pullback
 from fastrnn.models._sampling import sample_token
 from fastrnn.nn import GRU, LSTM, RNN, Dropout, Embedding, Linear, losses
 from fastrnn.nn._layer import Layer
-from fastrnn.nn._pullback import Pullback
 from fastrnn.nn._random import Seed, split
 from fastrnn.text import CharVocabulary
 
