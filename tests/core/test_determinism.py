@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import fastrnn as fr
 from fastrnn import _core
 from tests.core.cases import (
     CELLS,
@@ -239,3 +240,18 @@ def test_row_of_length_zero_is_a_copy(cell):
     found = run(none, F32)
     for name in ("h_n", "dh_0", *(("c_n", "dc_0") if case.is_lstm else ())):
         assert not found[name][:, [2, 6]].any()
+
+
+def test_plain_panels_of_three_vectors():
+    """Three slices of 128 units make panels of three vectors, the last with two: its biases once ran over."""
+    layer = fr.RNN(64, 128, bidirectional=True, seed=0)
+    x = np.random.default_rng(0).standard_normal((12, 7, 64)).astype(np.float32)
+    before = fr.get_num_threads()
+    try:
+        fr.set_num_threads(1)
+        right = layer.vjp(x)[0][0]
+        fr.set_num_threads(6)
+        for _ in range(30):
+            assert np.array_equal(layer.vjp(x)[0][0], right)
+    finally:
+        fr.set_num_threads(before)
