@@ -5,8 +5,8 @@
 // dx, dW, dR and the bias gradients of the chunk.
 //
 // Threads: the two directions are two teams. A team of n threads splits the batch into `groups` (no barrier over time)
-// and the hidden units into `slices` (one barrier a phase); group g owns a block of rows, or, in a ragged batch, the
-// rows i ≡ g (mod groups).
+// and the hidden units into `slices` (one barrier a phase); group g owns the rows i ≡ g (mod groups), so that ragged
+// batches stay balanced.
 //
 // forward.h, backward.h and gradients.h hold the two halves, step.h what they share; here is the parallel region.
 //

@@ -73,16 +73,10 @@ struct Step {
     T* hidden(int s_, int i) const { return ds.hidden + p.row(s_, i, base) * p.Hp; }
     T* cell(int s_, int i) const { return ds.cell + p.cell_row(s_, i, base, turns) * p.Hp; }
     T* checkpoint(int segment, int i) const { return static_cast<T*>(d.c) + (segment * q.B + i) * p.Hp; }
-    // rows of this group among the first `rows`, and the r-th of them: every groups-th when lengths differ, so that all
-    // groups run equally long; else a block, because a core that reads ahead past its rows slows the one that writes them
-    int mine(int rows) const {
-        if (q.lengths) return rows > team.group ? (rows - team.group + team.groups - 1) / team.groups : 0;
-        const Range own = share(int(q.B), team.group, team.groups);
-        return rows <= own.first ? 0 : (rows < own.last ? rows : own.last) - own.first;
-    }
-    int row(int r) const {
-        return q.lengths ? team.group + r * team.groups : share(int(q.B), team.group, team.groups).first + r;
-    }
+    // rows of this group among the first `rows`, and the r-th of them: every groups-th, so that ragged groups run equally
+    // long
+    int mine(int rows) const { return rows > team.group ? (rows - team.group + team.groups - 1) / team.groups : 0; }
+    int row(int r) const { return team.group + r * team.groups; }
     void wait() const { barrier_wait(team.mine, team.slices); }
     Range panels(const Packed<T>& B) const { return share(B.panels(), team.slice, team.slices); }
 };
@@ -119,6 +113,7 @@ void zero_padding(const Plan<T>& p, T* y, ptrdiff_t stride_t, ptrdiff_t stride_b
     for (int i = id; i < p.q->B; i += n)
         for (ptrdiff_t t = p.length[i]; t < p.q->T; ++t) copy_n<T>(y + t * stride_t + p.index[i] * stride_b, nullptr, width);
 }
+
 // Segments of a row of dG as the K of dG·W or dG·R: gates in the order of the weight's rows.
 template <class T>
 Segments gate_segments(const Plan<T>& p, const int* section, int count) {
