@@ -91,7 +91,7 @@ struct OuterProduct {
     int parts;
     OuterPart<T> part[2];
 };
-constexpr ptrdiff_t kOuterBlock = 128;  // rows at a time: a panel of B (32 KiB) stays in L1
+constexpr ptrdiff_t kOuterBlock = 256;  // most rows at a time: a panel of B (64 KiB) stays in L2
 template <class T>
 ptrdiff_t outer_scratch(ptrdiff_t M, ptrdiff_t N) {  // elements, for i1-i0 <= M and N of every part
     ptrdiff_t panels = (N + 4 * VL<T> - 1) / (4 * VL<T>);

@@ -57,8 +57,9 @@ void outer_product(const OuterProduct<T>& op, T* scratch) noexcept {
     const int tiles = int((M + most - 1) / most);
     T* A = scratch;
     T* panels = scratch + round_up(kOuterBlock * M, 64);
-    for (ptrdiff_t r0 = 0; r0 < op.rows; r0 += kOuterBlock) {
-        const ptrdiff_t K = op.rows - r0 < kOuterBlock ? op.rows - r0 : kOuterBlock;
+    const ptrdiff_t blocks = (op.rows + kOuterBlock - 1) / kOuterBlock;
+    for (ptrdiff_t block = 0; block < blocks; ++block) {  // even ones
+        const ptrdiff_t r0 = op.rows * block / blocks, K = op.rows * (block + 1) / blocks - r0;
         pack_columns(A, op.a + r0, K, op.offset + op.i0, M, tiles);
         for (int part = 0; part < op.parts; ++part) {
             const OuterPart<T>& to = op.part[part];
@@ -81,6 +82,8 @@ void outer_product(const OuterProduct<T>& op, T* scratch) noexcept {
                     const T* a = A + i * K;
                     T* c[12];
                     for (int r = 0; r < rows; ++r) c[r] = to.C + (op.i0 + i + r) * to.ldc;
+                    for (int r = rows; r < 2 * rows && i + r < M; ++r)  // the next tile's, while this one runs
+                        for (int v = 0; v < nv; ++v) __builtin_prefetch(to.C + (op.i0 + i + r) * to.ldc + at[v], 1, 3);
                     call.a = &a;
                     call.c = c;
                     call.ahead = reinterpret_cast<uintptr_t>(t + 1 < tiles ? a + rows * K : a);

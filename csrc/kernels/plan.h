@@ -70,7 +70,8 @@ struct Plan {
     ThreadSpace<T>* threads;
 
     int rows(int s0, int s1) const { return int(offset[s1] - offset[s0]); }
-    ptrdiff_t gates_stride() const { return S * Hp; }
+    // Rows a multiple of 1 KiB apart share few sets of the cache: such rows get a line more.
+    ptrdiff_t gates_stride() const { return S * Hp * ptrdiff_t(sizeof(T)) % 1024 ? S * Hp : S * Hp + 64 / ptrdiff_t(sizeof(T)); }
     ptrdiff_t row(int s, int i, int base) const { return ptrdiff_t(offset[s] - offset[base]) + i; }  // in gates, hidden
     // in c; the state before `base` comes first. Without saving, two slots take turns.
     ptrdiff_t cell_row(int s, int i, int base, bool turns) const {
@@ -85,10 +86,13 @@ inline void cell_shape(int cell, int& G, int& S) {
     S = cell >= kGruAfter ? 4 : G;
 }
 
-// rows of a chunk: enough to amortise the traffic of weight gradients, few enough to stay in L2
+// rows of a chunk: few enough for their gates to stay in L2; but where the weights are far larger than that, enough to
+// amortise the traffic of their gradients
 template <class T>
-ptrdiff_t chunk_target(int S, ptrdiff_t Hp) {
-    ptrdiff_t rows = (ptrdiff_t(1) << 19) / (S * Hp * ptrdiff_t(sizeof(T)));
+ptrdiff_t chunk_target(const Sequence& q, int G, int S, ptrdiff_t Hp) {
+    const ptrdiff_t item = sizeof(T), weights = G * q.H * (q.I + q.P) * item;
+    const ptrdiff_t bytes = weights / 2 < (1 << 19) ? 1 << 19 : weights / 2;
+    const ptrdiff_t rows = bytes / (S * Hp * item);
     return rows < 128 ? 128 : rows > 512 ? 512 : rows;
 }
 
@@ -116,7 +120,7 @@ void order_rows(Plan<T>& p) {
     }
     p.offset[0] = 0;
     for (int s = 0; s < steps; ++s) p.offset[s + 1] = p.offset[s] + p.active[s];
-    const ptrdiff_t target = chunk_target<T>(p.S, p.Hp);
+    const ptrdiff_t target = chunk_target<T>(*p.q, p.G, p.S, p.Hp);
     p.chunks = 0;
     const int end = B ? p.length[0] : 0;  // nobody runs after the longest row
     int s = 0;
@@ -160,7 +164,7 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
     p.Hp = round_up(q.H, VL<T>);
     p.Pp = round_up(q.P, VL<T>);
     p.wide = p.Hp > p.Pp ? p.Hp : p.Pp;
-    const ptrdiff_t target = chunk_target<T>(p.S, p.Hp);
+    const ptrdiff_t target = chunk_target<T>(*p.q, p.G, p.S, p.Hp);
     p.chunk_rows = q.B > target ? q.B : target;
     if (p.chunk_rows > q.steps) p.chunk_rows = ptrdiff_t(q.steps);
     Arena m{static_cast<char*>(base), 0};
