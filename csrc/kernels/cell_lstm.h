@@ -30,7 +30,7 @@ struct Lstm {
         const ptrdiff_t Hp = st.p.Hp;
         const Columns<T> cols{{0, Hp, 2 * Hp, 3 * Hp}, nullptr, ~0u, false};
         T** out = kProjection ? st.ts.hidden : st.ts.h;
-        gemm_then(st, st.ts.h_prev, st.ts.gates, st.m, Segments{1, st.q.P, {0}}, st.R, cols, [&](ptrdiff_t u0, ptrdiff_t u1) {
+        recurrent_then(st, cols, [&](ptrdiff_t u0, ptrdiff_t u1) {
             for (int r = 0; r < st.m; ++r)
                 each_vector(u0, u1, VL<T>, [&](ptrdiff_t u, int lanes) {
                     T* z = st.ts.gates[r] + u;

@@ -37,7 +37,7 @@ struct Rnn {
     template <class T>
     static void forward(Step<T>& st) {
         const Columns<T> cols{{}, nullptr, ~0u, false};
-        gemm_then(st, st.ts.h_prev, st.ts.gates, st.m, Segments{1, st.q.P, {0}}, st.R, cols, [&](ptrdiff_t u0, ptrdiff_t u1) {
+        recurrent_then(st, cols, [&](ptrdiff_t u0, ptrdiff_t u1) {
             for (int r = 0; r < st.m; ++r)
                 each_vector(u0, u1, VL<T>, [&](ptrdiff_t u, int lanes) {
                     auto h = phi<T>(load(st.ts.gates[r] + u));

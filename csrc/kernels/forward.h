@@ -8,13 +8,13 @@ namespace FASTRNN_ISA {
 // x·W + bias for this group's rows and this slice's panels of a chunk
 template <class T, class Cell>
 void input_gemm(Step<T>& st, int s1) {
-    const T* x = static_cast<const T*>(st.q.x);
+    if (st.p.fused) return;
     int n = 0;
     for (int s = st.s0; s < s1; ++s) {
         const int m = st.mine(st.p.active[s]);
         for (int r = 0; r < m; ++r, ++n) {
             const int i = st.row(r);
-            st.ts.a[n] = x + st.p.time(st.d, s, i) * st.q.x_t + st.p.index[i] * st.q.x_b;
+            st.ts.a[n] = st.x(s, i);
             st.ts.c[n] = st.gates(s, i);
         }
     }
@@ -76,6 +76,7 @@ void step_forward(Step<T>& st, T* again_h) {
     for (int r = 0; r < st.m; ++r) {
         const int i = st.row(r);
         ts.gates[r] = st.gates(st.s, i);
+        if (st.p.fused) ts.x[r] = st.x(st.s, i);
         ts.h_prev[r] = st.h_before(st.s, i);
         ts.h[r] = again_h ? again_h + i * st.p.wide : st.y(st.s, i);
         if (Cell::kHasC) {
@@ -144,12 +145,13 @@ void forward_direction(const Plan<T>& p, int dir, const ThreadSpace<T>& ts, cons
         if (q.save != kSaveAll) {
             // chunks take turns in one memory; where active rows differ, a group's rows in this chunk may be another's in
             // the last one
-            if (k && q.lengths && team.groups > 1) barrier_wait(team.all, team.groups * team.slices);
+            if (k && q.lengths && team.groups > 1 && !p.fused) barrier_wait(team.all, team.groups * team.slices);
             st.base = st.s0;
         }
         if (Cell::kHasC && q.save == kSaveCheckpoints && k == p.segment[segment]) keep_cells(st, segment++);
         input_gemm<T, Cell>(st, p.chunk[k + 1]);
         for (st.s = st.s0; st.s < p.chunk[k + 1]; ++st.s) {
+            if (p.fused && q.save != kSaveAll) st.base = st.s;  // the gates of one step are all that is needed
             step_forward<T, Cell>(st, nullptr);
             finish_rows<T, Cell>(st);
         }

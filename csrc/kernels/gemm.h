@@ -63,10 +63,25 @@ struct Segments {
     ptrdiff_t offset[4];
 };
 
-// C rows · panels p0 … p1-1: c[r][cols] (+)= a[r][:]·B. `a` and `c` point to m row pointers.
+// One product of a sum of products: rows of A by pointers, against panels of B.
 template <class T>
-void gemm_panels(const T* const* a, T* const* c, int m, const Segments& k, const Packed<T>& B, int p0, int p1,
-                 const Columns<T>& cols) noexcept;
+struct Factors {
+    const T* const* a;
+    Segments k;
+    const Packed<T>* B;
+};
+
+// C rows · panels p0 … p1-1: c[r][cols] = start + Σ a[r][:]·B over `count` products, at most two, whose B have panels alike.
+// `c` and every `a` point to m row pointers.
+template <class T>
+void gemm_panels(const Factors<T>* factors, int count, T* const* c, int m, int p0, int p1, const Columns<T>& cols) noexcept;
+
+template <class T>
+FR_INLINE void gemm_panels(const T* const* a, T* const* c, int m, const Segments& k, const Packed<T>& B, int p0, int p1,
+                           const Columns<T>& cols) {
+    const Factors<T> one{a, k, &B};
+    gemm_panels(&one, 1, c, m, p0, p1, cols);
+}
 
 // How many panels one call of gemm_panels should get so that its epilogue finds them in L1, yet few rows keep enough
 // accumulators busy.

@@ -71,8 +71,8 @@ void outer_product(const OuterProduct<T>& op, T* scratch) noexcept {
                 const int nv = B.vectors(p);
                 for (int v = 0; v < nv; ++v) at[v] = (ptrdiff_t(p) * kMaxNV + v) * VL<T>;
                 TileCall<T> call{};
-                call.b = B.panel(p);
-                call.K = K;
+                call.terms = 1;
+                call.term[0] = {nullptr, 0, B.panel(p), 0, K};
                 call.at = at;
                 call.from_c = ~0u;
                 call.tail = B.tail(p);
@@ -84,9 +84,8 @@ void outer_product(const OuterProduct<T>& op, T* scratch) noexcept {
                     for (int r = 0; r < rows; ++r) c[r] = to.C + (op.i0 + i + r) * to.ldc;
                     for (int r = rows; r < 2 * rows && i + r < M; ++r)  // the next tile's, while this one runs
                         for (int v = 0; v < nv; ++v) __builtin_prefetch(to.C + (op.i0 + i + r) * to.ldc + at[v], 1, 3);
-                    call.a = &a;
+                    call.term[0].a = &a;
                     call.c = c;
-                    call.ahead = reinterpret_cast<uintptr_t>(t + 1 < tiles ? a + rows * K : a);
                     any_tile<T, true>(rows, nv, call);
                     i += rows;
                 }

@@ -1,6 +1,7 @@
 // pack.h: matrices of any strides into panels (gemm.h).
 #pragma once
 #include "gemm.h"
+#include "transpose.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -12,6 +13,7 @@ void pack_vector(T* dst, ptrdiff_t step, const T* src, ptrdiff_t K, ptrdiff_t ks
         for (ptrdiff_t k = 0; k < K; ++k) store(dst + k * step, load_n(src + k * ks, lanes));
         return;
     }
+    if (ks == 1) return pack_transposed(dst, step, src, K, ls, lanes);
     for (ptrdiff_t k = 0; k < K; ++k) {
         T* d = dst + k * step;
         const T* s = src + k * ks;

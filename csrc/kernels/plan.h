@@ -30,9 +30,9 @@ struct Arena {
 // Row pointers and scratch that belong to one thread.
 template <class T>
 struct ThreadSpace {
-    const T **a, **b, **b2;            // [chunk rows]
-    T** c;                             // [chunk rows]
-    const T **h_prev, **c_prev, **dy;  // [B]
+    const T **a, **b, **b2;                 // [chunk rows]
+    T** c;                                  // [chunk rows]
+    const T **x, **h_prev, **c_prev, **dy;  // [B]
     T **gates, **h, **cell, **hidden, **next_gates, **dh, **dc;
     T* outer;
 };
@@ -64,6 +64,7 @@ struct Plan {
     int segments;
     ptrdiff_t segment_rows;  // most rows of a segment
     T* zeros;                // [wide]
+    bool fused;              // forward: x·W belongs to each step's product, instead of a product of its own a chunk
     int most_threads;        // that the workspace is for
     Barrier* barriers;       // [0] everybody, [1], [2] teams, then one for each batch group
     DirectionSpace<T> dir[2];
@@ -71,7 +72,9 @@ struct Plan {
 
     int rows(int s0, int s1) const { return int(offset[s1] - offset[s0]); }
     // Rows a multiple of 1 KiB apart share few sets of the cache: such rows get a line more.
-    ptrdiff_t gates_stride() const { return S * Hp * ptrdiff_t(sizeof(T)) % 1024 ? S * Hp : S * Hp + 64 / ptrdiff_t(sizeof(T)); }
+    ptrdiff_t gates_stride() const {
+        return S * Hp * ptrdiff_t(sizeof(T)) % 1024 ? S * Hp : S * Hp + 64 / ptrdiff_t(sizeof(T));
+    }
     ptrdiff_t row(int s, int i, int base) const { return ptrdiff_t(offset[s] - offset[base]) + i; }  // in gates, hidden
     // in c; the state before `base` comes first. Without saving, two slots take turns.
     ptrdiff_t cell_row(int s, int i, int base, bool turns) const {
@@ -156,6 +159,14 @@ inline int useful_threads(const Sequence& q, int G, double passes) {
     return q.threads < 1 ? 1 : q.threads < most ? q.threads : int(most);
 }
 
+// Whether x·W goes into the product of each step: measured to pay where it is short, or where all weights stay in L1. It saves
+// writing the gates and reading them again, but reads W at every step.
+template <class T>
+bool fuses(const Sequence& q, int G) {
+    if (q.cell >= kGruAfter) return false;  // its sums from x and from h end in different places
+    return q.I <= 8 || G * q.H * (q.I + q.P) * ptrdiff_t(sizeof(T)) <= 1 << 15;
+}
+
 // Lays out the workspace; with a null base it measures.
 template <class T>
 size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
@@ -164,6 +175,7 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
     p.Hp = round_up(q.H, VL<T>);
     p.Pp = round_up(q.P, VL<T>);
     p.wide = p.Hp > p.Pp ? p.Hp : p.Pp;
+    p.fused = fuses<T>(q, p.G);
     const ptrdiff_t target = chunk_target<T>(*p.q, p.G, p.S, p.Hp);
     p.chunk_rows = q.B > target ? q.B : target;
     if (p.chunk_rows > q.steps) p.chunk_rows = ptrdiff_t(q.steps);
@@ -224,7 +236,7 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
         ts.b = m.take<const T*>(p.chunk_rows);
         ts.b2 = m.take<const T*>(p.chunk_rows);
         ts.c = m.take<T*>(p.chunk_rows);
-        const T*** step_in[] = {&ts.h_prev, &ts.c_prev, &ts.dy};
+        const T*** step_in[] = {&ts.x, &ts.h_prev, &ts.c_prev, &ts.dy};
         for (const T*** f : step_in) *f = m.take<const T*>(q.B);
         T*** step_out[] = {&ts.gates, &ts.h, &ts.cell, &ts.hidden, &ts.next_gates, &ts.dh, &ts.dc};
         for (T*** f : step_out) *f = m.take<T*>(q.B);

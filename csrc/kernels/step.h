@@ -69,6 +69,7 @@ struct Step {
     T* y(int s_, int i) const { return static_cast<T*>(d.y) + p.time(d, s_, i) * d.y_t + p.index[i] * d.y_b; }
     const T* h_0(int i) const { return d.h_0 ? static_cast<const T*>(d.h_0) + p.index[i] * q.P : p.zeros; }
     const T* h_before(int s_, int i) const { return s_ == 0 ? h_0(i) : y(s_ - 1, i); }
+    const T* x(int s_, int i) const { return static_cast<const T*>(q.x) + p.time(d, s_, i) * q.x_t + p.index[i] * q.x_b; }
     T* gates(int s_, int i) const { return ds.gates + p.row(s_, i, base) * p.gates_stride(); }
     T* hidden(int s_, int i) const { return ds.hidden + p.row(s_, i, base) * p.Hp; }
     T* cell(int s_, int i) const { return ds.cell + p.cell_row(s_, i, base, turns) * p.Hp; }
@@ -89,16 +90,30 @@ FR_INLINE void each_vector(ptrdiff_t u0, ptrdiff_t u1, int vl, F&& f) {
 
 // GEMM tiles over this slice's panels, each followed by epilogue(u0, u1) on its units while they are in L1.
 template <class T, class Epilogue>
-FR_INLINE void gemm_then(const Step<T>& st, const T* const* a, T* const* c, int m, const Segments& k, const Packed<T>& B,
-                         const Columns<T>& cols, Epilogue&& epilogue) {
+FR_INLINE void gemm_then(const Step<T>& st, const Factors<T>* factors, int count, T* const* c, int m, const Columns<T>& cols,
+                         Epilogue&& epilogue) {
+    const Packed<T>& B = *factors[0].B;
     const Range own = st.panels(B);
     const int at_once = panels_at_once<T>(m, B.NV);
     for (int p = own.first; p < own.last; p += at_once) {
         const int last = p + at_once < own.last ? p + at_once : own.last;
-        gemm_panels(a, c, m, k, B, p, last, cols);
+        gemm_panels(factors, count, c, m, p, last, cols);
         const ptrdiff_t u0 = ptrdiff_t(p) * B.width(), u1 = ptrdiff_t(last) * B.width();
         epilogue(u0, u1 < B.N ? u1 : B.N);
     }
+}
+template <class T, class Epilogue>
+FR_INLINE void gemm_then(const Step<T>& st, const T* const* a, T* const* c, int m, const Segments& k, const Packed<T>& B,
+                         const Columns<T>& cols, Epilogue&& epilogue) {
+    const Factors<T> one{a, k, &B};
+    gemm_then(st, &one, 1, c, m, cols, epilogue);
+}
+// The same for h₋₁·R, after x·W or on top of it: C holds that, or starts from the bias.
+template <class T, class Epilogue>
+FR_INLINE void recurrent_then(const Step<T>& st, Columns<T> cols, Epilogue&& epilogue) {
+    const Factors<T> both[2] = {{st.ts.x, Segments{1, st.q.I, {0}}, &st.W}, {st.ts.h_prev, Segments{1, st.q.P, {0}}, &st.R}};
+    if (st.p.fused) cols.bias = st.ds.bias_x, cols.from_c = 0u;
+    gemm_then(st, both + !st.p.fused, 1 + st.p.fused, st.ts.gates, st.m, cols, epilogue);
 }
 
 template <class T>

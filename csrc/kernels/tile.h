@@ -5,17 +5,44 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-// MR rows by NP panels of NV vectors. kPackedA: A is [K][MR] at a[0], else row r is a[r] + a_off.
-template <class T, int MR, int NV, int NP, bool kPackedA>
-FR_NOINLINE void tile(const T* const* a, ptrdiff_t a_off, const T* b, ptrdiff_t b_stride, ptrdiff_t K, T* const* c,
-                      const ptrdiff_t* at, const T* bias, unsigned from_c, int tail, uintptr_t ahead) noexcept {
+// A few adjacent terms of K: row r of A is a[r] + a_off, or with kPackedA A is [K][MR] at a[0].
+template <class T>
+struct TileTerm {
+    const T* const* a;
+    ptrdiff_t a_off;
+    const T* b;
+    ptrdiff_t b_stride, K;  // between panels
+};
+
+constexpr int kMaxTerms = 6;
+
+template <class T>
+struct TileCall {
+    TileTerm<T> term[kMaxTerms];
+    int terms;
+    T* const* c;
+    const ptrdiff_t* at;
+    const T* bias;
+    unsigned from_c;
+    int tail;
+    uintptr_t ahead;  // lines that a later tile will read, two for each k: from here, and from `second` bytes on; 0: none
+    uintptr_t second;
+};
+
+// MR rows by NP panels of NV vectors: C = C or bias + the terms, one after the other. With kAhead each k calls for two lines
+// that a later tile will read; that costs 3%, so only the tiles that come first do it.
+template <class T, int MR, int NV, int NP, bool kPackedA, bool kAhead>
+FR_NOINLINE void tile(const TileCall<T>& t) noexcept {
     using V = typename Simd<T>::V;
-    constexpr int N = NV * NP;
+    constexpr int N = NV * NP, step = kPackedA ? MR : 1;
+    T* const* const c = t.c;
+    const ptrdiff_t* const at = t.at;
+    const int tail = t.tail;
     V acc[MR][N];
     FR_UNROLL
     for (int v = 0; v < N; ++v) {
         const int gate = v % NV;
-        if (from_c >> gate & 1) {
+        if (t.from_c >> gate & 1) {
             if (v == N - 1 && tail != VL<T>) {
                 FR_UNROLL
                 for (int r = 0; r < MR; ++r) acc[r][v] = load_n(c[r] + at[v], tail);
@@ -24,43 +51,48 @@ FR_NOINLINE void tile(const T* const* a, ptrdiff_t a_off, const T* b, ptrdiff_t 
                 for (int r = 0; r < MR; ++r) acc[r][v] = load(c[r] + at[v]);
             }
         } else {
-            V start = bias ? load(bias + v * VL<T>) : zero<T>();
+            V start = t.bias ? load(t.bias + v * VL<T>) : zero<T>();
             FR_UNROLL
             for (int r = 0; r < MR; ++r) acc[r][v] = start;
         }
     }
-    const T* row[MR];
-    FR_UNROLL
-    for (int r = 0; r < MR; ++r) row[r] = kPackedA ? a[0] + r : a[r] + a_off;
-    const T* panel[NP];
-    FR_UNROLL
-    for (int p = 0; p < NP; ++p) panel[p] = b + p * b_stride;
-
-    constexpr int step = kPackedA ? MR : 1;
-    for (ptrdiff_t k = 0; k < K; ++k) {
-        if constexpr (MR >= 4) {
-            __builtin_prefetch(reinterpret_cast<const char*>(ahead + uintptr_t(k) * 64), 0, 2);
-            __builtin_prefetch(reinterpret_cast<const char*>(ahead + uintptr_t(K + k) * 64), 0, 2);
-        }
-        if constexpr (MR <= NV) {  // the rows' scalars stay in registers, each vector of B is read as it is used
-            V s[MR];
-            FR_UNROLL
-            for (int r = 0; r < MR; ++r) s[r] = broadcast(row[r][k * step]);
-            FR_UNROLL
-            for (int v = 0; v < N; ++v) {
-                V w = load(panel[v / NV] + (k * NV + v % NV) * VL<T>);
-                FR_UNROLL
-                for (int r = 0; r < MR; ++r) acc[r][v] = fma(s[r], w, acc[r][v]);
+    uintptr_t ahead = t.ahead;
+    const uintptr_t second = t.second;
+    for (int i = 0; i < t.terms; ++i) {
+        const TileTerm<T>& term = t.term[i];
+        const T* row[MR];
+        FR_UNROLL
+        for (int r = 0; r < MR; ++r) row[r] = kPackedA ? term.a[0] + r : term.a[r] + term.a_off;
+        const T* panel[NP];
+        FR_UNROLL
+        for (int p = 0; p < NP; ++p) panel[p] = term.b + p * term.b_stride;
+        const ptrdiff_t K = term.K;
+        for (ptrdiff_t k = 0; k < K; ++k) {
+            if constexpr (kAhead) {
+                __builtin_prefetch(reinterpret_cast<const char*>(ahead), 0, 2);
+                __builtin_prefetch(reinterpret_cast<const char*>(ahead + second), 0, 2);
+                ahead += 64;
             }
-        } else {
-            V w[N];
-            FR_UNROLL
-            for (int v = 0; v < N; ++v) w[v] = load(panel[v / NV] + (k * NV + v % NV) * VL<T>);
-            FR_UNROLL
-            for (int r = 0; r < MR; ++r) {
-                V s = broadcast(row[r][k * step]);
+            if constexpr (MR <= NV) {  // the rows' scalars stay in registers, each vector of B is read as it is used
+                V s[MR];
                 FR_UNROLL
-                for (int v = 0; v < N; ++v) acc[r][v] = fma(s, w[v], acc[r][v]);
+                for (int r = 0; r < MR; ++r) s[r] = broadcast(row[r][k * step]);
+                FR_UNROLL
+                for (int v = 0; v < N; ++v) {
+                    V w = load(panel[v / NV] + (k * NV + v % NV) * VL<T>);
+                    FR_UNROLL
+                    for (int r = 0; r < MR; ++r) acc[r][v] = fma(s[r], w, acc[r][v]);
+                }
+            } else {
+                V w[N];
+                FR_UNROLL
+                for (int v = 0; v < N; ++v) w[v] = load(panel[v / NV] + (k * NV + v % NV) * VL<T>);
+                FR_UNROLL
+                for (int r = 0; r < MR; ++r) {
+                    V s = broadcast(row[r][k * step]);
+                    FR_UNROLL
+                    for (int v = 0; v < N; ++v) acc[r][v] = fma(s, w[v], acc[r][v]);
+                }
             }
         }
     }
@@ -76,24 +108,14 @@ FR_NOINLINE void tile(const T* const* a, ptrdiff_t a_off, const T* b, ptrdiff_t 
     }
 }
 
-template <class T>
-struct TileCall {
-    const T* const* a;
-    ptrdiff_t a_off;
-    const T* b;
-    ptrdiff_t b_stride, K;
-    T* const* c;
-    const ptrdiff_t* at;
-    const T* bias;
-    unsigned from_c;
-    int tail;
-    uintptr_t ahead;  // 2·K lines that a later tile will read
-};
-
 template <class T, int MR, int NV, int NP, bool kPackedA>
 FR_INLINE void call_tile(const TileCall<T>& t) {
-    if constexpr (MR <= max_rows(NV))
-        tile<T, MR, NV, NP, kPackedA>(t.a, t.a_off, t.b, t.b_stride, t.K, t.c, t.at, t.bias, t.from_c, t.tail, t.ahead);
+    if constexpr (MR <= max_rows(NV)) {
+        if (MR >= 4 && t.ahead)
+            tile<T, MR, NV, NP, kPackedA, (MR >= 4)>(t);
+        else
+            tile<T, MR, NV, NP, kPackedA, false>(t);
+    }
 }
 
 template <class T, int NV, bool kPackedA>
