@@ -32,10 +32,11 @@ void backward(const Sequence* q) {
 #define FR_STRING_(x) #x
 #define FR_STRING(x) FR_STRING_(x)
 
-extern const Ops ops_table;  // ops.cpp
+extern const Ops ops_table;         // ops.cpp
+extern const Streams stream_table;  // stream.cpp
 extern const Kernels table;
 const Kernels table = {FR_STRING(FASTRNN_ISA), FASTRNN_VBYTES, sizes,    forward,   backward,
-                       gemm_workspace,         gemm,           fma_peak, &ops_table};
+                       gemm_workspace,         gemm,           fma_peak, &ops_table, &stream_table};
 
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

@@ -556,3 +556,97 @@ def cell_input(x: Any, dtype: np.dtype[Any], size: int) -> NDArray[Any]:
     if array.ndim not in (1, 2):
         raise ValueError(f"x: expected [B, {size}], or [{size}] for one row, got shape {array.shape}")
     return array
+
+
+# ---- streams -------------------------------------------------------------------------------------------------
+
+
+def step_input(x: Any, dtype: np.dtype[Any], batch: int, size: int) -> NDArray[Any]:
+    """One time step of a stream, [B, I], or [I] for a stream of one row."""
+    array = floats(x, dtype, layer=True)
+    if array.shape != (batch, size) and not (batch == 1 and array.shape == (size,)):
+        expected = f"[{batch}, {size}] (batch_size={batch}, input_size={size})" + f" or [{size}]" * (batch == 1)
+        raise ValueError(f"x: expected one time step, {expected}, got shape {array.shape}")
+    return array
+
+
+def step_integers(x: Any, batch: int) -> NDArray[np.int64]:
+    """One time step of a stream that starts with an embedding: integers [B], or one integer for a stream of one row."""
+    found = integers(x, "x")
+    if found.shape != (batch,) and not (batch == 1 and found.ndim == 0):
+        expected = f"integers [{batch}] (batch_size={batch})" + " or one integer" * (batch == 1)
+        raise ValueError(f"x: expected one time step, {expected}, got shape {found.shape}")
+    return found
+
+
+def stream_integers(x: Any, batch: int, batch_first: bool) -> NDArray[np.int64]:
+    """A block of a stream that starts with an embedding: integers [T, B] ([B, T]), or [T] for a stream of one row."""
+    found = integers(x, "x")
+    if found.ndim not in (1, 2):
+        expected = "[B, T]" if batch_first else "[T, B]"
+        raise ValueError(f"x: expected integers {expected}, or [T] for one sequence, got shape {found.shape}")
+    stream_batch(found[..., None], batch, batch_first)
+    return found
+
+
+def stream_batch(x: NDArray[Any], batch: int, batch_first: bool) -> None:
+    """A block [T, B, ·], or [T, ·], with at least one step and as many rows as the stream has."""
+    rows = 1 if x.ndim == 2 else x.shape[0 if batch_first else 1]
+    if rows != batch:
+        raise ValueError(f"x: expected {batch} rows, the batch_size of this stream, got {rows} in shape {x.shape}")
+    if x.shape[1 if batch_first and x.ndim == 3 else 0] == 0:
+        raise ValueError(f"x: expected at least one time step, got shape {x.shape}")
+
+
+def unaligned(name: str) -> ValueError:
+    """An array that kernels can't write."""
+    return ValueError(f"{name}: expected an aligned array whose strides are whole elements; use np.empty to make one")
+
+
+def rows(value: Any, batch: int) -> NDArray[np.int64]:
+    """Different rows of a batch, as integers or as one bool a row."""
+    array = np.asarray(value)
+    if array.dtype == np.bool_:
+        if array.shape != (batch,):
+            raise ValueError(f"rows: expected {batch} bools, one for each row, got shape {array.shape}")
+        return np.flatnonzero(array)
+    found = integers(value, "rows")
+    if found.ndim != 1:
+        raise ValueError(f"rows: expected a list of integers or {batch} bools, got shape {found.shape}")
+    in_range(found, batch, "batch_size", "rows")
+    if len(np.unique(found)) != len(found):
+        raise ValueError(f"rows: expected each row once, got {found.tolist()}")
+    return found
+
+
+def nothing_recurrent(owner: str) -> ValueError:
+    """A stream has a state to carry."""
+    return ValueError(f"stream: no layer of this {owner} is recurrent: time steps don't depend on each other; call it")
+
+
+def bidirectional_stream(name: str) -> ValueError:
+    """The second direction starts at the end."""
+    return ValueError(
+        f"stream: {name} is bidirectional: its second direction starts at the end of a sequence, "
+        "which a stream has not seen"
+    )
+
+
+def late_embedding(name: str) -> ValueError:
+    """Integers come from outside."""
+    return ValueError(f"stream: {name} takes integers, so it must be the first layer")
+
+
+def no_step(name: str) -> ValueError:
+    """A layer that a stream has no step for."""
+    return ValueError(
+        f"stream: {name} can't run one time step at a time; expected RNN, LSTM, GRU, Linear, LayerNorm, Dropout, "
+        "activations, and Embedding as the first layer"
+    )
+
+
+def fits_below(name: str, below: int | None, size: int | None, out: int | None) -> int | None:
+    """A layer that takes `size` values fits on one that gives `below`; what it gives."""
+    if below is not None and size is not None and below != size:
+        raise ValueError(f"stream: {name} takes {size} values, but the layer below gives {below}")
+    return below if out is None else out

@@ -2,7 +2,7 @@
 
 from typing import Any, TypeAlias
 
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 Array: TypeAlias = NDArray[Any]  # float32 or float64, one type in a call
 _Weights: TypeAlias = tuple[Array | None, ...]  # W, R, b_w, b_r, M of one direction
@@ -61,6 +61,27 @@ def forward(
     save: bool,
     checkpoint: int = 0,
 ) -> Saved | None: ...
+
+# ---- streams
+
+STREAM_CELL: int
+STREAM_LINEAR: int
+STREAM_ACTIVATION: int
+STREAM_SOFTMAX: int
+STREAM_NORM: int
+STREAM_EMBEDDING: int
+
+class Stream:
+    busy: bool
+    input_size: int
+    def __init__(
+        self, layers: list[tuple[Any, ...]], batch: int, dtype: DTypeLike, batch_first: bool = False
+    ) -> None: ...
+    def step(self, x: ArrayLike, out: Array | None = None) -> Array: ...
+    def run(self, x: ArrayLike, out: Array | None = None) -> Array: ...
+    def pack(self) -> None: ...
+    def read_states(self, states: list[tuple[int, Any, Any]]) -> None: ...
+    def write_states(self, states: list[tuple[int, Any, Any]], rows: NDArray[Any] | None) -> None: ...
 
 # ---- matrix products and vector math
 

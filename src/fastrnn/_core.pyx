@@ -68,6 +68,9 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
     cdef struct Ops:
         pass
 
+    cdef struct Streams:
+        pass
+
     cdef struct Kernels:
         const char* name
         int vector_bytes
@@ -79,6 +82,7 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
                      ptrdiff_t, void*, ptrdiff_t, const void*, int, void*, int) noexcept nogil
         double (*fma_peak)(int, int64_t) noexcept nogil
         const Ops* ops
+        const Streams* stream
 
     const Kernels* kernels()
     const char* select(const char*)
@@ -305,3 +309,4 @@ def gemm(a, b, out, bias=None, bint accumulate=False):
 
 include "_core_recurrent.pxi"
 include "_core_ops.pxi"
+include "_core_stream.pxi"

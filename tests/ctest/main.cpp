@@ -13,6 +13,7 @@
 #include "ops_group.h"
 #include "pool_group.h"
 #include "recurrent.h"
+#include "stream_group.h"
 
 using namespace fastrnn;
 
@@ -325,12 +326,23 @@ void threads() {
             }
 }
 
+void streams() {
+    for (const std::string& isa : isas()) {
+        use(isa);
+        stream_cells<float>();
+        stream_cells<double>();
+        stream_others<float>();
+        stream_others<double>();
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     const std::pair<const char*, void (*)()> groups[] = {
-        {"dispatch", dispatch}, {"vmath", vmath},     {"gemm", gemm},           {"ops", ops},   {"recurrent", recurrent},
-        {"rows", rows},         {"threads", threads}, {"workspace", workspace}, {"pool", pool}, {"forked", forked},
+        {"dispatch", dispatch},   {"vmath", vmath}, {"gemm", gemm},       {"ops", ops},
+        {"recurrent", recurrent}, {"rows", rows},   {"streams", streams}, {"threads", threads},
+        {"workspace", workspace}, {"pool", pool},   {"forked", forked},
     };
     int ran = 0;
     for (const auto& [name, group] : groups) {

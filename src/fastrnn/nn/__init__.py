@@ -11,6 +11,7 @@ from fastrnn.nn.linear import Linear
 from fastrnn.nn.pooling import Last, MaxPool, MeanPool
 from fastrnn.nn.recurrent import GRU, LSTM, RNN
 from fastrnn.nn.sequential import Sequential
+from fastrnn.nn.stream import Stream
 
 __all__ = [
     "GRU",
@@ -32,6 +33,7 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "Softmax",
+    "Stream",
     "Swish",
     "Tanh",
     "activations",

@@ -16,6 +16,8 @@ from fastrnn.nn._random import Seed, generator, mask_seed
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+    from fastrnn.nn.stream import Stream
+
 _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
@@ -268,6 +270,28 @@ class Recurrent(Layer):
                 if mask is not None:
                     _core.dropout(dx, self.dropout, mask, dx)
         return dx, dh_0, dc_0
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """Run this layer one time step a call, with its weights packed once.
+
+        Parameters
+        ----------
+        batch_size : int
+            B: rows that move on together.
+
+        Returns
+        -------
+        Stream
+            With the methods `step`, `run`, `reset` and `refresh`.
+
+        Raises
+        ------
+        ValueError
+            The layer is bidirectional.
+        """
+        from fastrnn.nn.stream import Stream
+
+        return Stream(self, batch_size)
 
     def config(self) -> dict[str, Any]:
         return {

@@ -13,6 +13,8 @@ from fastrnn.nn._random import Seed, split
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from fastrnn.nn.stream import Stream
+
 
 class Sequential(Layer):
     """Layers one after another, each fed with the output of the one before.
@@ -186,6 +188,29 @@ class Sequential(Layer):
 
     def _states(self, state: Any, name: str) -> tuple[Any, ...]:
         return _check.member_states(state, self._recurrent, name)
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """Run all layers one time step a call, with their weights packed once.
+
+        Parameters
+        ----------
+        batch_size : int
+            B: rows that move on together.
+
+        Returns
+        -------
+        Stream
+            With the methods `step`, `run`, `reset` and `refresh`.
+
+        Raises
+        ------
+        ValueError
+            No layer is recurrent, one needs the whole sequence (a second direction, a pooling layer), or their sizes
+            don't fit.
+        """
+        from fastrnn.nn.stream import Stream
+
+        return Stream(self, batch_size)
 
     def config(self) -> dict[str, Any]:
         """`{"layers": [...]}`: how to rebuild each layer, or where it came before."""

@@ -1,0 +1,269 @@
+"""Stream: a layer that moves on by one time step a call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastrnn import _check, _core
+from fastrnn.nn._recurrent import Recurrent
+from fastrnn.nn.activations import Softmax, _Elementwise
+from fastrnn.nn.dropout import Dropout
+from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.layer_norm import LayerNorm
+from fastrnn.nn.linear import Linear
+from fastrnn.nn.sequential import Sequential
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastrnn.nn._layer import Layer
+
+
+class Stream(_core.Stream):
+    """A recurrent layer, or a model with some, one time step at a time.
+
+    `layer.stream(batch_size)` makes one. Weights are packed once and states stay inside: a step allocates nothing,
+    takes no lock, wakes no thread, and gives bitwise what the layer gives for the whole sequence.
+
+    A stream belongs to one thread. A call that finds another thread inside raises RuntimeError, and changes nothing.
+    Training changes the layer's weights, not the stream's copy: see `refresh`. A stream can't be pickled; its `state`
+    can.
+
+    Parameters
+    ----------
+    layer : RNN, LSTM, GRU or Sequential
+        In one direction. In a `Sequential` also `Linear`, activations, `LayerNorm`, `Dropout` (which does nothing) and,
+        in the first place, `Embedding`.
+    batch_size : int
+        B: rows that move on together.
+
+    Attributes
+    ----------
+    batch_size : int
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn as fr
+    >>> lstm = fr.LSTM(3, 5, seed=0)
+    >>> s = lstm.stream()
+    >>> x = np.ones((100, 3), np.float32)
+    >>> out = np.empty(5, np.float32)
+    >>> for x_t in x:
+    ...     y_t = s.step(x_t, out=out)  # y_t is out
+    >>> y, (h_n, c_n) = lstm(x)
+    >>> np.array_equal(y_t, y[-1]), np.array_equal(s.state[1][:, 0], c_n)
+    (True, True)
+    """
+
+    def __init__(self, layer: Layer, batch_size: int = 1) -> None:
+        self.batch_size = _check.positive_int(batch_size, "batch_size")
+        self._layer = layer
+        self._members = list(_members(layer))
+        self._dtype: np.dtype[Any] = next(m.dtype for m in self._members if isinstance(m, Recurrent))
+        self._batch_first = next(m.batch_first for m in self._members if isinstance(m, Recurrent))
+        rows: list[tuple[Any, ...]] = []
+        self._first: list[int] = []  # of each recurrent member, the number of its lowest layer
+        for member in self._members:
+            if isinstance(member, Recurrent):
+                self._first.append(len(rows))
+            rows += _layers(member, rows[-1][4] if rows else _width(self._members))
+        super().__init__(rows, self.batch_size, self._dtype, self._batch_first)
+
+    def refresh(self) -> None:
+        """Pack the layer's weights again, after training has changed them. The state stays."""
+        self.pack()
+
+    # ---- states ----------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> Any:
+        """A copy of the state in the layer's form; assigning is `reset(state)`.
+
+        For an LSTM (h [num_layers, B, ·], c [num_layers, B, H]), for GRU and RNN one array; for a Sequential a tuple
+        with one of these for each recurrent layer.
+        """
+        found = []
+        for member in self._members:
+            if isinstance(member, Recurrent):
+                h = np.empty((member.num_layers, self.batch_size, member._h_size), self._dtype)
+                c = np.empty((*h.shape[:2], member.hidden_size), self._dtype) if _has_c(member) else None
+                found.append((h, c))
+        self.read_states(self._by_layer(found))
+        states = iter(found)
+        return _nested(self._layer, lambda member: next(states)[: 2 if _has_c(member) else 1])
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.reset(state)
+
+    def reset(self, state: Any = None, rows: ArrayLike | None = None) -> None:
+        """Set the state, or a part of it.
+
+        Parameters
+        ----------
+        state : optional
+            In the layer's form, with as many rows as are set: what `state` or a call of the layer gives, copied. None
+            for zeros. With a batch size of one also without the batch axis.
+        rows : integers or bools [B], optional
+            The rows to set, such as the environments of a batch whose episode has ended; all of them by default.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An argument doesn't fit; the message names it. Nothing has changed then.
+        """
+        where = None if rows is None else _check.rows(rows, self.batch_size)
+        count = self.batch_size if where is None else len(where)
+        found: list[tuple[Any, Any]] = []
+
+        def read(layer: Layer, state: Any, name: str) -> None:
+            if isinstance(layer, Recurrent):
+                found.append(self._given(layer, state, count, name))
+                return
+            parts = [child for child in layer.children.values() if child.is_recurrent]
+            for k, (part, given) in enumerate(zip(parts, _check.member_states(state, len(parts), name), strict=True)):
+                read(part, given, f"{name}[{k}]")
+
+        read(self._layer, state, "state")
+        self.write_states(self._by_layer(found), where)
+
+    def _given(self, layer: Recurrent, state: Any, count: int, name: str) -> tuple[Any, Any]:
+        """(h, c) of one recurrent layer as contiguous [num_layers, count, ·]; None for zeros."""
+
+        def one(value: Any, size: int, name: str) -> Any:
+            unbatched = self.batch_size == 1 and np.ndim(value) == 2
+            return _check.state(value, (layer.num_layers, count, size), unbatched, self._dtype, name)
+
+        if not _has_c(layer):
+            return one(state, layer._h_size, name), None
+        h, c = _check.pair(state, name)
+        return one(h, layer._h_size, f"{name}[0]"), one(c, layer.hidden_size, f"{name}[1]")
+
+    def _by_layer(self, states: list[tuple[Any, Any]]) -> list[tuple[int, Any, Any]]:
+        """What `_core` takes: the number of each cell among the stream's layers, its h and its c."""
+        recurrent = [member for member in self._members if isinstance(member, Recurrent)]
+        return [
+            (first + k, None if h is None else h[k], None if c is None else c[k])
+            for first, member, (h, c) in zip(self._first, recurrent, states, strict=True)
+            for k in range(member.num_layers)
+        ]
+
+    # ---- arguments that `_core` didn't take as they are ----------------------------------------------------------
+
+    def _accept(self, x: Any, block: bool) -> NDArray[Any]:
+        first, batch = self._members[0], self.batch_size
+        if isinstance(first, Embedding):
+            x = _check.stream_integers(x, batch, self._batch_first) if block else _check.step_integers(x, batch)
+            _check.in_range(x, first.num_embeddings, "num_embeddings", "x")
+        elif block:
+            x = _check.sequence(x, self._dtype, self._batch_first, self.input_size)
+            _check.stream_batch(x, batch, self._batch_first)
+        else:
+            x = _check.step_input(x, self._dtype, batch, self.input_size)
+        return np.require(x, requirements=("C", "A"))
+
+    def _accept_out(self, out: Any, shape: tuple[int, ...] | None, x: Any = None) -> None:
+        if shape is None:
+            _check.apart(out, "out", x=x)
+            return
+        _check.output(out, shape, self._dtype, "out")
+        raise _check.unaligned("out")
+
+    def __repr__(self) -> str:
+        return f"Stream({self._layer!r}, batch_size={self.batch_size})"
+
+
+def _has_c(layer: Layer) -> bool:
+    return isinstance(layer, Recurrent) and layer._cell == _core.LSTM
+
+
+def _nested(layer: Layer, state_of: Any) -> Any:
+    """States in the form that `layer` returns them in."""
+    if isinstance(layer, Recurrent):
+        state = state_of(layer)
+        return state if len(state) > 1 else state[0]
+    return tuple(_nested(child, state_of) for child in layer.children.values() if child.is_recurrent)
+
+
+# ---- what a stream is made of --------------------------------------------------------------------------------
+
+_ONES = (Linear, Softmax, LayerNorm, _Elementwise)  # each time step by itself
+
+
+def _runs_as(layer: Layer, base: type[Any]) -> bool:
+    """A `base` whose call nobody has changed."""
+    return isinstance(layer, base) and type(layer).__call__ is base.__call__
+
+
+def _members(layer: Layer) -> Iterator[Layer]:
+    """The layers that have something to do in a stream, in order, out of all Sequentials."""
+    found = list(_flat(layer))
+    if not any(isinstance(member, Recurrent) for _, member in found):
+        raise _check.nothing_recurrent(type(layer).__name__)
+    size = None
+    for k, (position, member) in enumerate(found):
+        name = type(member).__name__ + (f" at position {position}" if position else "")
+        if isinstance(member, Recurrent):
+            if member.bidirectional:
+                raise _check.bidirectional_stream(name)
+        elif isinstance(member, Embedding):
+            if k:
+                raise _check.late_embedding(name)
+        elif not any(_runs_as(member, base) for base in _ONES):
+            raise _check.no_step(name)
+        size = _check.fits_below(name, size, *_sizes(member))
+        yield member
+
+
+def _flat(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+    """(position, layer), "1.0" being the first of the Sequential that is the second."""
+    if _runs_as(layer, Sequential):
+        for position, child in layer.children.items():
+            yield from _flat(child, f"{prefix}{position}.")
+    elif not _runs_as(layer, Dropout):
+        yield prefix.rstrip("."), layer
+
+
+def _sizes(member: Layer) -> tuple[int | None, int | None]:
+    """Sizes of the last axis of input and output; None for what takes any, or no axis."""
+    if isinstance(member, Recurrent):
+        return member.input_size, member._h_size
+    if isinstance(member, Linear):
+        return member.in_features, member.out_features
+    if isinstance(member, LayerNorm):
+        return member.normalized_shape, member.normalized_shape
+    if isinstance(member, Embedding):
+        return None, member.embedding_dim
+    return None, None
+
+
+def _width(members: list[Layer]) -> int:
+    """The size of x's last axis: what the first layer with a size takes."""
+    return next(size for member in members for size in _sizes(member) if size is not None)
+
+
+def _layers(member: Layer, width: int) -> Iterator[tuple[Any, ...]]:
+    """One layer as `_core.Stream` takes it: kind, function, I, H, P, alpha, W, R, M, b_w, b_r."""
+    params, nothing = member._params, (None,) * 5
+    if isinstance(member, Recurrent):
+        for ((w, r, b_w, b_r, m),) in member._by_layer(params):
+            yield (
+                _core.STREAM_CELL, member._cell, w.shape[1], member.hidden_size, member._h_size, 0.0, w, r, m, b_w, b_r,
+            )  # fmt: skip
+    elif isinstance(member, Linear):
+        size = member.out_features
+        weights = (params["weight"], None, None, params.get("bias"), None)
+        yield (_core.STREAM_LINEAR, 0, member.in_features, size, size, 0.0, *weights)
+    elif isinstance(member, Embedding):
+        size = member.embedding_dim
+        yield (_core.STREAM_EMBEDDING, 0, member.num_embeddings, size, size, 0.0, params["weight"], *nothing[1:])
+    elif isinstance(member, LayerNorm):
+        weights = (params["weight"], None, None, params["bias"], None)
+        yield (_core.STREAM_NORM, 0, width, width, width, member.eps, *weights)
+    elif isinstance(member, _Elementwise):
+        yield (_core.STREAM_ACTIVATION, member._kernel, width, width, width, member._alpha, *nothing)
+    else:
+        yield (_core.STREAM_SOFTMAX, 0, width, width, width, 0.0, *nothing)
