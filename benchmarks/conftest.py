@@ -1,9 +1,13 @@
 """Options and fixtures of the benchmarks."""
 
+import warnings
+
 import pytest
+from pytest_benchmark.logger import PytestBenchmarkWarning
 
 import fastrnn
 from fastrnn import bench
+from fastrnn.bench import peer_benchmark  # noqa: F401
 
 
 def pytest_addoption(parser):
@@ -11,6 +15,10 @@ def pytest_addoption(parser):
     group.addoption("--threads", type=int, help="threads of every side (default: each figure's own; 1 for layers)")
     group.addoption("--peers", default=",".join(bench.PEERS), help="default: %(default)s")
     group.addoption("--repeat", type=int, default=15, help="turns of each side in ratios (default: %(default)s)")
+
+
+def pytest_sessionfinish():
+    bench.close_workers()
 
 
 def pytest_generate_tests(metafunc):
@@ -21,8 +29,15 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("peer", names)
 
 
+def pytest_configure(config):
+    """A saved run of another machine or version may be compared with; pytest-benchmark says so in a warning."""
+    warnings.filterwarnings("ignore", category=PytestBenchmarkWarning)
+    config.addinivalue_line("filterwarnings", "ignore::pytest_benchmark.logger.PytestBenchmarkWarning")
+
+
 def pytest_benchmark_update_machine_info(config, machine_info):
-    machine_info["fastrnn"] = bench.facts()
+    """Without what differs in every run: --benchmark-compare would take it for another machine."""
+    machine_info["fastrnn"] = {name: value for name, value in bench.facts().items() if name != "load"}
 
 
 @pytest.fixture(autouse=True)

@@ -1,20 +1,21 @@
-"""Training and inference of every shape and cell, the peers beside each other in one group."""
+"""Training, inference and single steps of every shape and cell, the peers beside each other in one group."""
 
 import pytest
 
 from fastrnn import bench
+from fastrnn.bench.cases import FLOAT64_SHAPES
+
+CASES = [
+    *bench.grid(modes=bench.MODES),
+    *bench.grid(FLOAT64_SHAPES, dtypes=["float64"]),
+]
 
 
-@pytest.mark.parametrize("mode", bench.MODES)
-@pytest.mark.parametrize("cell", bench.CELLS)
-@pytest.mark.parametrize("shape", bench.SHAPES, ids=lambda shape: "x".join(map(str, shape)))
-def test_layer(benchmark, shape, cell, mode, peer, threads):
-    case = bench.Case(cell, shape, mode)
-    sides = bench.prepare(case, ["fastrnn"] if peer == "fastrnn" else ["fastrnn", peer], threads or 1)
-    if peer not in sides.runs:
-        pytest.skip(sides.skipped[peer])
-    benchmark.group = str(case)
-    benchmark.extra_info.update(peer=peer, threads=threads or 1, flops=case.flops)
-    benchmark(sides.runs[peer])
-    if benchmark.stats:  # there are none with --benchmark-disable
-        benchmark.extra_info["gflops"] = case.flops / benchmark.stats.stats.median / 1e9
+def name(case):
+    """Such as lstm-train-128x32x256x256-float32."""
+    return "-".join([case.cell, case.mode, "x".join(map(str, case.shape)), case.dtype])
+
+
+@pytest.mark.parametrize("case", CASES, ids=name)
+def test_layer(peer_benchmark, case, peer, threads):
+    peer_benchmark(peer, case, threads=threads or 1)

@@ -3,7 +3,8 @@
 import pytest
 
 import fastrnn as fr
-from fastrnn.bench import SHAPES, Case, CharModel, Shape
+from fastrnn.bench import MODES, SHAPES, Case, CharModel, Shape, grid
+from fastrnn.bench.cases import FLOAT64_SHAPES
 from fastrnn.cli.settings import LEARNING_RATES, Settings
 
 
@@ -31,6 +32,26 @@ def test_weights_are_those_of_a_layer(cell, bidirectional):
     assert {a.dtype.name for a in [x, dy, *case.weights().values()]} == {"float64"}
 
 
+def test_flops_of_a_ragged_batch_are_those_of_its_steps():
+    assert Case("rnn", Shape(9, 2, 5, 7), "infer", lengths=(9, 3)).flops == 2 * 12 * 12 * 7
+
+
+def test_a_step_is_one_step():
+    case = Case("lstm", Shape(50, 2, 5, 7), "step")
+    assert case == Case("lstm", Shape(1, 2, 5, 7), "step")
+    assert str(case) == "lstm step B=2 I=5 H=7"
+    assert case.flops == 2 * 2 * 12 * 28
+    assert case.data().x.shape == (1, 2, 5)
+
+
+def test_the_grid_has_every_case_once():
+    cases = grid(modes=MODES)
+    assert len(cases) == len(set(cases))
+    assert sum(case.mode != "step" for case in cases) == 11 * 3 * 2
+    assert {case.shape.T for case in cases if case.mode == "step"} == {1}
+    assert set(FLOAT64_SHAPES) < set(SHAPES)
+
+
 def test_names():
     assert str(SHAPES[0]) == "T=1 B=1 I=16 H=16"
     assert Shape.parse("1,2,3,4") == (1, 2, 3, 4)
@@ -48,7 +69,10 @@ def test_bad_shapes(text):
     ("arguments", "message"),
     [
         ({"cell": "tanh"}, "cell: expected one of lstm, gru, rnn, got 'tanh'"),
-        ({"mode": "fly"}, "mode: expected one of train, infer, got 'fly'"),
+        ({"mode": "fly"}, "mode: expected one of train, infer, step, got 'fly'"),
+        ({"mode": "step", "bidirectional": True}, "mode: a single step has one direction and no lengths"),
+        ({"lengths": (2,)}, r"lengths: expected 1 whole numbers from 1 to 1, got \(2,\)"),
+        ({"lengths": (1, 1)}, r"lengths: expected 1 whole numbers from 1 to 1, got \(1, 1\)"),
         ({"dtype": "int8"}, "dtype: expected one of float32, float64, got 'int8'"),
     ],
 )

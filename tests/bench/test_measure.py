@@ -6,7 +6,19 @@ import subprocess
 import pytest
 
 import fastrnn as fr
-from fastrnn.bench import CharModel, FmaPeak, Turns, figures, in_turn, machine, models, small, table
+from fastrnn.bench import (
+    CharModel,
+    Classifier,
+    FmaPeak,
+    Turns,
+    classifier,
+    figures,
+    in_turn,
+    machine,
+    models,
+    small,
+    table,
+)
 from fastrnn.bench.__main__ import main
 
 
@@ -67,6 +79,7 @@ def test_table():
 
 def test_met_or_not():
     times, size = figures.FIGURES["gru"], figures.FIGURES["size"]
+    assert figures.FIGURES["onednn-837"].met(figures.Outcome(2.0, "")) is None
     assert times.met(figures.Outcome(2.0, "")) is True
     assert times.met(figures.Outcome(1.9, "")) is False
     assert times.met(figures.Outcome(None, "torch is not installed")) is None
@@ -84,6 +97,16 @@ def test_char_model_learns_and_times(cell):
     sides = models.prepare(CharModel(cell, embedding=4, hidden=8, T=5, B=2), ["fastrnn", "numpy"], threads=1)
     assert sides.skipped == {"numpy": "numpy has no character model here"}
     assert sides.runs["fastrnn"]() > 0
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_classifier_learns_and_times(cell):
+    case = Classifier(cell, words=30, embedding=4, hidden=3, T=5, B=2)
+    sides = classifier.prepare(case, ["fastrnn", "numpy"], threads=1)
+    assert sides.skipped == {"numpy": "numpy has no classifier here"}
+    losses = [sides.runs["fastrnn"]() for _ in range(400)]
+    assert losses[-1] < 0.7 * losses[0]
+    assert all(words.min() >= 0 and words.max() < 30 for words, _ in case.batches())
 
 
 def test_windows_are_text_and_the_text_that_follows():
@@ -113,12 +136,13 @@ def test_facts_fit_into_json():
 def test_command_measures_layers(tmp_path, capsys):
     file = tmp_path / "layers.json"
     options = ["--shapes", "2,1,3,4", "--peers", "fastrnn,numpy", "--repeat", "1", "--json", str(file)]
-    assert main(["layers", "--cell", "rnn", *options]) == 0
+    assert main(["layers", "--cell", "rnn", "--mode", "train", *options]) == 0
     out = capsys.readouterr().out
     assert "rnn train T=2 B=1 I=3 H=4" in out
     result = json.loads(file.read_text())
     assert result["machine"]["isa"] == fr.info()["isa"]
-    case = result["layers"]["rnn train T=2 B=1 I=3 H=4"]
+    (case,) = result["layers"]
+    assert case["case"] == "rnn train T=2 B=1 I=3 H=4"
     assert set(case["milliseconds"]) == {"fastrnn", "numpy"}
     assert case["flops"] == 3 * 2 * 2 * 7 * 4
 
@@ -134,7 +158,7 @@ def test_command_measures_figures(capsys):
         (["--only", "speed"], "expected some of lstm, gru"),
         (["--threads", "0"], "expected a whole number >= 1, got '0'"),
         (["layers", "--shapes", "1,2"], "expected T,B,I,H"),
-        (["layers", "--peers", "lasagne"], "expected some of fastrnn, torch, numpy, got lasagne"),
+        (["layers", "--peers", "lasagne"], "expected some of fastrnn, torch, ort, jax, keras, numpy, got lasagne"),
     ],
 )
 def test_command_explains_bad_arguments(arguments, message, capsys):

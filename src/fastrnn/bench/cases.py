@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,10 +12,10 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CELLS", "MODES", "SHAPES", "Case", "Data", "Shape"]
+__all__ = ["CELLS", "FLOAT64_SHAPES", "MODES", "SHAPES", "Case", "Data", "Shape", "grid"]
 
 CELLS = {"lstm": 4, "gru": 3, "rnn": 1}  # cell: gates G
-MODES = ("train", "infer")
+MODES = ("train", "infer", "step")
 
 
 class Shape(NamedTuple):
@@ -61,6 +61,7 @@ SHAPES = (
     Shape(35, 20, 650, 650),
     Shape(1000, 8, 1, 128),
 )
+FLOAT64_SHAPES = (SHAPES[1], SHAPES[2], SHAPES[3], SHAPES[4], SHAPES[5])  # of the grid
 
 
 class Data(NamedTuple):
@@ -79,11 +80,14 @@ class Case:
     cell : {"lstm", "gru", "rnn"}
         The GRU has its reset after the product, the RNN is tanh's, as in PyTorch.
     shape : Shape
-    mode : {"train", "infer"}
-        Training is the forward pass and every gradient: of the input and of all weights.
+    mode : {"train", "infer", "step"}
+        Training is the forward pass and every gradient: of the input and of all weights. A step is one time
+        step whose state is carried on, as a stream's users do it; the shape's T becomes 1.
     dtype : {"float32", "float64"}
     num_layers : int
     bidirectional : bool
+    lengths : tuple of int, optional
+        Steps of each row of a ragged batch, [B].
 
     Examples
     --------
@@ -100,6 +104,7 @@ class Case:
     dtype: str = "float32"
     num_layers: int = 1
     bidirectional: bool = False
+    lengths: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, value, choices in (
@@ -109,13 +114,23 @@ class Case:
         ):
             if value not in choices:
                 raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+        T, B, _, _ = self.shape
+        if self.lengths is not None and (len(self.lengths) != B or not all(1 <= n <= T for n in self.lengths)):
+            raise ValueError(f"lengths: expected {B} whole numbers from 1 to {T}, got {self.lengths}")
+        if self.mode == "step":
+            if self.bidirectional or self.lengths is not None:
+                raise ValueError("mode: a single step has one direction and no lengths")
+            object.__setattr__(self, "shape", self.shape._replace(T=1))
 
     def __str__(self) -> str:
-        text = f"{self.cell} {self.mode} {self.shape}"
+        shape = str(self.shape) if self.mode != "step" else str(self.shape).removeprefix("T=1 ")
+        text = f"{self.cell} {self.mode} {shape}"
         if self.num_layers > 1:
             text += f" layers={self.num_layers}"
         if self.bidirectional:
             text += " bidirectional"
+        if self.lengths is not None:
+            text += f" lengths {min(self.lengths)}…{max(self.lengths)}"
         return text if self.dtype == "float32" else f"{text} {self.dtype}"
 
     @property
@@ -132,13 +147,15 @@ class Case:
 
     @property
     def flops(self) -> int:
-        """Operations of the matrix products: 2·T·B·(I + H)·G·H a layer-direction, thrice that in training.
+        """Operations of the matrix products: 2·T·B·(I + H)·G·H a layer-direction, thrice that in training; with
+        lengths their sum stands for T·B.
 
         A multiplication and an addition count as two. Activations don't count, so a share of the peak is
         never flattered by them.
         """
         T, B, _, H = self.shape
-        forward = sum(2 * T * B * (inputs + H) * CELLS[self.cell] * H for _, inputs in self._inputs())
+        steps = T * B if self.lengths is None else sum(self.lengths)
+        forward = sum(2 * steps * (inputs + H) * CELLS[self.cell] * H for _, inputs in self._inputs())
         return 3 * forward if self.training else forward
 
     def weights(self, seed: int = 0) -> dict[str, NDArray[Any]]:
@@ -165,3 +182,20 @@ class Case:
         T, B, I, H = self.shape
         outputs = 2 * H if self.bidirectional else H
         return Data(*(rng.standard_normal((T, B, n)).astype(self.dtype) for n in (I, outputs)))
+
+
+def grid(
+    shapes: Sequence[Shape] = SHAPES,
+    cells: Sequence[str] = tuple(CELLS),
+    modes: Sequence[str] = ("train", "infer"),
+    dtypes: Sequence[str] = ("float32",),
+) -> list[Case]:
+    """Return the cases of every combination, each once, a shape's together.
+
+    Examples
+    --------
+    >>> [str(case) for case in grid([Shape(5, 1, 2, 3), Shape(9, 1, 2, 3)], ["gru"], ["step"])]
+    ['gru step B=1 I=2 H=3']
+    """
+    cases = (Case(cell, shape, mode, dtype) for dtype in dtypes for shape in shapes for cell in cells for mode in modes)
+    return list(dict.fromkeys(cases))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +11,11 @@ from fastrnn.bench.agree import check
 from fastrnn.bench.cases import Case
 from fastrnn.bench.measure import FmaPeak, Turns, in_turn
 from fastrnn.bench.peers import choose
+from fastrnn.bench.timing import SideError
 
-__all__ = ["Comparison", "Sides", "compare", "prepare", "rows"]
+__all__ = ["Comparison", "Sides", "compare", "prepare", "rows", "step_rows"]
+
+SINGLE_CALLS = 1000  # of a time step, in each turn: 15,000 for its slowest thousandth
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,13 @@ def prepare(case: Case, peers: Sequence[str] | None = None, threads: int = 1) ->
         if reason is not None:
             skipped[peer.name] = reason
             continue
-        prepared = peer.prepare(case, weights, data, threads)
-        results[peer.name] = prepared.arrays(prepared.run())
-        runs[peer.name] = prepared.run
+        try:
+            prepared = peer.prepare(case, weights, data, threads)
+            results[peer.name] = prepared.results(case)
+        except SideError as error:
+            skipped[peer.name] = str(error)
+        else:
+            runs[peer.name] = prepared.run
     differences = check(results, case.dtype, str(case)) if results else {}
     return Sides(runs, skipped, differences)
 
@@ -81,6 +89,10 @@ class Comparison:
         """Return all of it for a JSON file."""
         return {
             "case": str(self.case),
+            "cell": self.case.cell,
+            "shape": list(self.case.shape),
+            "mode": self.case.mode,
+            "dtype": self.case.dtype,
             "threads": self.threads,
             "flops": self.case.flops,
             "milliseconds": {side: 1e3 * self.turns.median(side) for side in self.turns.seconds},
@@ -97,6 +109,7 @@ def compare(
     threads: int = 1,
     repeat: int = 15,
     turn_seconds: float = 0.02,
+    most_seconds: float = math.inf,
 ) -> Comparison:
     """Time one case on each installed peer, and the FMA peak of as many cores beside them.
 
@@ -109,18 +122,41 @@ def compare(
     ['fastrnn', 'numpy']
     """
     sides = prepare(case, peers, threads)
-    peak = FmaPeak(case.dtype, threads)
-    return Comparison(case, threads, sides, in_turn(sides.runs, repeat=repeat, turn_seconds=turn_seconds, peak=peak))
+    turns = in_turn(
+        sides.runs,
+        repeat=repeat,
+        turn_seconds=turn_seconds,
+        most_seconds=most_seconds,
+        peak=FmaPeak(case.dtype, threads),
+        single_calls=SINGLE_CALLS if case.mode == "step" else 0,
+    )
+    sides.skipped.update(turns.failed)
+    return Comparison(case, threads, sides, turns)
 
 
 def rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
-    """Return header and rows of a table, one row a side; ratios are to the first side."""
-    lines = [["case", "threads", "side", "ms", "GFLOP/s", "of peak", "speed-up of first"]]
+    """Return header and rows of a table, one row a side, with how many times longer than fastrnn it takes."""
+    lines = [["case", "threads", "side", "ms", "GFLOP/s", "of peak", "÷ fastrnn"]]
     for c in comparisons:
-        first = next(iter(c.turns.seconds), "")
         for side in c.turns.seconds:
-            speedup = "" if side == first else f"{c.turns.speedup(first, over=side):.2f}"
             numbers = [f"{1e3 * c.turns.median(side):.4g}", f"{c.gflops(side):.1f}"]
             share = f"{100 * c.turns.share(side, c.case.flops):.1f} %"
-            lines.append([str(c.case), str(c.threads), side, *numbers, share, speedup])
+            lines.append([str(c.case), str(c.threads), side, *numbers, share, _speedup(c, side)])
     return lines
+
+
+def step_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
+    """Return header and rows of a table of single steps: the median of many in a row, and percentiles of single
+    calls."""
+    lines = [["case", "threads", "side", "µs", "p50", "p99", "p99.9", "GFLOP/s", "÷ fastrnn"]]
+    for c in comparisons:
+        for side in c.turns.seconds:
+            times = [c.turns.median(side), *c.turns.percentiles[side]]
+            numbers = [*(f"{1e6 * t:.3g}" for t in times), f"{c.gflops(side):.1f}"]
+            lines.append([str(c.case), str(c.threads), side, *numbers, _speedup(c, side)])
+    return lines
+
+
+def _speedup(c: Comparison, side: str) -> str:
+    compared = side != "fastrnn" and "fastrnn" in c.turns.seconds
+    return f"{c.turns.speedup('fastrnn', over=side):.2f}" if compared else ""

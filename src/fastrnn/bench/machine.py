@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import fastrnn
-from fastrnn.bench.peers import PEERS
+from fastrnn.bench.peers import PEERS, here
 
 __all__ = ["cpu_model", "facts", "lines"]
 
@@ -44,7 +44,7 @@ def facts() -> dict[str, Any]:
     ['cpu', 'cpus', 'isa', 'isas', 'load', 'os', 'python', 'versions']
     """
     info = fastrnn.info()
-    versions = {name: peer.version() for name, peer in PEERS.items()}
+    versions = {name: here(name).version() for name in PEERS}
     return {
         "cpu": cpu_model(),
         "cpus": info["cpus"],  # that this process may use

@@ -9,28 +9,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from fastrnn import _core
+from fastrnn.bench.timing import SideError, latencies, seconds, settle
 
-__all__ = ["FmaPeak", "Turns", "in_turn", "settle"]
+__all__ = ["FmaPeak", "Turns", "in_turn"]
 
-# Note [Turns]: threads of a side that has just returned may still spin, and would take a core from the side
-# that comes next. Measured with two threads: PyTorch's (libgomp) for 8 ms, those of NumPy's OpenBLAS for
-# 60 ms. So a turn begins when the process has used no CPU for a while. Then a short call finds cold caches,
-# which its users, who call in a loop, never see: one call isn't timed. For long calls that doesn't matter.
-SETTLE_SECONDS, IDLE_SHARE, MOST_WAITS = 0.003, 0.1, 100
 SHORT_CALL = 0.02
-
-
-def settle() -> None:
-    """Wait until the threads of this process are idle (0.3 seconds at most)."""
-    for _ in range(MOST_WAITS):
-        start = time.process_time()
-        time.sleep(SETTLE_SECONDS)
-        if time.process_time() - start < IDLE_SHARE * SETTLE_SECONDS:
-            return
+PERCENTILES = (50.0, 99.0, 99.9)
+LEAST_TURNS = 3
 
 
 class FmaPeak:
@@ -89,6 +80,10 @@ class Turns:
         Side: seconds a call, one number a turn.
     peak : float or None
         Operations a second, the best of those measured between the turns.
+    percentiles : dict
+        Side: seconds of a single call that 50%, 99% and 99.9% of the calls don't exceed, where they were measured.
+    failed : dict
+        Side: why it didn't come to the end; it isn't in `seconds`.
 
     Examples
     --------
@@ -101,6 +96,8 @@ class Turns:
 
     seconds: dict[str, list[float]]
     peak: float | None = None
+    percentiles: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
     def median(self, side: str) -> float:
         """Return the median of the seconds a call."""
@@ -129,14 +126,10 @@ class Turns:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it for a JSON file."""
-        return {"seconds": self.seconds, "peak_flops": self.peak}
-
-
-def _timed(call: Callable[[], Any], number: int) -> float:
-    start = time.perf_counter()
-    for _ in range(number):
-        call()
-    return (time.perf_counter() - start) / number
+        known: dict[str, Any] = {"seconds": self.seconds, "peak_flops": self.peak}
+        if self.percentiles:
+            known["percentiles"] = {"of": PERCENTILES, "seconds": self.percentiles}
+        return known
 
 
 def in_turn(
@@ -144,50 +137,75 @@ def in_turn(
     *,
     repeat: int = 15,
     turn_seconds: float = 0.02,
+    most_seconds: float = math.inf,
     peak: FmaPeak | None = None,
+    single_calls: int = 0,
 ) -> Turns:
     """Time the sides A B A B …, so that whatever disturbs the machine disturbs all of them.
 
     Parameters
     ----------
     sides : dict
-        Name: function to call.
+        Name: function to call. A side that is `TimesItself`, such as one in a worker process, is asked to.
     repeat : int
         Turns of each side.
     turn_seconds : float
         A turn has as many calls in a row as fit into this time, at least one.
+    most_seconds : float
+        After this time there are no more turns, once there were three.
     peak : FmaPeak, optional
         Measured between the turns.
+    single_calls : int
+        So many more calls of each turn are timed one by one, for percentiles.
 
     Returns
     -------
     Turns
+        A side that fails is left out, and named in `failed`.
     """
     if repeat < 1:
         raise ValueError(f"repeat: expected >= 1, got {repeat!r}")
-    number, short = {}, {}
+    failed: dict[str, str] = {}
+    number = {}
     for name, call in sides.items():
-        call()  # compiles, allocates, starts threads
-        spent = _timed(call, 1)
-        if spent < SHORT_CALL:
-            spent = min(spent, _timed(call, 3))
-        number[name], short[name] = max(1, int(turn_seconds / spent)), spent < SHORT_CALL
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    best = 0.0
+        try:
+            number[name] = _calls_a_turn(call, turn_seconds)
+        except SideError as error:
+            failed[name] = str(error)
+    spent: dict[str, list[float]] = {name: [] for name in number}
+    single: dict[str, list[float]] = {name: [] for name in number if single_calls}
+    best, begin = 0.0, time.monotonic()
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
-        for _ in range(repeat):
-            for name, call in sides.items():
-                settle()
-                if short[name]:
-                    call()
-                seconds[name].append(_timed(call, number[name]))
+        for turn in range(repeat):
+            if turn >= LEAST_TURNS and time.monotonic() - begin > most_seconds:
+                break
+            for name in list(spent):
+                calls, short = number[name]
+                try:
+                    spent[name].append(seconds(sides[name], calls, warm=short))
+                    if single_calls:
+                        single[name] += latencies(sides[name], single_calls)
+                except SideError as error:
+                    failed[name] = str(error)
+                    del spent[name]
+                    single.pop(name, None)
             if peak is not None:
                 settle()
                 best = max(best, peak())
     finally:
         if collecting:
             gc.enable()
-    return Turns(seconds, None if peak is None else best)
+    percentiles = {name: tuple(map(float, np.percentile(each, PERCENTILES))) for name, each in single.items()}
+    return Turns(spent, None if peak is None else best, percentiles, failed)
+
+
+def _calls_a_turn(call: Callable[[], Any], turn_seconds: float) -> tuple[int, bool]:
+    """How many calls fit into a turn, and whether a call is short."""
+    call()  # compiles, allocates, starts threads
+    spent = seconds(call, 1)
+    if spent < SHORT_CALL:
+        spent = min(spent, seconds(call, 3))
+    return max(1, int(turn_seconds / spent)), spent < SHORT_CALL

@@ -37,7 +37,7 @@ class CharModel:
     Examples
     --------
     >>> model = CharModel("gru", T=4, B=2)
-    >>> print(model, model.chars)
+    >>> print(model, model.items)
     character model, gru 64 -> 1 x 256, T=4 B=2 8
     """
 
@@ -50,13 +50,14 @@ class CharModel:
     symbols: int = 128  # at most
     lr: float = 8e-3
     clip_norm: float = 1.0
+    unit: str = "chars"
 
     def __str__(self) -> str:
         sizes = f"{self.embedding} -> {self.num_layers} x {self.hidden}"
         return f"character model, {self.cell} {sizes}, T={self.T} B={self.B}"
 
     @property
-    def chars(self) -> int:
+    def items(self) -> int:
         """Characters of a step."""
         return self.T * self.B
 

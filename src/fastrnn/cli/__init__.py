@@ -1,4 +1,4 @@
-"""The command line: ``fastrnn train``, ``fastrnn sample``, ``fastrnn info``."""
+"""The command line: ``fastrnn train``, ``fastrnn sample``, ``fastrnn info``, ``fastrnn bench``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 
 from fastrnn._info import __version__
-from fastrnn.cli import info, sample, train
+from fastrnn.cli import bench, info, sample, train
 from fastrnn.cli._parse import CliError, Parser, reason
 
 __all__ = ["main"]
 
 # Each module has `add(subparsers)`, which sets `run=` to a function from parsed arguments to an exit code.
-COMMANDS = (train, sample, info)
+COMMANDS = (train, sample, info, bench)
 
 
 def build_parser() -> Parser:

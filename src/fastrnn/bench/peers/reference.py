@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastrnn import reference
-from fastrnn.bench.peers.base import Peer, Prepared
-from fastrnn.bench.peers.ours import states
+from fastrnn.bench.peers.base import Peer, Prepared, states
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,17 +24,25 @@ class NumPy(Peer):
     """`fastrnn.reference`. Its matrix products have as many threads as NumPy's BLAS was started with (for
     OpenBLAS, `OPENBLAS_NUM_THREADS`)."""
 
-    name = "numpy"
-    package = "numpy"
+    name = package = "numpy"
+    title = "NumPy"
+    ragged = True
 
     def declines(self, case: Case) -> str | None:
-        return "the NumPy reference is too slow for this shape" if case.flops > MOST_FLOPS else None
+        return "the NumPy reference is too slow for this shape" if case.flops > MOST_FLOPS else super().declines(case)
 
     def prepare(self, case: Case, weights: Mapping[str, NDArray[Any]], data: Data, threads: int) -> Prepared:
         cell = "rnn_tanh" if case.cell == "rnn" else case.cell
         weights = {name: w.copy() for name, w in weights.items()}
         options: Any = {"num_layers": case.num_layers, "bidirectional": case.bidirectional}
+        options["lengths"] = None if case.lengths is None else np.array(case.lengths)
         x, dy = data
+        state: Any = None
+
+        def step() -> Any:
+            nonlocal state
+            y, state = reference.stack(cell, x, state, weights, **options)
+            return y[0]
 
         def infer() -> Any:
             return reference.stack(cell, x, None, weights, **options)
@@ -44,8 +53,10 @@ class NumPy(Peer):
             return outputs, dx, grads
 
         def arrays(result: Any) -> dict[str, NDArray[Any]]:
+            if case.mode == "step":
+                return {"y": result}
             (y, state_n), dx, grads = result if case.training else (result, None, {})
             named = {"y": y, **states(state_n)}
             return {**named, "dx": dx, **grads} if case.training else named
 
-        return Prepared(train if case.training else infer, arrays)
+        return Prepared({"train": train, "infer": infer, "step": step}[case.mode], arrays)
