@@ -118,16 +118,16 @@ void pack_forward(Step<T>& st, T* packed_W, T* packed_R, T* packed_R2) {
     }
     const T *bw = static_cast<const T*>(d.b_w), *br = static_cast<const T*>(d.b_r);
     for (int p = w.first; p < w.last; ++p)
-        for (int v = 0; v < st.W.vectors(p); ++v)
-            for (int l = 0; l < VL<T>; ++l) {
-                const ptrdiff_t u = ptrdiff_t(p) * st.W.width() + (gates ? 0 : v * VL<T>)+l;
-                const ptrdiff_t at = (ptrdiff_t(p) * st.W.NV + v) * VL<T> + l;
-                const int g = gates ? v : 0;
-                const T b_w = bw && u < q.H ? bw[g * q.H + u] : T(0), b_r = br && u < q.H ? br[g * q.H + u] : T(0);
-                const bool apart = Cell::kBiasInside && g == 2;  // b_r of n sits inside the reset product
-                st.ds.bias_x[at] = apart ? b_w : b_w + b_r;
-                st.ds.bias_r[at] = apart ? b_r : T(0);
-            }
+        for (int v = 0; v < st.W.vectors(p); ++v) {
+            const ptrdiff_t u = ptrdiff_t(p) * st.W.width() + (gates ? 0 : v * VL<T>),
+                            at = (ptrdiff_t(p) * st.W.NV + v) * VL<T>;
+            const int g = gates ? v : 0, lanes = q.H - u < VL<T> ? int(q.H - u) : VL<T>;
+            const auto b_w = bw ? load_n(bw + g * q.H + u, lanes) : zero<T>();
+            const auto b_r = br ? load_n(br + g * q.H + u, lanes) : zero<T>();
+            const bool apart = Cell::kBiasInside && g == 2;  // b_r of n sits inside the reset product
+            store(st.ds.bias_x + at, apart ? b_w : b_w + b_r);
+            store(st.ds.bias_r + at, apart ? b_r : zero<T>());
+        }
 }
 
 template <class T, class Cell>

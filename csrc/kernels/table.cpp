@@ -12,7 +12,7 @@ template <class T>
 void sizes_of(const Sequence& q, Sizes& out) {
     Plan<T> p;
     out.forward = lay_out(p, q, false, nullptr);
-    out.backward = lay_out(p, q, true, nullptr);
+    out.backward = q.save == kSaveNothing ? 0 : lay_out(p, q, true, nullptr);
     const size_t item = sizeof(T), rows = size_t(q.steps), all = q.save == kSaveAll;
     out.gates = all * rows * size_t(p.gates_stride()) * item;
     out.hidden = all && q.dir[0].M ? rows * size_t(p.Hp) * item : 0;
@@ -35,7 +35,7 @@ void backward(const Sequence* q) {
 extern const Ops ops_table;         // ops.cpp
 extern const Streams stream_table;  // stream.cpp
 extern const Kernels table;
-const Kernels table = {FR_STRING(FASTRNN_ISA), FASTRNN_VBYTES, sizes,    forward,   backward,
+const Kernels table = {FR_STRING(FASTRNN_ISA), FASTRNN_VBYTES, sizes,    forward,    backward,
                        gemm_workspace,         gemm,           fma_peak, &ops_table, &stream_table};
 
 }  // namespace FASTRNN_ISA

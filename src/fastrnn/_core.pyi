@@ -61,6 +61,30 @@ def forward(
     save: bool,
     checkpoint: int = 0,
 ) -> Saved | None: ...
+def forward_layers(
+    cell: int,
+    x: Array,
+    layers: tuple[tuple[_Weights, ...], ...],
+    h_0: Array | None,
+    c_0: Array | None,
+    lengths: NDArray[Any] | None,
+    batch_first: bool,
+    save: bool,
+    checkpoint: int,
+    rate: float,
+    mask: int,
+) -> tuple[Array, Array, Array | None, list[Saved]]: ...
+def backward_layers(
+    kept: list[Saved],
+    dy: Array | None,
+    dh_n: Array | None,
+    dc_n: Array | None,
+    grads: tuple[tuple[_Grads, ...], ...],
+    input_grad: bool,
+    retain: bool,
+    rate: float,
+    mask: int,
+) -> tuple[Array | None, Array, Array | None]: ...
 
 # ---- streams
 

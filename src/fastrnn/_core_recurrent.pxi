@@ -8,6 +8,25 @@ GATES[4] = GATES[5] = 3
 RNN_TANH, RNN_RELU, RNN_SIGMOID, LSTM, GRU_AFTER, GRU_BEFORE = range(6)
 
 
+cdef struct States:  # data of states [D, B, P] and [D, B, H], or null
+    char* h
+    char* c
+
+
+cdef inline char* rows_from(char* data, ptrdiff_t bytes) noexcept nogil:
+    return data if data == NULL else data + bytes
+
+
+cdef int describe_states(States* s, h, c, int t, const Sequence* q, ptrdiff_t layers, bint writable, str name) except -1:
+    """Data of arrays [layers·D, B, P] and [layers·D, B, H]."""
+    s.h = s.c = NULL
+    if h is not None:
+        s.h = <char*>block(h, t, layers * q.D * q.B, q.P, name + " h", writable)
+    if c is not None:
+        s.c = <char*>block(c, t, layers * q.D * q.B, q.H, name + " c", writable)
+    return 0
+
+
 cdef class Saved:
     """What one layer's forward pass keeps for its backward pass: a description of the call, and memory."""
     cdef Sequence q
@@ -36,7 +55,7 @@ cdef class Saved:
                 raise MemoryError(f"no memory for the saved states of {q.steps} steps")
         return 0
 
-    cdef int describe_gradients(self, Sequence* q, dy, dh_n, dc_n, grads, dh_0, dc_0) except -1:
+    cdef int describe_gradients(self, Sequence* q, dy, States* given, tuple grads, States* out) except -1:
         """Pointers to the gradients of each direction."""
         cdef int d, t = self.type_num, G = GATES[q.cell]
         cdef ptrdiff_t item = 4 if t == cnp.NPY_FLOAT32 else 8, first = 1 if self.batch_first else 0
@@ -48,14 +67,10 @@ cdef class Saved:
                 p.dy = <char*>cnp.PyArray_DATA(a) + d * q.P * item
                 p.dy_t = stride(a, first)
                 p.dy_b = stride(a, 1 - first)
-            if dh_n is not None:
-                p.dh_n = <char*>block(dh_n, t, q.D * q.B, q.P, "dh_n") + d * q.B * q.P * item
-            if dc_n is not None:
-                p.dc_n = <char*>block(dc_n, t, q.D * q.B, q.H, "dc_n") + d * q.B * q.H * item
-            if dh_0 is not None:
-                p.dh_0 = <char*>block(dh_0, t, q.D * q.B, q.P, "dh_0", True) + d * q.B * q.P * item
-            if dc_0 is not None:
-                p.dc_0 = <char*>block(dc_0, t, q.D * q.B, q.H, "dc_0", True) + d * q.B * q.H * item
+            p.dh_n = rows_from(given.h, d * q.B * q.P * item)
+            p.dc_n = rows_from(given.c, d * q.B * q.H * item)
+            p.dh_0 = rows_from(out.h, d * q.B * q.P * item)
+            p.dc_0 = rows_from(out.c, d * q.B * q.H * item)
             gW, gR, gbw, gbr, gM = grads[d]
             if gW is not None:
                 p.dW = block(gW, t, G * q.H, q.I, "dW", True)
@@ -76,6 +91,12 @@ cdef class Saved:
         (dW, dR, db_w, db_r, dM) a direction, accumulated into, None for what isn't wanted; dh_0, dc_0: written, or None.
         Returns dx or None.
         """
+        cdef States given, out
+        describe_states(&given, dh_n, dc_n, self.type_num, &self.q, 1, False, "dstate")
+        describe_states(&out, dh_0, dc_0, self.type_num, &self.q, 1, True, "dstate_0")
+        return self.run_backward(dy, given, grads, input_grad, out, retain, dx)
+
+    cdef run_backward(self, dy, States given, grads, bint input_grad, States out, bint retain, dx):
         cdef Sequence q = self.q
         cdef int d, t = self.type_num
         cdef ptrdiff_t first = 1 if self.batch_first else 0
@@ -92,13 +113,13 @@ cdef class Saved:
                     or cnp.PyArray_DIMS(a)[2] != q.D * q.P):
                 raise ValueError(f"dy: expected the shape of y, got {dy.shape}")
             dy = a  # keeps the copy alive
-        self.describe_gradients(&q, dy, dh_n, dc_n, grads, dh_0, dc_0)
+        self.describe_gradients(&q, dy, &given, grads, &out)
         if input_grad:
             if dx is None:
                 dims[first] = q.T
                 dims[1 - first] = q.B
                 dims[2] = q.I
-                dx = empty((dims[0], dims[1], dims[2]), self.refs[0].dtype)
+                dx = empty_array(3, dims, t)
             elif (not fits(dx, t, 3) or not rows_contiguous(dx) or not cnp.PyArray_ISWRITEABLE(dx)
                     or cnp.PyArray_DIMS(dx)[first] != q.T or cnp.PyArray_DIMS(dx)[1 - first] != q.B
                     or cnp.PyArray_DIMS(dx)[2] != q.I):
@@ -131,8 +152,8 @@ cdef class Saved:
         return dx if input_grad else None
 
 
-cdef int describe_directions(Sequence* q, int t, int first, weights, h_0, c_0, bint reverse, cnp.ndarray y, h_n,
-                             c_n) except -1:
+cdef int describe_directions(Sequence* q, int t, int first, tuple weights, States initial, bint reverse, cnp.ndarray y,
+                             States final) except -1:
     """Pointers to the weights, states and outputs of each direction."""
     cdef int d
     cdef ptrdiff_t n, item = 4 if t == cnp.NPY_FLOAT32 else 8
@@ -153,13 +174,12 @@ cdef int describe_directions(Sequence* q, int t, int first, weights, h_0, c_0, b
             raise ValueError("weight_hh: expected [G·H, H]")
         if (d == 1 and (p.M == NULL) != (q.dir[0].M == NULL)) or (M is not None and q.cell != 3):
             raise ValueError("weight_hr: only for LSTM, in both directions or none")
-        if h_0 is not None:
-            p.h_0 = <char*>block(h_0, t, q.D * q.B, q.P, "h_0") + d * q.B * q.P * item
-        if c_0 is not None:
-            p.c_0 = <char*>block(c_0, t, q.D * q.B, q.H, "c_0") + d * q.B * q.H * item
-        p.h_n = <char*>block(h_n, t, q.D * q.B, q.P, "h_n", True) + d * q.B * q.P * item
-        if q.cell == 3:
-            p.c_n = <char*>block(c_n, t, q.D * q.B, q.H, "c_n", True) + d * q.B * q.H * item
+        p.h_0 = rows_from(initial.h, d * q.B * q.P * item)
+        p.c_0 = rows_from(initial.c, d * q.B * q.H * item)
+        p.h_n = rows_from(final.h, d * q.B * q.P * item)
+        p.c_n = rows_from(final.c, d * q.B * q.H * item)
+        if p.h_n == NULL or (q.cell == 3 and p.c_n == NULL):
+            raise ValueError("h_n, c_n: expected arrays")
         p.y = <char*>cnp.PyArray_DATA(y) + d * q.P * item
         p.y_t = stride(y, first)
         p.y_b = stride(y, 1 - first)
@@ -167,27 +187,16 @@ cdef int describe_directions(Sequence* q, int t, int first, weights, h_0, c_0, b
     return 0
 
 
-def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reverse, y, h_n, c_n, bint save,
-            ptrdiff_t checkpoint=0):
-    """Run one layer, in one direction or two.
-
-    x [T, B, I] (batch_first: [B, T, I]), last axis contiguous, else it is copied; weights: a tuple of one tuple
-    (W, R, b_w, b_r, M) a direction; h_0 [D, B, P], c_0 [D, B, H] or None; lengths int64 [B] or None; y in x's layout with
-    contiguous rows, h_n, c_n: written. checkpoint: steps between saved cell states, 0 to save everything. Returns what
-    backward needs, or None without `save`.
-    """
-    cdef Saved s = Saved.__new__(Saved)
+cdef int describe_layer(Saved s, int cell, cnp.ndarray x, tuple weights, lengths, bint batch_first, bint save) except -1:
+    """Sizes and options of one layer's call."""
     cdef Sequence* q = &s.q
     cdef int t, first = 1 if batch_first else 0
     cdef ptrdiff_t i
     cdef int64_t* lens
-    cdef cnp.ndarray xa, w, ya
-    if not cnp.PyArray_Check(x):
-        raise TypeError("x: expected an array")
+    cdef cnp.ndarray w
     q.dtype = dtype_of(x)
     t = cnp.NPY_FLOAT32 if q.dtype == 0 else cnp.NPY_FLOAT64
-    xa = readable(x, t, 3, "x")
-    if not 0 <= cell < 6 or type(weights) is not tuple or not 1 <= len(weights) <= 2 or len(weights[0]) != 5:
+    if not 0 <= cell < 6 or not 1 <= len(weights) <= 2 or len(weights[0]) != 5:
         raise ValueError("cell, weights: out of range")
     if not fits(weights[0][1], t, 2):
         raise ValueError("weight_hh: expected a matrix of x's dtype")
@@ -197,20 +206,17 @@ def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reve
     s.batch_first = batch_first
     q.cell = cell
     q.D = len(weights)
-    q.T = cnp.PyArray_DIMS(xa)[first]
-    q.B = cnp.PyArray_DIMS(xa)[1 - first]
-    q.I = cnp.PyArray_DIMS(xa)[2]
+    q.T = cnp.PyArray_DIMS(x)[first]
+    q.B = cnp.PyArray_DIMS(x)[1 - first]
+    q.I = cnp.PyArray_DIMS(x)[2]
     q.H = cnp.PyArray_DIMS(w)[0] // GATES[cell]
     q.P = cnp.PyArray_DIMS(w)[1]
     if q.T < 1 or q.I < 1 or q.H < 1 or q.P < 1:
         raise ValueError("x: expected at least one time step, and sizes of at least one")
-    q.x = cnp.PyArray_DATA(xa)
-    q.x_t = stride(xa, first)
-    q.x_b = stride(xa, 1 - first)
+    q.x = cnp.PyArray_DATA(x)
+    q.x_t = stride(x, first)
+    q.x_b = stride(x, 1 - first)
     q.steps = q.T * q.B
-    if save:  # the caller may change these before the pullback runs; x and the weights are held by reference
-        lengths = None if lengths is None else lengths.copy()
-        h_0 = None if h_0 is None else h_0.copy()
     if lengths is not None:
         lens = <int64_t*>block(lengths, cnp.NPY_INT64, q.B, 1, "lengths")
         q.lengths = lens
@@ -221,16 +227,22 @@ def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reve
             q.steps += lens[i]
     if q.T * q.B >= 1 << 31:
         raise ValueError(f"x: expected fewer than 2**31 steps in one call, got {q.T} x {q.B}")
+    return 0
+
+
+cdef Saved run_forward(Saved s, tuple refs, tuple weights, States initial, bint reverse, cnp.ndarray y, States final, bint save,
+                       ptrdiff_t checkpoint):
+    """The call that `describe_layer` described; returns s, or None without `save`."""
+    cdef Sequence* q = &s.q
+    cdef int first = 1 if s.batch_first else 0
     if q.B == 0:  # nothing to do; the strides of empty arrays mean nothing
-        h_n[...] = 0
-        s.refs = (xa,)
+        s.refs = refs
         return s if save else None
-    ya = y
-    if (ya is None or not fits(y, t, 3) or not rows_contiguous(ya) or not cnp.PyArray_ISWRITEABLE(ya)
-            or cnp.PyArray_DIMS(ya)[first] != q.T or cnp.PyArray_DIMS(ya)[1 - first] != q.B
-            or cnp.PyArray_DIMS(ya)[2] != q.D * q.P):
-        raise ValueError(f"y: expected contiguous rows in the layout of x, got shape {y.shape}")
-    describe_directions(q, t, first, weights, h_0, c_0, reverse, ya, h_n, c_n)
+    if (y is None or not fits(y, s.type_num, 3) or not rows_contiguous(y) or not cnp.PyArray_ISWRITEABLE(y)
+            or cnp.PyArray_DIMS(y)[first] != q.T or cnp.PyArray_DIMS(y)[1 - first] != q.B
+            or cnp.PyArray_DIMS(y)[2] != q.D * q.P):
+        raise ValueError("y: expected contiguous rows in the layout of x")
+    describe_directions(q, s.type_num, first, weights, initial, reverse, y, final)
     q.save = 0 if not save else 2 if checkpoint > 0 else 1
     q.checkpoint = min(checkpoint, q.T) if q.save == 2 else 0
     q.threads = threads()
@@ -244,5 +256,117 @@ def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reve
     q.workspace = NULL
     if not save:
         return None
-    s.refs = (xa, y, weights, h_0, c_0, lengths)
+    s.refs = refs
     return s
+
+
+def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reverse, y, h_n, c_n, bint save,
+            ptrdiff_t checkpoint=0):
+    """Run one layer, in one direction or two.
+
+    x [T, B, I] (batch_first: [B, T, I]), last axis contiguous, else it is copied; weights: a tuple of one tuple
+    (W, R, b_w, b_r, M) a direction; h_0 [D, B, P], c_0 [D, B, H] or None; lengths int64 [B] or None; y in x's layout with
+    contiguous rows, h_n, c_n: written. checkpoint: steps between saved cell states, 0 to save everything. Returns what
+    backward needs, or None without `save`.
+    """
+    cdef Saved s = Saved.__new__(Saved)
+    cdef States initial, final
+    cdef cnp.ndarray a
+    if not cnp.PyArray_Check(x):
+        raise TypeError("x: expected an array")
+    if type(weights) is not tuple:
+        raise ValueError("weights: expected a tuple")
+    a = readable(x, cnp.NPY_FLOAT32 if dtype_of(x) == 0 else cnp.NPY_FLOAT64, 3, "x")
+    if save:  # the caller may change these before the pullback runs; x and the weights are held by reference
+        lengths = None if lengths is None else lengths.copy()
+        h_0 = None if h_0 is None else h_0.copy()
+    describe_layer(s, cell, a, weights, lengths, batch_first, save)
+    describe_states(&initial, h_0, c_0, s.type_num, &s.q, 1, False, "state")
+    describe_states(&final, h_n, c_n, s.type_num, &s.q, 1, True, "state_n")
+    return run_forward(s, (a, y, weights, h_0, c_0, lengths), weights, initial, reverse, y, final, save, checkpoint)
+
+
+def forward_layers(int cell, x, tuple layers, h_0, c_0, lengths, bint batch_first, bint save, ptrdiff_t checkpoint,
+                   double rate, uint64_t mask):
+    """Run a stack of layers: `forward` for each, on the outputs of the one below.
+
+    layers: `weights` of each; h_0, c_0: [layers·D, B, ·] or None; rate: dropout between layers, with masks of the seeds
+    mask + 1, mask + 2, …. Returns y, h_n, c_n (None without one), and a list of what backward needs of each layer.
+    """
+    cdef Saved s
+    cdef States initial, final, start, end
+    cdef ptrdiff_t k, count = len(layers), item
+    cdef int t, first = 1 if batch_first else 0
+    cdef cnp.npy_intp dims[3]
+    cdef cnp.ndarray a, y = None, h_n = None, c_n = None
+    if not cnp.PyArray_Check(x):
+        raise TypeError("x: expected an array")
+    t = cnp.NPY_FLOAT32 if dtype_of(x) == 0 else cnp.NPY_FLOAT64
+    item = 4 if t == cnp.NPY_FLOAT32 else 8
+    a = readable(x, t, 3, "x")
+    if save:  # the caller may change these before the pullback runs; x and the weights are held by reference
+        lengths = None if lengths is None else lengths.copy()
+        h_0 = None if h_0 is None else h_0.copy()
+    cdef list kept = []
+    for k in range(count):
+        weights = layers[k]
+        if k and rate > 0:
+            a = empty_array(3, cnp.PyArray_DIMS(y), t)
+            dropout(y, rate, mask + <uint64_t>k, a)
+        elif k:
+            a = y
+        s = Saved.__new__(Saved)
+        describe_layer(s, cell, a, weights, lengths, batch_first, save)
+        if k == 0:
+            dims[0] = count * s.q.D
+            dims[1] = s.q.B
+            dims[2] = s.q.P
+            h_n = empty_array(3, dims, t)
+            if cell == 3:
+                dims[2] = s.q.H
+                c_n = empty_array(3, dims, t)
+            describe_states(&initial, h_0, c_0, t, &s.q, count, False, "state")
+            describe_states(&final, h_n, c_n, t, &s.q, count, True, "state_n")
+        dims[first] = s.q.T
+        dims[1 - first] = s.q.B
+        dims[2] = s.q.D * s.q.P
+        y = empty_array(3, dims, t)
+        start.h = rows_from(initial.h, k * s.q.D * s.q.B * s.q.P * item)
+        start.c = rows_from(initial.c, k * s.q.D * s.q.B * s.q.H * item)
+        end.h = rows_from(final.h, k * s.q.D * s.q.B * s.q.P * item)
+        end.c = rows_from(final.c, k * s.q.D * s.q.B * s.q.H * item)
+        s = run_forward(s, (a, y, weights, h_0, c_0, lengths), weights, start, False, y, end, save, checkpoint)
+        if save:
+            kept.append(s)
+    return y, h_n, c_n, kept
+
+
+def backward_layers(list kept, dy, dh_n, dc_n, tuple grads, bint input_grad, bint retain, double rate, uint64_t mask):
+    """Gradients of the stack that `forward_layers` ran; grads: those of `Saved.backward` for each layer.
+
+    Returns dx (None without `input_grad`), dh_0 and dc_0 (None without one).
+    """
+    cdef ptrdiff_t k, count = len(kept)
+    cdef Saved s = kept[0]
+    cdef States given, out, end, start
+    cdef cnp.npy_intp dims[3]
+    cdef ptrdiff_t item = 4 if s.type_num == cnp.NPY_FLOAT32 else 8
+    dims[0] = count * s.q.D
+    dims[1] = s.q.B
+    dims[2] = s.q.P
+    cdef cnp.ndarray dh_0 = empty_array(3, dims, s.type_num), dc_0 = None
+    if s.q.cell == 3:
+        dims[2] = s.q.H
+        dc_0 = empty_array(3, dims, s.type_num)
+    describe_states(&given, dh_n, dc_n, s.type_num, &s.q, count, False, "dstate")
+    describe_states(&out, dh_0, dc_0, s.type_num, &s.q, count, True, "dstate_0")
+    for k in range(count - 1, -1, -1):
+        s = kept[k]
+        end.h = rows_from(given.h, k * s.q.D * s.q.B * s.q.P * item)
+        end.c = rows_from(given.c, k * s.q.D * s.q.B * s.q.H * item)
+        start.h = rows_from(out.h, k * s.q.D * s.q.B * s.q.P * item)
+        start.c = rows_from(out.c, k * s.q.D * s.q.B * s.q.H * item)
+        dy = s.run_backward(dy, end, grads[k], input_grad or k > 0, start, retain, None)
+        if k and rate > 0:
+            dropout(dy, rate, mask + <uint64_t>k, dy)
+    return dy, dh_0, dc_0

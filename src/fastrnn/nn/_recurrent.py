@@ -54,6 +54,8 @@ class Recurrent(Layer):
         self.proj_size = _check.proj_size(proj_size, self.hidden_size)
         self._cell = _core.RNN_TANH
         self._directions = 2 if self.bidirectional else 1
+        self._layer_params: Any = None
+        self._layer_grads: Any = None
         rng = generator(seed)
         for name, shape in self._shapes():
             self._add_param(name, init.uniform(shape, fan=self.hidden_size, dtype=self.dtype, seed=rng))
@@ -79,11 +81,20 @@ class Recurrent(Layer):
             if self.proj_size:
                 yield f"weight_hr{suffix}", (self.proj_size, self.hidden_size)
 
-    def _by_layer(self, arrays: dict[str, Any]) -> list[tuple[tuple[Any, ...], ...]]:
+    def _by_layer(self, arrays: dict[str, Any]) -> tuple[tuple[tuple[Any, ...], ...], ...]:
         """For each layer, for each direction, the five arrays that `_core` takes."""
         rows = [tuple(arrays.get(name + suffix) for name in _NAMES) for _, suffix in self._suffixes()]
         n = self._directions
-        return [tuple(rows[k : k + n]) for k in range(0, len(rows), n)]
+        return tuple(tuple(rows[k : k + n]) for k in range(0, len(rows), n))
+
+    def _layers(self) -> tuple[tuple[tuple[Any, ...], ...], ...]:
+        """`_by_layer` of the parameters, whose arrays stay the same for ever."""
+        if self._layer_params is None:
+            self._layer_params = self._by_layer(self._params)
+        return self._layer_params
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_layer_params": None, "_layer_grads": None}
 
     # ---- arguments ---------------------------------------------------------------------------------------------
 
@@ -115,10 +126,10 @@ class Recurrent(Layer):
             _check.state(c, (layers, batch, self.hidden_size), unbatched, self.dtype, f"{name}[1]"),
         )
 
-    def _empty_state(self, batch: int) -> tuple[NDArray[Any], Any]:
-        layers = self.num_layers * self._directions
-        h = _core.empty((layers, batch, self._h_size), self.dtype)
-        return h, _core.empty((layers, batch, self.hidden_size), self.dtype) if self._cell == _core.LSTM else None
+    def _initial(self, x: NDArray[Any], state: Any, batch_first: bool, unbatched: bool) -> tuple[Any, Any]:
+        if state is None:
+            return None, None
+        return self._state(state, x.shape[0 if batch_first else 1], unbatched, "state")
 
     def _as_state(self, h: NDArray[Any], c: Any, unbatched: bool) -> Any:
         if unbatched:
@@ -162,7 +173,12 @@ class Recurrent(Layer):
             An argument doesn't fit; the message names it.
         """
         x, unbatched, batch_first, lengths = self._input(x, lengths)
-        y, h_n, c_n, _ = self._run(x, state, lengths, unbatched, batch_first, dropout, None, False, None)
+        h_0, c_0 = self._initial(x, state, batch_first, unbatched)
+        rate = self.dropout if dropout and self.num_layers > 1 else 0.0
+        mask = mask_seed(None) if rate else 0
+        y, h_n, c_n, _ = _core.forward_layers(
+            self._cell, x, self._layers(), h_0, c_0, lengths, batch_first, False, 0, rate, mask
+        )
         return (y[:, 0] if unbatched else y), self._as_state(h_n, c_n, unbatched)
 
     def vjp(
@@ -206,9 +222,12 @@ class Recurrent(Layer):
         """
         x, unbatched, batch_first, lengths = self._input(x, lengths)
         checkpoint = _check.optional_positive_int(checkpoint, "checkpoint")
-        y, h_n, c_n, saved = self._run(
-            x, state, lengths, unbatched, batch_first, dropout, seed, True, checkpoint
-        )  # fmt: skip
+        h_0, c_0 = self._initial(x, state, batch_first, unbatched)
+        rate = self.dropout if dropout and self.num_layers > 1 else 0.0
+        mask = mask_seed(seed) if rate else 0
+        y, h_n, c_n, kept = _core.forward_layers(
+            self._cell, x, self._layers(), h_0, c_0, lengths, batch_first, True, checkpoint or 0, rate, mask
+        )
         y = y[:, 0] if unbatched else y
         y.flags.writeable = False
         shape, batch = y.shape, x.shape[0 if batch_first else 1]
@@ -217,59 +236,19 @@ class Recurrent(Layer):
             if dy is not None:
                 dy = _check.gradient(dy, self.dtype, shape)
                 dy = dy[:, None] if unbatched else dy
-            dh_n, dc_n = self._state(dstate, batch, unbatched, "dstate")
-            dx, dh_0, dc_0 = self._pull(saved, dy, dh_n, dc_n, batch, input_grad, retain)
+            dh_n, dc_n = (None, None) if dstate is None else self._state(dstate, batch, unbatched, "dstate")
+            dx, dh_0, dc_0 = self._pull(kept, dy, dh_n, dc_n, input_grad, retain, rate, mask)
             return (dx[:, 0] if unbatched and dx is not None else dx), self._as_state(dh_0, dc_0, unbatched)
 
         return (y, self._as_state(h_n, c_n, unbatched)), Pullback(run, type(self).__name__, retain)
 
-    def _run(
-        self, x: Any, state: Any, lengths: Any, unbatched: bool, batch_first: bool, dropout: bool, seed: Seed,
-        save: bool, checkpoint: int | None,
-    ) -> tuple[NDArray[Any], NDArray[Any], Any, list[Any]]:  # fmt: skip
-        batch = x.shape[0 if batch_first else 1]
-        n = self._directions
-        h_0, c_0 = (None, None) if state is None else self._state(state, batch, unbatched, "state")
-        h_n, c_n = self._empty_state(batch)
-        masks = dropout and self.dropout > 0 and self.num_layers > 1
-        first_mask = mask_seed(seed) if masks else 0
-        saved = []
-        y = x
-        for layer, weights in enumerate(self._by_layer(self._params)):
-            x, mask = y, None
-            if masks and layer:
-                mask = (first_mask + layer) % 2**64
-                x = _core.empty(y.shape, self.dtype)
-                _core.dropout(y, self.dropout, mask, x)
-            y = _core.empty((*x.shape[:2], n * self._h_size), self.dtype)
-            k = slice(layer * n, layer * n + n)
-            saved.append((
-                _core.forward(
-                    self._cell, x, weights, None if h_0 is None else h_0[k], None if c_0 is None else c_0[k], lengths,
-                    batch_first, False, y, h_n[k], None if c_n is None else c_n[k], save, checkpoint or 0,
-                ),
-                mask,
-            ))  # fmt: skip
-        return y, h_n, c_n, saved
-
     def _pull(
-        self, saved: list[Any], dy: Any, dh_n: Any, dc_n: Any, batch: int, input_grad: bool, retain: bool
+        self, kept: list[Any], dy: Any, dh_n: Any, dc_n: Any, input_grad: bool, retain: bool, rate: float, mask: int
     ) -> tuple[Any, NDArray[Any], Any]:
-        dh_0, dc_0 = self._empty_state(batch)
-        n = self._directions
-        dx = dy
         with self._lock:
-            grads = self._by_layer(self._grads)
-            for layer in range(self.num_layers - 1, -1, -1):
-                memory, mask = saved[layer]
-                k = slice(layer * n, layer * n + n)
-                dx = memory.backward(
-                    dx, None if dh_n is None else dh_n[k], None if dc_n is None else dc_n[k], grads[layer],
-                    input_grad or layer > 0, dh_0[k], None if dc_0 is None else dc_0[k], retain,
-                )  # fmt: skip
-                if mask is not None:
-                    _core.dropout(dx, self.dropout, mask, dx)
-        return dx, dh_0, dc_0
+            if self._layer_grads is None:
+                self._layer_grads = self._by_layer(self._grads)
+            return _core.backward_layers(kept, dy, dh_n, dc_n, self._layer_grads, input_grad, retain, rate, mask)
 
     def stream(self, batch_size: int = 1) -> Stream:
         """Run this layer one time step a call, with its weights packed once.
