@@ -18,6 +18,34 @@ enum Activation : int {
     kSwish = 5,      // x·σ(alpha·x)
 };
 
+// Elements of a contiguous array: all, or whole rows.
+struct Selection {
+    void* data;
+    ptrdiff_t n;          // elements selected
+    const int64_t* rows;  // [n/width] the rows, ascending, none twice; null: elements 0 … n-1
+    ptrdiff_t width;      // elements of a row; not read without rows
+    int dtype;
+};
+
+enum Rule : int { kSgd = 0, kRmsprop = 1, kAdam = 2 };
+constexpr int kRuleNumbers = 7;
+
+// One parameter in a step of an optimiser. The formulas are PyTorch's (ops_optim.h).
+struct Update {
+    Selection p;    // the parameter, inout
+    const void* g;  // like p, its gradient, in
+    // like p, inout
+    //   SGD:     the momentum, or null without
+    //   RMSprop: running mean of g²; the momentum, or null without; running mean of g, or null unless centred
+    //   Adam:    running mean of g; of g²
+    void* slot[3];
+    // in
+    //   SGD:     lr, momentum, dampening, nesterov, weight_decay, first (the momentum's old contents don't count)
+    //   RMSprop: lr, alpha, eps, momentum, weight_decay
+    //   Adam:    lr, beta1, beta2, eps, weight_decay, decoupled (AdamW: decay shrinks p instead of joining g), step (from 1)
+    double number[kRuleNumbers];
+};
+
 struct Ops {
     // ---- activations (ops_activation.h)
 
@@ -109,29 +137,16 @@ struct Ops {
     // out:  [n] out, x·mask/(1-p); may be x. Its own backward, from dy to dx.
     void (*dropout)(int dtype, const void* x, double p, uint64_t seed, void* out, ptrdiff_t n, int threads);
 
-    // ---- optimisers, in place; formulas of PyTorch (ops_optim.h)
+    // ---- whole models at once (ops_optim.h): one parallel region for arrays of any number and dtype
 
-    // p:   [n] inout, the parameter
-    // g:   [n] in, its gradient
-    // buf: [n] inout, the momentum; null without
-    // first: buf's old contents don't count, buf = g
-    void (*sgd_step)(int dtype, void* p, const void* g, void* buf, ptrdiff_t n, double lr, double momentum, double dampening,
-                     int nesterov, double weight_decay, int first, int threads);
+    // One step of an optimiser, in place: list[0 … count-1], which don't overlap
+    void (*update)(int rule, const Update* list, ptrdiff_t count, int threads);
 
-    // p, g: as above
-    // sq:   [n] inout, running mean of g²
-    // buf:  [n] inout, the momentum; null without
-    // gavg: [n] inout, running mean of g; null unless centred
-    void (*rmsprop_step)(int dtype, void* p, const void* g, void* sq, void* buf, void* gavg, ptrdiff_t n, double lr,
-                         double alpha, double eps, double momentum, double weight_decay, int threads);
+    // Σ of the squares of everything selected, in double. `list` in.
+    double (*norm_squared)(const Selection* list, ptrdiff_t count, int threads);
 
-    // p, g: as above
-    // m:    [n] inout, running mean of g
-    // v:    [n] inout, running mean of g²
-    // decoupled: weight decay shrinks p (AdamW) instead of joining g
-    // step: 1 for the first
-    void (*adam_step)(int dtype, void* p, const void* g, void* m, void* v, ptrdiff_t n, double lr, double beta1, double beta2,
-                      double eps, double weight_decay, int decoupled, int64_t step, int threads);
+    // everything selected, multiplied by s; s = 0 sets it to 0, whatever it was. `list` inout.
+    void (*scale_all)(const Selection* list, ptrdiff_t count, double s, int threads);
 
     // ---- sums and simple arithmetic (ops_array.h)
 

@@ -18,45 +18,6 @@ namespace fastrnn {
 namespace FASTRNN_ISA {
 namespace {
 
-template <class T>
-FR_INLINE double cross_entropy_row(const T* x, int64_t t, T factor, double smoothing, T* dx, ptrdiff_t C) {
-    const auto m = broadcast(largest(x, C));
-    const double x_t = double(x[t]) - double(m[0]), share = smoothing / double(C);  // before dx overwrites x
-    double loss = -(1 - smoothing) * x_t;
-    if (smoothing != 0) loss -= share * sum<T>(C, [=](auto at) { return at.get(x) - m; });
-    if (!dx) return loss + __builtin_log(sum<T>(C, [=](auto at) { return exp<T>(at.get(x) - m); }));
-    const double total = sum<T>(C, [=](auto at) {
-        auto e = exp<T>(at.get(x) - m);
-        at.put(dx, e);
-        return e;
-    });
-    const auto scale = broadcast(T(double(factor) / total)), everywhere = broadcast(T(double(factor) * share));
-    vectors<T>(0, C, [=](auto at) { at.put(dx, at.get(dx) * scale - everywhere); });
-    dx[t] -= T(double(factor) * (1 - smoothing));
-    return loss + __builtin_log(total);
-}
-
-template <class T>
-ptrdiff_t cross_entropy(const T* logits, const int64_t* targets, const T* factor, double smoothing, T* dlogits, double* loss,
-                        ptrdiff_t N, ptrdiff_t C, int threads) noexcept {
-    const ptrdiff_t bad = first_outside(targets, factor, N, C);
-    if (bad >= 0) return bad;
-    *loss = sum_shares(N, double(C) * 0.7 + 20, threads, [=](ptrdiff_t n, ptrdiff_t last) {
-        double total = 0;
-        for (; n < last; ++n) {
-            T* dx = dlogits ? dlogits + n * C : nullptr;
-            const int64_t t = targets[n];
-            // another thread of the program may have changed t since it was checked: wrong then, but no crash
-            if (factor[n] != T(0) && uint64_t(t) < uint64_t(C))
-                total += double(factor[n]) * cross_entropy_row(logits + n * C, t, factor[n], smoothing, dx, C);
-            else if (dx)
-                std::memset(dx, 0, size_t(C) * sizeof(T));
-        }
-        return total;
-    });
-    return -1;
-}
-
 // 1/(2k+1) + s2/(2k+3) + s2²/(2k+5) + … to 1/(2n+1). A loop would divide at run time: GCC doesn't unroll the long one.
 template <class T, int k, int n>
 FR_INLINE typename Simd<T>::V odd_reciprocals(typename Simd<T>::V s2) {
@@ -74,6 +35,70 @@ FR_INLINE typename Simd<T>::V log1p(typename Simd<T>::V t) {
     constexpr int kTerms = sizeof(T) == 4 ? 8 : 17;  // the next, 3^(-2k)/(2k+1), is below half an ulp
     V s = t / (broadcast(T(2)) + t), s2 = s * s, twice = s + s;
     return fma(twice * s2, odd_reciprocals<T, 1, kTerms>(s2), twice);
+}
+
+// log(x) for finite x ≥ 1: with x = 2ᵉ·f, f from √½ to √2, e·ln2 + 2·atanh(s) where s = (f-1)/(f+1) ≤ 0.172
+FR_INLINE VD log_from_one(VD x) {
+    using I = Simd<double>::I;
+    constexpr int kTerms = 10;  // the next, 0.172^22/23, is below an ulp
+    // the exponent of x/√½, so that f is on both sides of 1
+    const I above = (bits<double>(x) - bits<double>(broadcast(0.70710678118654752440))) & ~((I{} + 1) * ((1LL << 52) - 1));
+    const VD f = from_bits<double>(bits<double>(x) - above), e = __builtin_convertvector(above >> 52, VD);
+    const VD s = (f - broadcast(1.0)) / (f + broadcast(1.0)), s2 = s * s, twice = s + s;
+    const VD log_f = fma(twice * s2, odd_reciprocals<double, 1, kTerms>(s2), twice);
+    return fma(e, broadcast(0.69314718055994530942), log_f) + (x - x);  // NaN stays
+}
+
+// One row's loss but for the logarithm of `total`, which comes later for many rows at once.
+template <class T>
+FR_INLINE double cross_entropy_row(const T* x, int64_t t, T factor, double smoothing, T* dx, ptrdiff_t C, double& total) {
+    const auto m = broadcast(largest(x, C));
+    const double x_t = double(x[t]) - double(m[0]), share = smoothing / double(C);  // before dx overwrites x
+    double loss = -(1 - smoothing) * x_t;
+    if (smoothing != 0) loss -= share * sum<T>(C, [=](auto at) { return at.get(x) - m; });
+    if (!dx) {
+        total = sum<T>(C, [=](auto at) { return exp<T>(at.get(x) - m); });
+        return loss;
+    }
+    total = sum<T>(C, [=](auto at) {
+        auto e = exp<T>(at.get(x) - m);
+        at.put(dx, e);
+        return e;
+    });
+    const auto scale = broadcast(T(double(factor) / total)), everywhere = broadcast(T(double(factor) * share));
+    vectors<T>(0, C, [=](auto at) { at.put(dx, at.get(dx) * scale - everywhere); });
+    dx[t] -= T(double(factor) * (1 - smoothing));
+    return loss;
+}
+
+template <class T>
+ptrdiff_t cross_entropy(const T* logits, const int64_t* targets, const T* factor, double smoothing, T* dlogits, double* loss,
+                        ptrdiff_t N, ptrdiff_t C, int threads) noexcept {
+    const ptrdiff_t bad = first_outside(targets, factor, N, C);
+    if (bad >= 0) return bad;
+    *loss = sum_shares(N, double(C) * 0.4 + 10, threads, [=](ptrdiff_t n, ptrdiff_t last) {
+        constexpr int kLanes = VL<double>;
+        double sum_ = 0;
+        for (; n < last; n += kLanes) {
+            const int rows = int(least(ptrdiff_t(kLanes), last - n));
+            double part[kLanes] = {}, total[kLanes];
+            for (int r = 0; r < kLanes; ++r) total[r] = 1;
+            for (int r = 0; r < rows; ++r) {
+                T* dx = dlogits ? dlogits + (n + r) * C : nullptr;
+                const int64_t t = targets[n + r];
+                // another thread of the program may have changed t since it was checked: wrong then, but no crash
+                if (factor[n + r] != T(0) && uint64_t(t) < uint64_t(C))
+                    part[r] = cross_entropy_row(logits + (n + r) * C, t, factor[n + r], smoothing, dx, C, total[r]);
+                else if (dx)
+                    std::memset(dx, 0, size_t(C) * sizeof(T));
+            }
+            const VD logs = log_from_one(load(total));
+            for (int r = 0; r < rows; ++r)
+                if (factor[n + r] != T(0)) sum_ += double(factor[n + r]) * (part[r] + logs[r]);
+        }
+        return sum_;
+    });
+    return -1;
 }
 
 template <class T>

@@ -82,6 +82,46 @@ FR_INLINE void each(ptrdiff_t n, double ns, int threads, Body body) {
              [=](ptrdiff_t first, ptrdiff_t last) { vectors<T>(first * line, least(last * line, n), body); });
 }
 
+// the lower and the upper half of a vector's lanes
+template <class V>
+FR_INLINE auto low_half(V v) {
+    constexpr int n = sizeof(v) / sizeof(v[0]);
+    if constexpr (n == 16)
+        return __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7);
+    else if constexpr (n == 8)
+        return __builtin_shufflevector(v, v, 0, 1, 2, 3);
+    else
+        return __builtin_shufflevector(v, v, 0, 1);
+}
+template <class V>
+FR_INLINE auto high_half(V v) {
+    constexpr int n = sizeof(v) / sizeof(v[0]);
+    if constexpr (n == 16)
+        return __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+    else if constexpr (n == 8)
+        return __builtin_shufflevector(v, v, 4, 5, 6, 7);
+    else
+        return __builtin_shufflevector(v, v, 2, 3);
+}
+
+// Σ and max of the lanes by halves, reduce_add's tree: it stays in registers, a trip through memory costs short rows a third
+template <class V>
+FR_INLINE auto fold_add(V v) {
+    if constexpr (sizeof(v) / sizeof(v[0]) == 2)
+        return v[0] + v[1];
+    else
+        return fold_add(low_half(v) + high_half(v));
+}
+template <class V>
+FR_INLINE auto fold_max(V v) {
+    if constexpr (sizeof(v) / sizeof(v[0]) == 2) {
+        return v[0] > v[1] ? v[0] : v[1];
+    } else {
+        const auto a = low_half(v), b = high_half(v);
+        return fold_max(a > b ? a : b);
+    }
+}
+
 // Σ body(at) for elements 0 … n-1: four chains of vectors within a block, double across blocks
 template <class T, class Body>
 FR_INLINE double sum(ptrdiff_t n, Body body) {
@@ -101,7 +141,7 @@ FR_INLINE double sum(ptrdiff_t n, Body body) {
             s[1] += at.mask(body(at), zero<T>());
             i = end;
         }
-        total += reduce_add<T>((s[0] + s[1]) + (s[2] + s[3]));
+        total += fold_add((s[0] + s[1]) + (s[2] + s[3]));
     }
     return total;
 }
@@ -118,11 +158,7 @@ FR_INLINE T largest(const T* x, ptrdiff_t n) {
         for (int k = 0; k < 4; ++k) m[k] = max(m[k], load(x + i + k * VL<T>));
     }
     vectors<T>(i, n, [&](auto at) { m[0] = max(m[0], at.mask(at.get(x), none)); });
-    T s[VL<T>];
-    store(s, max(max(m[0], m[1]), max(m[2], m[3])));
-    for (int w = VL<T> / 2; w; w /= 2)
-        for (int k = 0; k < w; ++k) s[k] = s[k] > s[k + w] ? s[k] : s[k + w];
-    return s[0];
+    return fold_max(max(max(m[0], m[1]), max(m[2], m[3])));
 }
 
 // double vectors in a vector of T, and the k-th of them
@@ -168,7 +204,7 @@ FR_INLINE double sum_in_double(ptrdiff_t n, double ns, int threads, Body body) {
                 }
             };
             vectors<T>(b * kBlock, least((b + 1) * kBlock, n), [&](auto at) { add(body(at)); });
-            total += reduce_add<double>(s[0] + s[1]);
+            total += fold_add(s[0] + s[1]);
         }
         return total;
     });

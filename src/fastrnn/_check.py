@@ -383,6 +383,16 @@ def probabilities(x: NDArray[Any], name: str) -> None:
         raise ValueError(f"{name}: expected numbers from 0 to 1, got {x[bad].flat[0]}")
 
 
+def in_place(out: Any, x: NDArray[Any], name: str, other: str) -> NDArray[Any]:
+    """A C-contiguous array for a result like `x`: `x` itself, or memory that shares nothing with it."""
+    array = output(out, x.shape, x.dtype, name)
+    if not array.flags.c_contiguous:
+        raise ValueError(f"{name}: expected a C-contiguous array, got strides {array.strides}")
+    if array.size and array.ctypes.data != x.ctypes.data:
+        apart(array, name, **{other: x})
+    return array
+
+
 # ---- initialisation ------------------------------------------------------------------------------------
 
 
@@ -470,7 +480,7 @@ def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], name: str) ->
         raise ValueError(f"{name}: expected shape {shape}, got {out.shape}")
     if not out.flags.writeable:
         raise ValueError(f"{name}: expected a writable array, got a read-only one")
-    if shape[-1] > 1 and out.strides[-1] != out.itemsize:
+    if out.size and shape[-1] > 1 and out.strides[-1] != out.itemsize:
         raise ValueError(f"{name}: expected a contiguous last axis, got strides {out.strides}")
     return out
 

@@ -1,5 +1,6 @@
 """Types of the compiled core. What each function does is said in `_core.pyx` and `_core_ops.pxi`."""
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -155,6 +156,11 @@ def dropout_mask(n: int, p: float, seed: int) -> NDArray[Any]: ...
 
 # ---- optimisers
 
+Item: TypeAlias = tuple[Array, Array, Sequence[Array | None], Sequence[float], Array | None]
+
+def update(rule: str, items: Sequence[Item]) -> None: ...
+def norm_squared(arrays: Sequence[tuple[Array, Array | None]]) -> float: ...
+def scale_all(arrays: Sequence[tuple[Array, Array | None]], s: float) -> None: ...
 def sgd_step(
     p: Array,
     g: Array,

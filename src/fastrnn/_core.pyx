@@ -318,3 +318,4 @@ def gemm(a, b, out, bias=None, bint accumulate=False):
 include "_core_recurrent.pxi"
 include "_core_ops.pxi"
 include "_core_stream.pxi"
+include "_core_optim.pxi"

@@ -1,6 +1,19 @@
 # The kernels of csrc/ops.h. All arrays are C-contiguous and of one float type; checked is what keeps kernels in bounds.
 
 cdef extern from "ops.h" namespace "fastrnn" nogil:
+    cdef struct Selection:
+        void* data
+        ptrdiff_t n
+        const int64_t* rows
+        ptrdiff_t width
+        int dtype
+
+    cdef struct Update:
+        Selection p
+        const void* g
+        void* slot[3]
+        double number[7]
+
     cdef struct OpsTable "fastrnn::Ops":
         void (*activation)(int, int, const void*, void*, ptrdiff_t, double, int) noexcept nogil
         void (*activation_backward)(int, int, const void*, const void*, const void*, void*, ptrdiff_t, double,
@@ -20,12 +33,9 @@ cdef extern from "ops.h" namespace "fastrnn" nogil:
         ptrdiff_t (*embedding_backward)(int, const void*, const int64_t*, void*, ptrdiff_t, ptrdiff_t, ptrdiff_t,
                                         int) noexcept nogil
         void (*dropout)(int, const void*, double, uint64_t, void*, ptrdiff_t, int) noexcept nogil
-        void (*sgd_step)(int, void*, const void*, void*, ptrdiff_t, double, double, double, int, double, int,
-                         int) noexcept nogil
-        void (*rmsprop_step)(int, void*, const void*, void*, void*, void*, ptrdiff_t, double, double, double, double,
-                             double, int) noexcept nogil
-        void (*adam_step)(int, void*, const void*, void*, void*, ptrdiff_t, double, double, double, double, double, int,
-                          int64_t, int) noexcept nogil
+        void (*update)(int, const Update*, ptrdiff_t, int) noexcept nogil
+        double (*norm_squared)(const Selection*, ptrdiff_t, int) noexcept nogil
+        void (*scale_all)(const Selection*, ptrdiff_t, double, int) noexcept nogil
         void (*column_sum)(int, const void*, void*, ptrdiff_t, ptrdiff_t, int) noexcept nogil
         double (*sum_squares)(int, const void*, ptrdiff_t, int) noexcept nogil
         int (*all_finite)(int, const void*, ptrdiff_t, int) noexcept nogil
@@ -261,52 +271,6 @@ def dropout_mask(n, double p, seed):
     kept = np.ones(n, np.float32)
     dropout(kept, p, seed, kept)
     return kept != 0
-
-
-# ---- optimisers
-
-def sgd_step(p, g, buf, double lr, double momentum, double dampening, bint nesterov, double weight_decay,
-             bint first=False):
-    """One step of stochastic gradient descent, in place; buf may be None without momentum; first: buf = g."""
-    cdef int t = floats(p, "p")
-    cdef ptrdiff_t n = cnp.PyArray_SIZE(p)
-    cdef void* pp = block(p, t, n, 1, "p", True)
-    cdef const void* pg = block(g, t, n, 1, "g")
-    cdef void* pbuf = optional(buf, t, n, 1, "buf", True)
-    if buf is None and momentum != 0:
-        raise ValueError(f"buf: expected an array for momentum {momentum}, got None")
-    with nogil:
-        ops().sgd_step(code_of(t), pp, pg, pbuf, n, lr, momentum, dampening, nesterov, weight_decay, first, threads())
-
-
-def rmsprop_step(p, g, sq, buf, gavg, double lr, double alpha, double eps, double momentum, double weight_decay):
-    """One step of RMSprop, in place; buf may be None without momentum, gavg is None unless centred."""
-    cdef int t = floats(p, "p")
-    cdef ptrdiff_t n = cnp.PyArray_SIZE(p)
-    cdef void* pp = block(p, t, n, 1, "p", True)
-    cdef const void* pg = block(g, t, n, 1, "g")
-    cdef void* psq = block(sq, t, n, 1, "sq", True)
-    cdef void* pbuf = optional(buf, t, n, 1, "buf", True)
-    cdef void* pgavg = optional(gavg, t, n, 1, "gavg", True)
-    if buf is None and momentum != 0:
-        raise ValueError(f"buf: expected an array for momentum {momentum}, got None")
-    with nogil:
-        ops().rmsprop_step(code_of(t), pp, pg, psq, pbuf, pgavg, n, lr, alpha, eps, momentum, weight_decay, threads())
-
-
-def adam_step(p, g, m, v, double lr, double beta1, double beta2, double eps, double weight_decay, bint decoupled,
-              int64_t step):
-    """One step of Adam, or of AdamW with decoupled weight decay, in place; step is 1 for the first."""
-    cdef int t = floats(p, "p")
-    cdef ptrdiff_t n = cnp.PyArray_SIZE(p)
-    cdef void* pp = block(p, t, n, 1, "p", True)
-    cdef const void* pg = block(g, t, n, 1, "g")
-    cdef void* pm = block(m, t, n, 1, "m", True)
-    cdef void* pv = block(v, t, n, 1, "v", True)
-    if step < 1:
-        raise ValueError(f"step: expected at least 1, got {step}")
-    with nogil:
-        ops().adam_step(code_of(t), pp, pg, pm, pv, n, lr, beta1, beta2, eps, weight_decay, decoupled, step, threads())
 
 
 # ---- sums and simple arithmetic

@@ -57,11 +57,26 @@ def test_sizes_around_tiles(isa, dtype):
 @isas
 @dtypes
 def test_long_sums(isa, dtype):
-    """Around the blocks of 160 terms of a product and of 128 rows of an outer product."""
-    for K in (1, 2, 127, 128, 129, 159, 160, 161, 320, 321, 700):
+    """Around the blocks of 160 terms of a panel and of 256 of a packed operand; the last one of a single term."""
+    for K in (1, 2, 127, 128, 129, 159, 160, 161, 255, 256, 257, 320, 321, 512, 513, 700):
         for M in (1, 3, 14):
             check(M, 33, K, dtype, bias=True)
             check(M, 33, K, dtype, ("columns", "rows"), accumulate=True)
+    for layouts in (("rows", "columns"), ("columns", "rows")):
+        check(2, 300, 256 * 256 + 1, dtype, layouts, bias=True)
+
+
+@isas
+@dtypes
+def test_every_element_is_one_chain_of_sums(isa, dtype):
+    """The start, then the terms in ascending order: what makes blocks, cells and threads leave no trace."""
+    for M, N, K, layouts in ((3, 70, 600, ("rows", "columns")), (250, 20, 300, ("columns", "rows"))):
+        a, b, shift, _ = matrices(M, N, K, dtype)
+        whole = check(M, N, K, dtype, layouts, bias=True)
+        parts = np.tile(shift, (M, 1))
+        for k in range(0, K, 7):
+            _core.gemm(a[:, k : k + 7], b[k : k + 7], parts, accumulate=True)
+        np.testing.assert_array_equal(parts, whole)
 
 
 @isas

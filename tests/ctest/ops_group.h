@@ -187,23 +187,35 @@ struct OpsCase {
         auto P = [&](ptrdiff_t i) { return double(before[size_t(i)]); };
         auto G = [&](ptrdiff_t i) { return double(g[size_t(i)]); };
         auto again = [&] { std::copy(before.begin(), before.end(), p.data()); };
-        ops.sgd_step(dtype, p.data(), g.data(), buf.data(), n, 0.1, 0.9, 0, 0, 0, 1, threads);
-        expect("sgd_step", p, [&](ptrdiff_t i) { return P(i) - 0.1 * G(i); });
+        auto step = [&](int rule, void* a, void* b, void* c, std::initializer_list<double> numbers) {
+            fastrnn::Update u{{p.data(), n, nullptr, 1, dtype}, g.data(), {a, b, c}, {}};
+            std::copy(numbers.begin(), numbers.end(), u.number);
+            ops.update(rule, &u, 1, threads);
+        };
+        step(fastrnn::kSgd, buf.data(), nullptr, nullptr, {0.1, 0.9, 0, 0, 0, 1});
+        expect("sgd", p, [&](ptrdiff_t i) { return P(i) - 0.1 * G(i); });
         again();
-        ops.sgd_step(dtype, p.data(), g.data(), nullptr, n, 0.1, 0, 0, 0, 0.5, 0, threads);
-        expect("sgd_step", p, [&](ptrdiff_t i) { return P(i) - 0.1 * (G(i) + 0.5 * P(i)); });
+        step(fastrnn::kSgd, nullptr, nullptr, nullptr, {0.1, 0, 0, 0, 0.5, 0});
+        expect("sgd", p, [&](ptrdiff_t i) { return P(i) - 0.1 * (G(i) + 0.5 * P(i)); });
         again();
-        ops.adam_step(dtype, p.data(), g.data(), m.data(), v.data(), n, 0.1, 0.9, 0.99, 1e-8, 0, 0, 1, threads);
-        expect("adam_step", p, [&](ptrdiff_t i) { return P(i) - 0.1 * G(i) / (std::fabs(G(i)) + 1e-8); });
+        step(fastrnn::kAdam, m.data(), v.data(), nullptr, {0.1, 0.9, 0.99, 1e-8, 0, 0, 1});
+        expect("adam", p, [&](ptrdiff_t i) { return P(i) - 0.1 * G(i) / (std::fabs(G(i)) + 1e-8); });
         again();
         std::fill(v.data(), v.data() + n, T(0));
-        ops.rmsprop_step(dtype, p.data(), g.data(), v.data(), nullptr, nullptr, n, 0.1, 0.75, 1e-8, 0, 0, threads);
-        expect("rmsprop_step", p, [&](ptrdiff_t i) { return P(i) - 0.1 * G(i) / (0.5 * std::fabs(G(i)) + 1e-8); });
+        step(fastrnn::kRmsprop, v.data(), nullptr, nullptr, {0.1, 0.75, 1e-8, 0, 0});
+        expect("rmsprop", p, [&](ptrdiff_t i) { return P(i) - 0.1 * G(i) / (0.5 * std::fabs(G(i)) + 1e-8); });
         again();
         Buffer<T> mean = filled<T>(size_t(n), 0.0), momentum = filled<T>(size_t(n), 0.0);
-        ops.rmsprop_step(dtype, p.data(), g.data(), v.data(), momentum.data(), mean.data(), n, 0.1, 0.75, 1e-8, 0.9, 0.1,
-                         threads);
-        report.expect(ops.all_finite(dtype, p.data(), n, threads) == 1, "rmsprop_step, centred");
+        step(fastrnn::kRmsprop, v.data(), momentum.data(), mean.data(), {0.1, 0.75, 1e-8, 0.9, 0.1});
+        report.expect(ops.all_finite(dtype, p.data(), n, threads) == 1, "rmsprop, centred");
+        // every other row of three, beside an array of all elements
+        Buffer<T> table = filled<T>(size_t(3 * n), 2.0), dense = filled<T>(size_t(n), 3.0);
+        const int64_t rows[2] = {0, 2};
+        const fastrnn::Selection both[2] = {{table.data(), 2 * n, rows, n, dtype}, {dense.data(), n, nullptr, 1, dtype}};
+        report.expect(std::fabs(ops.norm_squared(both, 2, threads) - 17.0 * double(n)) <= 1e-9 * double(n), "norm_squared");
+        ops.scale_all(both, 2, 0.5, threads);
+        expect("scale_all", table, [&](ptrdiff_t i) { return i / n == 1 ? 2.0 : 1.0; });
+        expect("scale_all", dense, [&](ptrdiff_t) { return 1.5; });
     }
 };
 

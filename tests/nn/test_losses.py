@@ -279,3 +279,39 @@ def test_arrays_without_axes_are_one_target(dtype, weight):
     assert loss == pytest.approx(np.log(2)) and grad == -0.5 and grad.shape == ()
     loss, grad = losses.cross_entropy(np.zeros(4, dtype), 1, weight=weight)
     assert loss == pytest.approx(np.log(4)) and grad.shape == (4,)
+
+
+def test_cross_entropy_into_given_memory():
+    rng = np.random.default_rng(0)
+    for shape in ((), (7,), (5, 3), (0,)):
+        logits, targets = rng.standard_normal((*shape, 33)).astype(np.float32), rng.integers(0, 33, shape)
+        loss, right = losses.cross_entropy(logits, targets, label_smoothing=0.1)
+        out = np.full_like(logits, np.nan)
+        again, same = losses.cross_entropy(logits, targets, label_smoothing=0.1, out=out)
+        assert same is out and again == loss
+        np.testing.assert_array_equal(out, right)
+        again, same = losses.cross_entropy(logits, targets, label_smoothing=0.1, out=logits)
+        assert same is logits and again == loss
+        np.testing.assert_array_equal(logits, right)
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "message"),
+    [
+        (np.empty((4, 3)), TypeError, "out: expected float32, got float64"),
+        (np.empty((4, 4), np.float32), ValueError, r"out: expected shape \(4, 3\), got \(4, 4\)"),
+        (np.empty((3, 4), np.float32).T, ValueError, "out: expected a contiguous last axis"),
+        (np.empty((8, 3), np.float32)[::2], ValueError, "out: expected a C-contiguous array"),
+        (np.broadcast_to(np.float32(1), (4, 3)), ValueError, "out: expected a writable array"),
+        ([[0.0] * 3] * 4, TypeError, "out: expected an array, got a list"),
+    ],
+)
+def test_memory_that_cross_entropy_refuses(out, error, message):
+    with pytest.raises(error, match=message):
+        losses.cross_entropy(np.zeros((4, 3), np.float32), [0, 1, 2, 0], out=out)
+
+
+def test_cross_entropy_refuses_memory_that_overlaps_its_logits():
+    memory = np.zeros(15, np.float32)
+    with pytest.raises(ValueError, match="out: expected memory of its own, got an array that overlaps logits"):
+        losses.cross_entropy(memory[:12].reshape(4, 3), [0, 1, 2, 0], out=memory[3:].reshape(4, 3))

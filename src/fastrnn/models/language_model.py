@@ -183,11 +183,11 @@ class LanguageModel(Layer):
         x, target, lengths, weight = (*batch, None, None)[:4]
         if train:
             (logits, state), pullback = self.vjp(x, state, lengths=lengths, seed=seed)
-            loss, dlogits = losses.cross_entropy(logits, target, lengths=lengths, weight=weight)
+            loss, dlogits = losses.cross_entropy(logits, target, lengths=lengths, weight=weight, out=logits)
             pullback(dlogits)
         else:
             logits, state = self(x, state, lengths=lengths)
-            loss, _ = losses.cross_entropy(logits, target, lengths=lengths, weight=weight)
+            loss, _ = losses.cross_entropy(logits, target, lengths=lengths, weight=weight, out=logits)
         return loss, state
 
     # ---- evaluation ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fastrnn import _check
+from fastrnn import _check, _core
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -179,8 +179,10 @@ class Layer:
         All other rows of the gradient are zero, so an optimiser may leave them alone. Parameters that are
         not named here have dense gradients.
         """
-        found = {}
+        found: dict[str, NDArray[np.int64]] = {}
         for prefix, layer in self._walk():
+            if not layer._touched:
+                continue
             with layer._lock:
                 for name, parts in layer._touched.items():
                     rows = np.unique(np.concatenate([*parts, np.empty(0, np.int64)]))
@@ -192,13 +194,12 @@ class Layer:
         """Set all gradients to zero; of lazy ones only the rows that were touched."""
         for _, layer in self._walk():
             with layer._lock:
-                for name, grad in layer._grads.items():
-                    if name not in layer._touched:
-                        grad.fill(0)
-                        continue
-                    for rows in layer._touched[name]:
-                        grad[rows] = 0
-                    layer._touched[name].clear()
+                lazy = layer._touched
+                _core.scale_all([(grad, None) for name, grad in layer._grads.items() if name not in lazy], 0)
+                for name, parts in lazy.items():
+                    for rows in parts:
+                        layer._grads[name][rows] = 0
+                    parts.clear()
 
     # ---- state -------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ def cross_entropy(
     weight: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
     batch_first: bool = False,
+    out: NDArray[Any] | None = None,
 ) -> tuple[float, NDArray[Any]]:
     """Cross entropy of softmax(logits) against class indices, in nats.
 
@@ -51,11 +52,15 @@ def cross_entropy(
         0 ≤ ε < 1.
     weight, lengths, batch_first
         See the module.
+    out : array, [..., C], optional
+        Where the gradient goes. It may be `logits`, whose values are lost then: with many classes that saves
+        memory, and the time to fill it.
 
     Returns
     -------
     loss : float
     dlogits : array, [..., C]
+        `out`, if that was given.
 
     Raises
     ------
@@ -87,7 +92,7 @@ def cross_entropy(
     classes, flat = logits.shape[-1], targets.reshape(-1)
     whole = keep is None and weight is None and lengths is None
     _check.in_range(flat if whole else flat[factor != 0], classes, "C", "targets")
-    dlogits = _core.empty(logits.shape, logits.dtype)
+    dlogits = _core.empty(logits.shape, logits.dtype) if out is None else _check.in_place(out, logits, "out", "logits")
     rows = (flat.size, classes)
     loss = _core.cross_entropy(logits.reshape(rows), flat, factor, smoothing, dlogits.reshape(rows))
     return loss, dlogits

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastrnn import _check
+from fastrnn import _check, _core
 from fastrnn._pullback import Pullback
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._time import time_major, time_mask
@@ -68,7 +68,7 @@ class _Pool(Layer):
             dy = _check.gradient(dy, dtype, out_shape)
             if not input_grad:
                 return None
-            dx = np.zeros(shape, dtype)
+            dx = _core.empty(shape, dtype)
             self._backward(dy.reshape(y.shape), saved, lengths, time_major(dx, None, self.batch_first)[0])
             return dx
 
@@ -112,6 +112,7 @@ class Last(_Pool):
         return y, None
 
     def _backward(self, dy: NDArray[Any], saved: Any, lengths: NDArray[np.int64] | None, dx: NDArray[Any]) -> None:
+        dx.fill(0)
         if lengths is None:
             dx[-1] = dy
             return
@@ -145,7 +146,10 @@ class MeanPool(_Pool):
         return x.sum(axis=0, where=mask) * share, np.where(mask, share, 0)
 
     def _backward(self, dy: NDArray[Any], saved: Any, lengths: NDArray[np.int64] | None, dx: NDArray[Any]) -> None:
-        np.multiply(dy, saved, out=dx)
+        if lengths is None:
+            dx[...] = dy * saved
+        else:
+            np.multiply(dy, saved, out=dx)
 
 
 class MaxPool(_Pool):
@@ -178,4 +182,5 @@ class MaxPool(_Pool):
     def _backward(self, dy: NDArray[Any], saved: Any, lengths: NDArray[np.int64] | None, dx: NDArray[Any]) -> None:
         if lengths is not None:
             dy = np.where(lengths[:, None] > 0, dy, 0)
+        dx.fill(0)
         np.put_along_axis(dx, saved, dy[None], axis=0)

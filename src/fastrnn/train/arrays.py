@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["named_arrays", "touched_rows"]
+from fastrnn.nn._layer import Layer
+
+__all__ = ["gradients", "named_arrays", "touched_rows"]
 
 
 def named_arrays(model: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -42,3 +44,11 @@ def _is_pair(value: Any) -> bool:
 def touched_rows(model: Any) -> dict[str, np.ndarray]:
     """Return parameter name -> rows in use, for the parameters with lazy rows."""
     return dict(getattr(model, "touched", None) or {})
+
+
+def gradients(model: Any) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Return every gradient with the rows in use of those with lazy rows, and None for the others."""
+    touched = touched_rows(model)
+    if isinstance(model, Layer):
+        return [(g, touched.get(name)) for name, g in model.grads.items()]
+    return [(g, touched.get(name)) for name, (_, g) in named_arrays(model).items()]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import _core
-from fastrnn.train.arrays import named_arrays, touched_rows
+from fastrnn.train.arrays import gradients, named_arrays
 
 __all__ = ["clip_grad_norm", "clip_grad_value", "nonfinite_gradients"]
 
@@ -53,10 +53,8 @@ def clip_grad_norm(model: Any, max_norm: float, *, error_if_nonfinite: bool = Tr
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm: expected a number > 0, got {max_norm!r}")
-    arrays, touched = named_arrays(model), touched_rows(model)
-    total = 0.0
-    for name, (_, g) in arrays.items():
-        total += _core.sum_squares(g if name not in touched else g[touched[name]])
+    found = gradients(model)
+    total = _core.norm_squared(found)
     norm = math.sqrt(total) if total == total else math.nan
     if not math.isfinite(norm):
         if error_if_nonfinite:
@@ -67,11 +65,7 @@ def clip_grad_norm(model: Any, max_norm: float, *, error_if_nonfinite: bool = Tr
         return norm
     factor = max_norm / (norm + 1e-6)  # PyTorch's
     if factor < 1:
-        for name, (_, g) in arrays.items():
-            if name in touched:
-                g[touched[name]] *= g.dtype.type(factor)
-            else:
-                _core.scale(g, factor)
+        _core.scale_all(found, factor)
     return norm
 
 

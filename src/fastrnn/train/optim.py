@@ -61,6 +61,8 @@ class Optimizer:
     """
 
     _ranges: ClassVar[dict[str, tuple[float, float]]] = {}
+    _rule: ClassVar[str] = ""  # of `_core.update`
+    _all_slots: ClassVar[tuple[str, ...]] = ()  # in its order
 
     def __init__(
         self, model: Any, lr: float, *, groups: dict[str, dict[str, float]] | None = None, **options: Any
@@ -78,6 +80,7 @@ class Optimizer:
             name: {slot: np.zeros_like(param) for slot in self._slot_names()}
             for name, (param, _) in self._arrays.items()
         }
+        self._lazy = bool(touched_rows(model))
 
     @property
     def lr(self) -> float:
@@ -112,8 +115,8 @@ class Optimizer:
         """Names of the arrays kept for each parameter."""
         return ()
 
-    def _update(self, p: np.ndarray, g: np.ndarray, slots: dict[str, np.ndarray], o: dict[str, Any]) -> None:
-        """Update one C-contiguous parameter in place."""
+    def _numbers(self, o: dict[str, Any]) -> tuple[float, ...]:
+        """What `_core.update` wants to know, from the options in force."""
         raise NotImplementedError
 
     def options(self, name: str) -> dict[str, Any]:
@@ -124,28 +127,25 @@ class Optimizer:
     def step(self) -> None:
         """Update every parameter from its gradient. Gradients are left as they are."""
         self.steps += 1
-        touched = touched_rows(self._model)
+        touched = touched_rows(self._model) if self._lazy else {}
+        usual = self._numbers({"lr": self._lr * self.lr_factor, **self._defaults})
+        items = []
         for name, (p, g) in self._arrays.items():
-            options = self.options(name)
-            options["lr"] *= self.lr_factor
-            rows = touched.get(name)
-            if rows is None:
-                self._update(p, g, self._slots[name], options)
-            elif len(rows):
-                part = {slot: array[rows] for slot, array in self._slots[name].items()}
-                p_rows = p[rows]
-                self._update(p_rows, g[rows], part, options)
-                p[rows] = p_rows
-                for slot, array in self._slots[name].items():
-                    array[rows] = part[slot]
+            numbers = usual
+            if self._overrides[name]:
+                options = self.options(name)
+                options["lr"] *= self.lr_factor
+                numbers = self._numbers(options)
+            slots = self._slots[name]
+            items.append((p, g, [slots.get(slot) for slot in self._all_slots], numbers, touched.get(name)))
+        _core.update(self._rule, items)
 
     def zero_grads(self) -> None:
         """Set the gradients to zero, as ``model.zero_grads()`` does."""
         if hasattr(self._model, "zero_grads"):
             self._model.zero_grads()
         else:
-            for _, g in self._arrays.values():
-                g.fill(0)
+            _core.scale_all([(g, None) for _, g in self._arrays.values()], 0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of everything a continued run needs: numbers exactly, arrays bit for bit."""
@@ -215,6 +215,8 @@ class SGD(Optimizer):
     """
 
     _ranges: ClassVar = {"momentum": (0.0, 1.0)}
+    _rule = "sgd"
+    _all_slots = ("b",)
 
     def __init__(
         self,
@@ -235,8 +237,8 @@ class SGD(Optimizer):
     def _slot_names(self) -> tuple[str, ...]:
         return ("b",) if self._defaults["momentum"] else ()
 
-    def _update(self, p: np.ndarray, g: np.ndarray, slots: dict[str, np.ndarray], o: dict[str, Any]) -> None:
-        _core.sgd_step(p, g, slots.get("b"), o["lr"], o["momentum"], 0.0, o["nesterov"], o["weight_decay"])
+    def _numbers(self, o: dict[str, Any]) -> tuple[float, ...]:
+        return o["lr"], o["momentum"], 0.0, o["nesterov"], o["weight_decay"], False
 
 
 class RMSprop(Optimizer):
@@ -255,6 +257,8 @@ class RMSprop(Optimizer):
     """
 
     _ranges: ClassVar = {"alpha": (0.0, 1.0), "eps": (0.0, math.inf), "momentum": (0.0, 1.0)}
+    _rule = "rmsprop"
+    _all_slots = ("s", "b", "mean")
 
     def __init__(
         self,
@@ -286,19 +290,8 @@ class RMSprop(Optimizer):
             *(("mean",) if self._defaults["centered"] else ()),
         )
 
-    def _update(self, p: np.ndarray, g: np.ndarray, slots: dict[str, np.ndarray], o: dict[str, Any]) -> None:
-        _core.rmsprop_step(
-            p,
-            g,
-            slots["s"],
-            slots.get("b"),
-            slots.get("mean"),
-            o["lr"],
-            o["alpha"],
-            o["eps"],
-            o["momentum"],
-            o["weight_decay"],
-        )
+    def _numbers(self, o: dict[str, Any]) -> tuple[float, ...]:
+        return o["lr"], o["alpha"], o["eps"], o["momentum"], o["weight_decay"]
 
 
 class Adam(Optimizer):
@@ -316,6 +309,8 @@ class Adam(Optimizer):
     """
 
     _ranges: ClassVar = {"beta1": (0.0, 1.0), "beta2": (0.0, 1.0), "eps": (0.0, math.inf)}
+    _rule = "adam"
+    _all_slots = ("m", "v")
     _decoupled = False
 
     def __init__(
@@ -334,20 +329,8 @@ class Adam(Optimizer):
     def _slot_names(self) -> tuple[str, ...]:
         return ("m", "v")
 
-    def _update(self, p: np.ndarray, g: np.ndarray, slots: dict[str, np.ndarray], o: dict[str, Any]) -> None:
-        _core.adam_step(
-            p,
-            g,
-            slots["m"],
-            slots["v"],
-            o["lr"],
-            o["beta1"],
-            o["beta2"],
-            o["eps"],
-            o["weight_decay"],
-            self._decoupled,
-            self.steps,
-        )
+    def _numbers(self, o: dict[str, Any]) -> tuple[float, ...]:
+        return o["lr"], o["beta1"], o["beta2"], o["eps"], o["weight_decay"], self._decoupled, self.steps
 
 
 class AdamW(Adam):
