@@ -41,9 +41,11 @@ struct GruAfter {
                     auto n = tanh<T>(fma(r, load(a + 2 * Hp), load(a + 3 * Hp)));
                     auto h_prev = load_n(st.ts.h_prev[row] + u, lanes);
                     auto h = fma(z, h_prev - n, n);
-                    store(a, r);
-                    store(a + Hp, z);
-                    store(a + 3 * Hp, n);
+                    if (!st.turns) {  // backward will read them
+                        store(a, r);
+                        store(a + Hp, z);
+                        store(a + 3 * Hp, n);
+                    }
                     lanes == VL<T> ? store(st.ts.h[row] + u, h) : store_n(st.ts.h[row] + u, h, lanes);
                 });
         });

@@ -40,10 +40,12 @@ struct Lstm {
                     auto o = sigmoid<T>(load(z + 3 * Hp));
                     auto c = fma(f, load(st.ts.c_prev[r] + u), i * g);
                     auto h = o * tanh<T>(c);
-                    store(z, i);
-                    store(z + Hp, f);
-                    store(z + 2 * Hp, g);
-                    store(z + 3 * Hp, o);
+                    if (!st.turns) {  // backward will read them
+                        store(z, i);
+                        store(z + Hp, f);
+                        store(z + 2 * Hp, g);
+                        store(z + 3 * Hp, o);
+                    }
                     store(st.ts.cell[r] + u, c);
                     lanes == VL<T> ? store(out[r] + u, h) : store_n(out[r] + u, h, lanes);
                 });

@@ -152,10 +152,42 @@ void take_states(Arena& m, const Plan<T>& p, DirectionSpace<T>& ds, ptrdiff_t ro
     if (q.dir[0].M) ds.hidden = m.take<T>(rows * p.Hp);
 }
 
-// threads worth waking: each should have some 20 µs to do
-inline int useful_threads(const Sequence& q, int G, double passes) {
-    const double work = passes * 2.0 * double(q.steps) * double(q.I + q.P) * G * double(q.H) * q.D;
-    const double most = work / 1e6 + 1;
+// Seconds that one step takes each of groups·slices threads: arithmetic, or the way of the recurrent weights from the caches,
+// whichever is longer, and the gates. Slices of the hidden units meet at a step's end, and h comes from another core. Rough
+// figures of one machine: they choose between splits, never what is computed.
+inline double step_seconds(const Sequence& q, int G, int groups, int slices) {
+    const double rows = double((q.B + groups - 1) / groups), weights = double(G) * double(q.H) * double(q.P) / slices;
+    const double item = q.dtype == kFloat32 ? 4 : 8, bytes = weights * item;
+    const double speed = bytes <= 32e3 ? 300e9 : bytes <= 800e3 ? 140e9 : 75e9;
+    const double work = 2 * weights * rows * item / 600e9, way = bytes / speed;
+    const double gates = rows * G * double(q.H) / slices * item * 0.08e-9;
+    return (work > way ? work : way) + gates + (slices > 1 ? 0.4e-6 : 0);
+}
+
+// Into how many groups of rows n threads part, by that cost; the rest are slices. Few rows a group keep the multipliers idle.
+constexpr int kRowsWorthAThread = 4;
+inline int best_groups(const Sequence& q, int G, int n) {
+    const int most = q.B < 2 * kRowsWorthAThread ? 1 : q.B / kRowsWorthAThread < n ? int(q.B / kRowsWorthAThread) : n;
+    int best = most;
+    for (int g = most - 1; g >= 1; --g)
+        if (n % g == 0 && step_seconds(q, G, g, n / g) < 0.95 * step_seconds(q, G, best, n / best)) best = g;
+    return best;
+}
+inline int best_slices(const Sequence& q, int G, int groups, int most) {
+    int best = 1;
+    for (int s = 2; s <= most; ++s)
+        if (step_seconds(q, G, groups, s) < step_seconds(q, G, groups, best)) best = s;
+    return best;
+}
+
+// Threads worth waking: each should have some 40 µs to do, for to wake one may take 50. Forward has work for those in a group
+// alone; backward has the chunks' products for everybody.
+inline int useful_threads(const Sequence& q, int G, bool backward) {
+    const double work = (backward ? 4.0 : 2.0) * double(q.steps) * double(q.I + q.P) * G * double(q.H) * q.D;
+    double most = work / 8e6 + 1;
+    const int each = q.D == 2 ? (q.threads + 1) / 2 : q.threads, groups = best_groups(q, G, each);
+    const double seats = double(q.D) * groups * best_slices(q, G, groups, each / groups);
+    if (!backward && most > seats) most = seats;
     return q.threads < 1 ? 1 : q.threads < most ? q.threads : int(most);
 }
 
@@ -190,7 +222,7 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
     if (p.segment_rows > q.steps) p.segment_rows = ptrdiff_t(q.steps);
     const bool again = backward && q.save == kSaveCheckpoints;
     p.zeros = m.take<T>(p.wide);
-    p.most_threads = useful_threads(q, p.G, backward ? 2 : 1);
+    p.most_threads = useful_threads(q, p.G, backward);
     p.barriers = m.take<Barrier>(3 + p.most_threads);
     p.threads = m.take<ThreadSpace<T>>(p.most_threads);
     const ptrdiff_t panel = kMaxNV * VL<T>, wide = round_up(p.wide, panel), I = round_up(q.I, panel);

@@ -23,14 +23,8 @@ inline Range share(int count, int id, int n) { return {int(int64_t(count) * id /
 inline Team make_team(const Sequence& q, int G, int id, int n, int most_units, Barrier* all, Barrier* groups) {
     Team t{id, n, 0, 1, 0, 1, false, all, groups};
     if (n > 1) {
-        constexpr int kRowsWorthAThread = 4;
-        int by_rows = int(q.B / kRowsWorthAThread);
-        t.groups = by_rows < 1 ? 1 : by_rows < n ? by_rows : n;
-        t.slices = n / t.groups;
-        // a barrier costs about 0.2 µs: a slice must save more than that in a step
-        const double step = 2.0 * G * double(q.H) * double(q.P) * double((q.B + t.groups - 1) / t.groups);
-        const int useful = int(step / 1e5) + 1;
-        if (t.slices > useful) t.slices = useful;
+        t.groups = best_groups(q, G, n);
+        t.slices = best_slices(q, G, t.groups, n / t.groups);
         if (t.slices > most_units) t.slices = most_units;
         t.idle = id >= t.groups * t.slices;
         t.group = t.idle ? 0 : id % t.groups;

@@ -19,6 +19,7 @@ struct ExpConstants<float> {
     static constexpr float kLn2Lo = 0x1.7f7d1cf8p-20f;  // ln2 - kLn2Hi
     static constexpr float kMagic = 0x1.8p23f;          // adding it rounds to an integer
     static constexpr float kMin = -104.0f, kMax = 89.0f;
+    static constexpr float kSigmoidMax = 60.0f;
     static constexpr float kTanhMin = -20.0f;  // 2|x| past which tanh is 1
     static constexpr int kDegree = 4;
     static constexpr float kQ[] = {0.5f, 0.16666576845993976311f, 0.041666554437685938899f, 0.0083632029715758549465f,
@@ -31,6 +32,7 @@ struct ExpConstants<double> {
     static constexpr double kLn2Lo = 0x1.a39ef35793c76p-33;
     static constexpr double kMagic = 0x1.8p52;
     static constexpr double kMin = -746.0, kMax = 710.0;
+    static constexpr double kSigmoidMax = 300.0;
     static constexpr double kTanhMin = -42.0;
     static constexpr int kDegree = 9;
     static constexpr double kQ[] = {0.50000000000000010262,     0.16666666666666667456,   0.041666666666623991516,
@@ -111,14 +113,14 @@ FR_INLINE typename Simd<T>::V negative_abs(typename Simd<T>::V x) {
     return from_bits<T>(bits<T>(x) | bits<T>(broadcast(T(-0.0))));
 }
 
-// σ(x) = 1/(1+e) for x ≥ 0 and e/(1+e) for x < 0, with e = exp(-|x|): exact to rounding for very negative x too
+// σ(x) = e/(1+e) with e = exp(x), x clamped to where that is finite and σ is 1 to rounding: very negative x keep their digits
 template <class T>
 FR_INLINE typename Simd<T>::V sigmoid(typename Simd<T>::V x) {
-    using V = typename Simd<T>::V;
-    V e = exp<T>(negative_abs<T>(x));
-    V one = broadcast(T(1));
-    V top = x < zero<T>() ? e : one;
-    return top / (one + e);
+    using C = ExpConstants<T>;
+    x = max(broadcast(C::kMin), min(broadcast(C::kSigmoidMax), x));
+    const Reduced<T> r = reduce_exp<T>(x);
+    const typename Simd<T>::V one = broadcast(T(1)), e = scale2<T>(one + r.p, r);
+    return e / (one + e);
 }
 
 // tanh|x| = -m/(2+m) with m = expm1(-2|x|), then the sign of x: no cancellation for tiny x

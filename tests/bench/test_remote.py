@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,12 +113,37 @@ def test_wrong_results_are_not_timed(toy):
         bench.prepare(CASE, ["fastrnn", toy(toys.Wrong)])
 
 
-def test_a_worker_ends_when_its_parent_does():
+def test_a_worker_that_is_not_asked_is_stopped():
     worker = remote.Worker(toys.Toy(), sys.executable, 1)
-    process = worker._process
-    worker._connection.close()
-    assert process.wait(30) == 0
-    worker._output.close()
+    status = Path(f"/proc/{worker._process.pid}/stat")
+    if status.exists():
+        assert status.read_text().rpartition(")")[2].split()[0] == "T"
+    worker.ask("prepare", CASE, CASE.weights(), CASE.data(), 1)  # and goes on when it is
+    worker.close()
+    assert worker._process.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems don't tell a child")
+def test_a_worker_ends_when_its_parent_is_killed():
+    code = (
+        "import sys, time\nfrom fastrnn.bench import remote\nfrom tests.bench import toys\n"
+        "print(remote.Worker(toys.Toy(), sys.executable, 1)._process.pid, flush=True)\ntime.sleep(60)"
+    )
+    root = Path(__file__).parents[2]
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=root)
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.communicate()
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return
+        if state in "ZX":
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"worker {pid} lives on")
 
 
 def test_ctrl_c_is_not_for_workers():

@@ -15,6 +15,7 @@ import inspect
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -144,10 +145,12 @@ class Worker:
         if not self.alive:
             raise SideError(f"{self.name}: its process has ended")
         try:
+            self._signal("SIGCONT")
             self._connection.send((message, *arguments))
             if not self._connection.poll(TIMEOUT):
                 raise SideError(f"{self.name}: no answer within {TIMEOUT:g} seconds")
             fine, answer = self._connection.recv()
+            self._signal("SIGSTOP")
         except (EOFError, OSError):
             raise self._died() from None
         except BaseException:  # interrupted too: an answer that comes later would be taken for another's
@@ -156,6 +159,11 @@ class Worker:
         if not fine:
             raise SideError(f"{self.name}: {answer}")
         return answer
+
+    def _signal(self, name: str) -> None:
+        """Let the process run, or stop it, where the system can."""
+        if hasattr(signal, name) and self._process.poll() is None:
+            self._process.send_signal(getattr(signal, name))
 
     def _died(self) -> SideError:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -170,6 +178,7 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self._connection.close()
+        self._signal("SIGCONT")
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(0.2)  # it ends by itself, unless it is computing
         if self._process.poll() is None:

@@ -9,10 +9,12 @@ own.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import importlib.util
 import os
+import signal
 import sys
 import traceback
 import types
@@ -50,6 +52,12 @@ def find_peer(module: str, file: str, name: str) -> Any:
     else:
         found = importlib.import_module(module)
     return getattr(found, name)
+
+
+def _end_with_parent() -> None:
+    """Be killed when the process that started this one is: a stopped worker would never notice."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG, Linux
 
 
 def _idle_cpus(number: int) -> None:
@@ -119,6 +127,8 @@ def serve(connection: Connection) -> None:
 def main() -> None:
     """Serve the connection that the arguments name."""
     os.dup2(2, 1)  # whatever is printed, by Python or not
+    if sys.platform == "linux":
+        _end_with_parent()
     _idle_cpus(int(sys.argv[2]))
     serve(Connection(int(sys.argv[1])))
 

@@ -89,9 +89,10 @@ class Recurrent(Layer):
 
     def _layers(self) -> tuple[tuple[tuple[Any, ...], ...], ...]:
         """`_by_layer` of the parameters, whose arrays stay the same for ever."""
-        if self._layer_params is None:
-            self._layer_params = self._by_layer(self._params)
-        return self._layer_params
+        layers: tuple[tuple[tuple[Any, ...], ...], ...] | None = self._layer_params
+        if layers is None:
+            layers = self._layer_params = self._by_layer(self._params)
+        return layers
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_layer_params": None, "_layer_grads": None}
@@ -172,12 +173,12 @@ class Recurrent(Layer):
         ValueError, TypeError
             An argument doesn't fit; the message names it.
         """
-        x, unbatched, batch_first, lengths = self._input(x, lengths)
+        x, unbatched, batch_first, ends = self._input(x, lengths)
         h_0, c_0 = self._initial(x, state, batch_first, unbatched)
         rate = self.dropout if dropout and self.num_layers > 1 else 0.0
         mask = mask_seed(None) if rate else 0
         y, h_n, c_n, _ = _core.forward_layers(
-            self._cell, x, self._layers(), h_0, c_0, lengths, batch_first, False, 0, rate, mask
+            self._cell, x, self._layers(), h_0, c_0, ends, batch_first, False, 0, rate, mask
         )
         return (y[:, 0] if unbatched else y), self._as_state(h_n, c_n, unbatched)
 
@@ -220,13 +221,13 @@ class Recurrent(Layer):
             `pullback(dy=None, dstate=None)` adds to `grads` and returns `(dx, dstate_0)`. A gradient that is None
             counts as zero. `dy` past a row's length is ignored, `dx` there is zero.
         """
-        x, unbatched, batch_first, lengths = self._input(x, lengths)
+        x, unbatched, batch_first, ends = self._input(x, lengths)
         checkpoint = _check.optional_positive_int(checkpoint, "checkpoint")
         h_0, c_0 = self._initial(x, state, batch_first, unbatched)
         rate = self.dropout if dropout and self.num_layers > 1 else 0.0
         mask = mask_seed(seed) if rate else 0
         y, h_n, c_n, kept = _core.forward_layers(
-            self._cell, x, self._layers(), h_0, c_0, lengths, batch_first, True, checkpoint or 0, rate, mask
+            self._cell, x, self._layers(), h_0, c_0, ends, batch_first, True, checkpoint or 0, rate, mask
         )
         y = y[:, 0] if unbatched else y
         y.flags.writeable = False
