@@ -88,29 +88,33 @@ FR_INLINE void gemm_panels(const T* const* a, T* const* c, int m, const Segments
 template <class T>
 int panels_at_once(int m, int NV);
 
-// The outer product behind every weight gradient: C[i][j] += Σ_r a[r][offset + i]·b[r][j], for the rows i0 … i1-1 of C. Rows
-// of a are added in the order given. Two products may share one a: dGᵀ·x and dGᵀ·h.
+// The outer products behind every weight gradient: C[first + i][j] += Σ_r a[r][column + i]·b[r][j] for i0 ≤ i < i1, for every
+// section of columns of a, and every part that wants it. Rows are added in the order given. The parts, such as dGᵀ·x and
+// dGᵀ·h, share what is packed of a.
+constexpr int kMaxSections = 4, kMaxParts = 3;
 template <class T>
 struct OuterPart {
     const T* const* b;  // [rows] pointers, N contiguous columns each
     ptrdiff_t N;
     T* C;
     ptrdiff_t ldc;
+    ptrdiff_t first[kMaxSections];  // row of C where a section begins; negative: not in this part
 };
 template <class T>
 struct OuterProduct {
     const T* const* a;  // [rows] pointers
     ptrdiff_t rows;
-    ptrdiff_t offset;  // first column of a
-    ptrdiff_t i0, i1;  // columns of a = rows of C
+    ptrdiff_t i0, i1;  // of each section
+    int sections;
+    ptrdiff_t column[kMaxSections];
     int parts;
-    OuterPart<T> part[2];
+    OuterPart<T> part[kMaxParts];
 };
-constexpr ptrdiff_t kOuterBlock = 256;  // most rows at a time: a panel of B (64 KiB) stays in L2
+constexpr ptrdiff_t kOuterBlock = 256;    // most rows at a time: a panel of B (64 KiB) stays in L2
+constexpr ptrdiff_t kOuterColumns = 252;  // and most columns of a, which stay there while all panels pass
 template <class T>
-ptrdiff_t outer_scratch(ptrdiff_t M, ptrdiff_t N) {  // elements, for i1-i0 <= M and N of every part
-    ptrdiff_t panels = (N + 4 * VL<T> - 1) / (4 * VL<T>);
-    return kOuterBlock * (M + 16 + panels * 4 * VL<T>)+64;
+ptrdiff_t outer_scratch(ptrdiff_t N) {  // elements; N: columns of all parts, each rounded up to whole panels
+    return kOuterBlock * (kOuterColumns + 16 + N) + 64;
 }
 template <class T>
 void outer_product(const OuterProduct<T>& op, T* scratch) noexcept;

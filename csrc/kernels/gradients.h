@@ -57,71 +57,62 @@ void column_sums(const T* const* a, int n, ptrdiff_t offset, ptrdiff_t j0, ptrdi
     }
 }
 
-// this thread's share of M rows, in whole tiles
-inline void tile_share(ptrdiff_t M, const Team& team, ptrdiff_t& i0, ptrdiff_t& i1) {
-    const ptrdiff_t tiles = (M + 5) / 6;
-    i0 = tiles * team.id / team.n * 6;
-    i1 = tiles * (team.id + 1) / team.n * 6;
-    if (i1 > M) i1 = M;
-}
-
-// `run` adjacent sections of dG from `section` on: dW rows of gate gw += dGᵀ·x, dR rows of gate gr += dGᵀ·h, and the biases'
-// column sums; a negative gate: not wanted
-template <class T>
-void weight_gradient(const Step<T>& st, int n, int section, int run, int gw, int gr) {
-    const Direction& d = st.d;
-    const ptrdiff_t H = st.q.H, I = st.q.I, P = st.q.P, offset = section * st.p.Hp;
-    ptrdiff_t i0, i1;
-    tile_share(run * H, st.team, i0, i1);
-    OuterProduct<T> op{st.ts.a, n, offset, i0, i1, 0, {}};
-    if (gw >= 0 && d.dW) op.part[op.parts++] = {st.ts.b, I, static_cast<T*>(d.dW) + gw * H * I, I};
-    if (gr >= 0 && d.dR) op.part[op.parts++] = {st.ts.b2, P, static_cast<T*>(d.dR) + gr * H * P, P};
-    if (op.parts) outer_product(op, st.ts.outer);
-    if (gw >= 0 && d.db_w) column_sums(st.ts.a, n, offset, i0, i1, static_cast<T*>(d.db_w) + gw * H);
-    if (gr >= 0 && d.db_r) column_sums(st.ts.a, n, offset, i0, i1, static_cast<T*>(d.db_r) + gr * H);
-}
-
 // dW, dR and the biases' gradients of one chunk, while its dG is in cache
 template <class T, class Cell>
 void chunk_gradients(const Step<T>& st, int s1) {
     const Plan<T>& p = st.p;
     const Sequence& q = st.q;
     const Direction& d = st.d;
-    const T* x = static_cast<const T*>(q.x);
-    auto each_row = [&](auto&& f) {
-        int n = 0;
-        for (int s = st.s0; s < s1; ++s)
-            for (int i = 0; i < p.active[s]; ++i) f(n++, s, i);
-        return n;
+    // dG's sections: a GRU's n has one from x and one from h; elsewhere, where they are adjacent, all are one
+    const bool merge = Cell::G != 3 && p.Hp == q.H;
+    const int sections = Cell::G == 3 ? 4 : merge ? 1 : Cell::G;
+    int n = 0;
+    for (int s = st.s0; s < s1; ++s)
+        for (int i = 0; i < p.active[s]; ++i, ++n) {
+            st.ts.a[n] = st.gates(s, i);
+            st.ts.b[n] = st.x(s, i);
+            st.ts.b2[n] = st.h_before(s, i);
+            if (Cell::G == 3 && Cell::kSecond) st.ts.b3[n] = st.gates(s, i) + 2 * p.Hp;  // r ⊙ h₋₁
+        }
+    const Range own = share(int(merge ? Cell::G * q.H : q.H), st.team.id, st.team.n);
+    OuterProduct<T> op{st.ts.a, n, own.first, own.last, sections, {}, 0, {}};
+    for (int s = 0; s < sections; ++s) op.column[s] = s * p.Hp;
+    // rows of dW, of dR: the gate that section s belongs to
+    ptrdiff_t x_rows[kMaxSections] = {-1, -1, -1, -1}, h_rows[kMaxSections] = {-1, -1, -1, -1};
+    for (int g = 0; g < Cell::G; ++g) x_rows[Cell::kSectionX[g]] = h_rows[Cell::kSectionR[g]] = g * q.H;
+    auto add_part = [&](const T* const* b, ptrdiff_t N, void* C, const ptrdiff_t* first) {
+        if (!C) return;
+        OuterPart<T>& part = op.part[op.parts++];
+        part = {b, N, static_cast<T*>(C), N, {}};
+        for (int s = 0; s < kMaxSections; ++s) part.first[s] = first[s];
     };
-    const int n = each_row([&](int r, int s, int i) {
-        st.ts.a[r] = st.gates(s, i);
-        st.ts.b[r] = x + p.time(d, s, i) * q.x_t + p.index[i] * q.x_b;
-        st.ts.b2[r] = st.h_before(s, i);
-    });
-    const bool merge = p.Hp == q.H;  // sections are adjacent columns
-    auto apart = [&](int first, int gates, int gw, int gr) {
-        for (int g = 0; g < gates; g += merge ? gates : 1)
-            weight_gradient(st, n, first + g, merge ? gates : 1, gw < 0 ? gw : gw + g, gr < 0 ? gr : gr + g);
-    };
-    if (Cell::G != 3) {
-        apart(0, Cell::G, 0, 0);
+    add_part(st.ts.b, q.I, d.dW, x_rows);
+    if (Cell::G == 3 && Cell::kSecond) {  // n comes from r ⊙ h₋₁
+        const ptrdiff_t third[kMaxSections] = {-1, -1, -1, 2 * q.H};
+        ptrdiff_t first_two[kMaxSections] = {h_rows[0], h_rows[1], -1, -1};
+        add_part(st.ts.b2, q.P, d.dR, first_two);
+        add_part(st.ts.b3, q.P, d.dR, third);
     } else {
-        apart(0, 2, 0, 0);   // r, z
-        apart(3, 1, 2, -1);  // n from x
-        if (Cell::kSecond)   // n from r ⊙ h, which lies in section 2
-            each_row([&](int r, int s, int i) { st.ts.b2[r] = st.gates(s, i) + 2 * p.Hp; });
-        apart(Cell::kSectionR[2], 1, -1, 2);
+        add_part(st.ts.b2, q.P, d.dR, h_rows);
+    }
+    outer_product(op, st.ts.outer);
+    for (int s = 0; s < sections; ++s) {
+        const ptrdiff_t j0 = own.first, j1 = own.last;
+        if (d.db_w && x_rows[s] >= 0) column_sums(st.ts.a, n, s * p.Hp, j0, j1, static_cast<T*>(d.db_w) + x_rows[s]);
+        if (d.db_r && h_rows[s] >= 0) column_sums(st.ts.a, n, s * p.Hp, j0, j1, static_cast<T*>(d.db_r) + h_rows[s]);
     }
     if (d.dM) {
         const T* dhs = st.ds.dhs[st.chunk & 1];
-        each_row([&](int r, int s, int i) {
-            st.ts.a[r] = dhs + (p.offset[s] - p.offset[st.s0] + i) * p.Pp;
-            st.ts.b[r] = st.hidden(s, i);
-        });
-        ptrdiff_t i0, i1;
-        tile_share(q.P, st.team, i0, i1);
-        outer_product(OuterProduct<T>{st.ts.a, n, 0, i0, i1, 1, {{st.ts.b, q.H, static_cast<T*>(d.dM), q.H}, {}}}, st.ts.outer);
+        n = 0;
+        for (int s = st.s0; s < s1; ++s)
+            for (int i = 0; i < p.active[s]; ++i, ++n) {
+                st.ts.a[n] = dhs + (p.offset[s] - p.offset[st.s0] + i) * p.Pp;
+                st.ts.b[n] = st.hidden(s, i);
+            }
+        const Range rows = share(int(q.P), st.team.id, st.team.n);
+        OuterProduct<T> dM{st.ts.a, n, rows.first, rows.last, 1, {0}, 1, {}};
+        dM.part[0] = {st.ts.b, q.H, static_cast<T*>(d.dM), q.H, {0, -1, -1, -1}};
+        outer_product(dM, st.ts.outer);
     }
 }
 

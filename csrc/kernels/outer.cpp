@@ -49,48 +49,60 @@ void pack_rows(const Packed<T>& B, const T* const* b) {
     }
 }
 
+// `rows` rows of C from row i on += the packed columns of a · all panels of B
+template <class T>
+void outer_tiles(const OuterPart<T>& to, const Packed<T>& B, const T* A, ptrdiff_t i, ptrdiff_t M, int tiles) {
+    for (int p = 0; p < B.panels(); ++p) {
+        ptrdiff_t at[kMaxNV];
+        const int nv = B.vectors(p);
+        for (int v = 0; v < nv; ++v) at[v] = (ptrdiff_t(p) * kMaxNV + v) * VL<T>;
+        TileCall<T> call{};
+        call.terms = 1;
+        call.term[0] = {nullptr, 0, B.panel(p), 0, B.K};
+        call.at = at;
+        call.from_c = ~0u;
+        call.tail = B.tail(p);
+        ptrdiff_t done = 0;
+        for (int t = 0; t < tiles; ++t) {
+            const int rows = int((M - done + tiles - t - 1) / (tiles - t));
+            const T* a = A + done * B.K;
+            T* c[12];
+            for (int r = 0; r < rows; ++r) c[r] = to.C + (i + done + r) * to.ldc;
+            for (int r = rows; r < 2 * rows && done + r < M; ++r)  // the next tile's, while this one runs
+                for (int v = 0; v < nv; ++v) __builtin_prefetch(to.C + (i + done + r) * to.ldc + at[v], 1, 3);
+            call.term[0].a = &a;
+            call.c = c;
+            any_tile<T, true>(rows, nv, call);
+            done += rows;
+        }
+    }
+}
+
 template <class T>
 void outer_product(const OuterProduct<T>& op, T* scratch) noexcept {
     const ptrdiff_t M = op.i1 - op.i0;
-    if (M <= 0) return;
+    if (M <= 0 || !op.parts) return;
     const int most = max_rows(kMaxNV);
-    const int tiles = int((M + most - 1) / most);
-    T* A = scratch;
-    T* panels = scratch + round_up(kOuterBlock * M, 64);
-    const ptrdiff_t blocks = (op.rows + kOuterBlock - 1) / kOuterBlock;
+    T* const A = scratch;
+    const ptrdiff_t blocks = (op.rows + kOuterBlock - 1) / kOuterBlock, cuts = (M + kOuterColumns - 1) / kOuterColumns;
     for (ptrdiff_t block = 0; block < blocks; ++block) {  // even ones
         const ptrdiff_t r0 = op.rows * block / blocks, K = op.rows * (block + 1) / blocks - r0;
-        pack_columns(A, op.a + r0, K, op.offset + op.i0, M, tiles);
+        T* panels = scratch + kOuterBlock * (kOuterColumns + 16);
+        Packed<T> B[kMaxParts];
         for (int part = 0; part < op.parts; ++part) {
-            const OuterPart<T>& to = op.part[part];
-            if (to.N <= 0) continue;
-            const Packed<T> B{panels, K, to.N, kMaxNV, false};
-            pack_rows(B, to.b + r0);
-            for (int p = 0; p < B.panels(); ++p) {
-                ptrdiff_t at[kMaxNV];
-                const int nv = B.vectors(p);
-                for (int v = 0; v < nv; ++v) at[v] = (ptrdiff_t(p) * kMaxNV + v) * VL<T>;
-                TileCall<T> call{};
-                call.terms = 1;
-                call.term[0] = {nullptr, 0, B.panel(p), 0, K};
-                call.at = at;
-                call.from_c = ~0u;
-                call.tail = B.tail(p);
-                ptrdiff_t i = 0;
-                for (int t = 0; t < tiles; ++t) {
-                    const int rows = int((M - i + tiles - t - 1) / (tiles - t));
-                    const T* a = A + i * K;
-                    T* c[12];
-                    for (int r = 0; r < rows; ++r) c[r] = to.C + (op.i0 + i + r) * to.ldc;
-                    for (int r = rows; r < 2 * rows && i + r < M; ++r)  // the next tile's, while this one runs
-                        for (int v = 0; v < nv; ++v) __builtin_prefetch(to.C + (op.i0 + i + r) * to.ldc + at[v], 1, 3);
-                    call.term[0].a = &a;
-                    call.c = c;
-                    any_tile<T, true>(rows, nv, call);
-                    i += rows;
-                }
-            }
+            B[part] = Packed<T>{panels, K, op.part[part].N, kMaxNV, false};
+            pack_rows(B[part], op.part[part].b + r0);
+            panels += B[part].panels() * B[part].stride();
         }
+        for (int s = 0; s < op.sections; ++s)
+            for (ptrdiff_t cut = 0; cut < cuts; ++cut) {
+                const ptrdiff_t first = op.i0 + M * cut / cuts, n = op.i0 + M * (cut + 1) / cuts - first;
+                const int tiles = int((n + most - 1) / most);
+                pack_columns(A, op.a + r0, K, op.column[s] + first, n, tiles);
+                for (int part = 0; part < op.parts; ++part)
+                    if (op.part[part].first[s] >= 0)
+                        outer_tiles(op.part[part], B[part], A, op.part[part].first[s] + first, n, tiles);
+            }
     }
 }
 template void outer_product<float>(const OuterProduct<float>&, float*) noexcept;

@@ -30,7 +30,7 @@ struct Arena {
 // Row pointers and scratch that belong to one thread.
 template <class T>
 struct ThreadSpace {
-    const T **a, **b, **b2;                 // [chunk rows]
+    const T **a, **b, **b2, **b3;           // [chunk rows]
     T** c;                                  // [chunk rows]
     const T **x, **h_prev, **c_prev, **dy;  // [B]
     T **gates, **h, **cell, **hidden, **next_gates, **dh, **dc;
@@ -267,13 +267,13 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
         ts.a = m.take<const T*>(p.chunk_rows);
         ts.b = m.take<const T*>(p.chunk_rows);
         ts.b2 = m.take<const T*>(p.chunk_rows);
+        ts.b3 = q.cell == kGruBefore ? m.take<const T*>(p.chunk_rows) : nullptr;
         ts.c = m.take<T*>(p.chunk_rows);
         const T*** step_in[] = {&ts.x, &ts.h_prev, &ts.c_prev, &ts.dy};
         for (const T*** f : step_in) *f = m.take<const T*>(q.B);
         T*** step_out[] = {&ts.gates, &ts.h, &ts.cell, &ts.hidden, &ts.next_gates, &ts.dh, &ts.dc};
         for (T*** f : step_out) *f = m.take<T*>(q.B);
-        const ptrdiff_t M = p.G * q.H > q.P ? p.G * q.H : q.P;
-        ts.outer = backward ? m.take<T>(outer_scratch<T>(M, q.I > p.wide ? q.I : p.wide)) : nullptr;
+        ts.outer = backward ? m.take<T>(outer_scratch<T>(I + (q.cell == kGruBefore ? 2 : 1) * wide)) : nullptr;
         if (p.threads) p.threads[t] = ts;
     }
     return m.used;
