@@ -110,7 +110,7 @@ struct OuterProduct {
     int parts;
     OuterPart<T> part[kMaxParts];
 };
-constexpr ptrdiff_t kOuterBlock = 256;    // most rows at a time: a panel of B (64 KiB) stays in L2
+constexpr ptrdiff_t kOuterBlock = 400;    // most rows at a time: a panel of B (100 KiB) stays in L2
 constexpr ptrdiff_t kOuterColumns = 252;  // and most columns of a, which stay there while all panels pass
 template <class T>
 ptrdiff_t outer_scratch(ptrdiff_t N) {  // elements; N: columns of all parts, each rounded up to whole panels

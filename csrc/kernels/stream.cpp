@@ -88,9 +88,12 @@ const void* norm_step(StreamLayer* l, const void* x, ptrdiff_t x_b) {
 template <class T>
 const void* embedding_step(StreamLayer* l, const void* x, ptrdiff_t x_b) {
     const int64_t* index = static_cast<const int64_t*>(x);
-    for (ptrdiff_t b = 0; b < l->B; ++b)
-        std::memcpy(static_cast<T*>(l->h_next) + b * l->y_b, static_cast<const T*>(l->panels) + index[b * x_b] * l->P,
+    for (ptrdiff_t b = 0; b < l->B; ++b) {
+        const int64_t row = index[b * x_b];  // looked at before; another thread may have changed it since
+        if (uint64_t(row) >= uint64_t(l->I)) continue;
+        std::memcpy(static_cast<T*>(l->h_next) + b * l->y_b, static_cast<const T*>(l->panels) + row * l->P,
                     size_t(l->P) * sizeof(T));
+    }
     return l->h_next;
 }
 

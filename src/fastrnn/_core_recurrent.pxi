@@ -308,6 +308,9 @@ def forward_layers(int cell, x, tuple layers, h_0, c_0, lengths, bint batch_firs
         lengths = None if lengths is None else lengths.copy()
         h_0 = None if h_0 is None else h_0.copy()
     cdef list kept = []
+    cdef tuple sizes = None
+    if count == 0:
+        raise ValueError("layers: expected at least one")
     for k in range(count):
         weights = layers[k]
         if k and rate > 0:
@@ -327,6 +330,9 @@ def forward_layers(int cell, x, tuple layers, h_0, c_0, lengths, bint batch_firs
                 c_n = empty_array(3, dims, t)
             describe_states(&initial, h_0, c_0, t, &s.q, count, False, "state")
             describe_states(&final, h_n, c_n, t, &s.q, count, True, "state_n")
+            sizes = (s.q.D, s.q.H, s.q.P)
+        elif sizes != (s.q.D, s.q.H, s.q.P):
+            raise ValueError("layers: expected equal directions and sizes in all")
         dims[first] = s.q.T
         dims[1 - first] = s.q.B
         dims[2] = s.q.D * s.q.P
@@ -348,6 +354,7 @@ def backward_layers(list kept, dy, dh_n, dc_n, tuple grads, bint input_grad, bin
     """
     cdef ptrdiff_t k, count = len(kept)
     cdef Saved s = kept[0]
+    cdef Sequence q
     cdef States given, out, end, start
     cdef cnp.npy_intp dims[3]
     cdef ptrdiff_t item = 4 if s.type_num == cnp.NPY_FLOAT32 else 8
@@ -360,6 +367,14 @@ def backward_layers(list kept, dy, dh_n, dc_n, tuple grads, bint input_grad, bin
         dc_0 = empty_array(3, dims, s.type_num)
     describe_states(&given, dh_n, dc_n, s.type_num, &s.q, count, False, "dstate")
     describe_states(&out, dh_0, dc_0, s.type_num, &s.q, count, True, "dstate_0")
+    if len(grads) != count:
+        raise ValueError(f"grads: expected a tuple of {count}")
+    for k in range(count):  # everything is looked at before anything is overwritten: the caller may mend it and call again
+        s = kept[k]
+        q = s.q
+        if type(grads[k]) is not tuple or len(grads[k]) != q.D:
+            raise ValueError(f"grads: expected a tuple of {q.D}")
+        s.describe_gradients(&q, None, &given, grads[k], &out)
     for k in range(count - 1, -1, -1):
         s = kept[k]
         end.h = rows_from(given.h, k * s.q.D * s.q.B * s.q.P * item)

@@ -305,6 +305,7 @@ cdef class Stream:
             self.busy = False
         if bad >= 0:
             self._accept(x, False)  # says which integer
+            raise RuntimeError("x: changed by another thread during the step")
         return y
 
     def run(self, x, out=None):
@@ -357,7 +358,8 @@ cdef class Stream:
         if nd == 3:
             x_b = cnp.PyArray_STRIDES(a)[1 - time] >> self.x_shift
             y_b = cnp.PyArray_STRIDES(y)[1 - time] >> self.y_shift
-        if (cnp.PyArray_DATA(a) != cnp.PyArray_DATA(y) or x_t != y_t or x_b != y_b) and may_overlap(a, y):
+        # strides count elements, so an integer x is never y in disguise
+        if (self.integers or cnp.PyArray_DATA(a) != cnp.PyArray_DATA(y) or x_t != y_t or x_b != y_b) and may_overlap(a, y):
             self._accept_out(y, None, a)
         self.enter()
         if T * self.work < 50e3:
@@ -368,6 +370,7 @@ cdef class Stream:
         self.busy = False
         if bad >= 0:
             self._accept(x, True)  # says which integer
+            raise RuntimeError("x: changed by another thread during the run")
         return y
 
     cdef bint accepts_block(self, object x, int type_num, ptrdiff_t size, ptrdiff_t steps, bint integers) noexcept:

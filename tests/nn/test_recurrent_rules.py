@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastrnn as fr
-from fastrnn import nn
+from fastrnn import _core, nn
 from tests.nn.test_recurrent import F32, F64, layers, make, problem, same
 from tests.reference.finite_differences import assert_close
 
@@ -409,3 +409,29 @@ def test_saved_and_loaded(name, tmp_path):
     again = fr.load(tmp_path / "layer.safetensors")
     x, state, _, _ = problem(layer)
     same(again(x, state), layer(x, state))
+
+
+def test_a_refused_pullback_of_a_stack_can_run_again():
+    """Gradients of the lower layers are looked at before the upper ones are overwritten."""
+    layer = fr.LSTM(3, 5, 2, seed=0)
+    x = np.random.default_rng(0).standard_normal((4, 2, 3)).astype(np.float32)
+    dy = np.ones((4, 2, 5), np.float32)
+    expected = layer.vjp(x)[1](dy)[0]
+    grads = {name: grad.copy() for name, grad in layer.grads.items()}
+    layer.zero_grads()
+    _, pullback = layer.vjp(x)
+    layer.grads["weight_ih_l0"].flags.writeable = False
+    with pytest.raises(ValueError):
+        pullback(dy)
+    layer.grads["weight_ih_l0"].flags.writeable = True
+    np.testing.assert_array_equal(pullback(dy)[0], expected)
+    for name, grad in grads.items():
+        np.testing.assert_array_equal(layer.grads[name], grad, err_msg=name)
+
+
+def test_layers_of_unequal_sizes_are_refused():
+    one, other = fr.LSTM(3, 5, seed=0), fr.LSTM(5, 9, seed=0)
+    x = np.zeros((4, 2, 3), np.float32)
+    layers = one._layers() + other._layers()
+    with pytest.raises(ValueError, match="layers"):
+        _core.forward_layers(_core.LSTM, x, layers, None, None, None, False, False, 0, 0.0, 0)

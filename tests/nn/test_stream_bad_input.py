@@ -209,3 +209,12 @@ def test_streams_are_neither_pickled_nor_copied(gru):
     for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match=r"can't be pickled or copied: keep its layer and s\.state"):
             attempt(gru)
+
+
+def test_out_may_not_share_an_index_array():
+    """Equal strides in elements of four and of eight bytes aren't equal."""
+    model = fr.Sequential(fr.Embedding(10, 4), fr.LSTM(4, 4, batch_first=True), fr.Linear(4, 1))
+    indices = np.zeros((2, 50), np.int64)
+    out = indices.view(np.float32).reshape(-1)[:100].reshape(2, 50, 1)
+    with pytest.raises(ValueError, match="out"):
+        model.stream(2).run(indices, out=out)
