@@ -19,7 +19,7 @@ nox.options.reuse_existing_virtualenvs = True
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 ROOT = Path(__file__).parent
 CPP = ["csrc", "tests/ctest"]
-CYTHON = ["src/fastrnn/_core.pyx", "src/fastrnn/_core_ops.pxi", "src/fastrnn/_core_optim.pxi"]
+CYTHON = ["src/fastrnn/_core.pyx", "src/fastrnn/_core_ops.pxi", "src/fastrnn/_core_optim.pxi", *(f"src/fastrnn/_core_{n}.pxi" for n in ("recurrent", "stream", "pool"))]
 
 
 def cpp_files() -> list[str]:

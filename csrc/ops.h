@@ -129,6 +129,30 @@ struct Ops {
     ptrdiff_t (*embedding_backward)(int dtype, const void* dy, const int64_t* idx, void* dweight, ptrdiff_t N, ptrdiff_t V,
                                     ptrdiff_t E, int threads);
 
+    // ---- pooling over time (ops_pool.h)
+
+    // x:       [T, B, F] in, T ≥ 1; rows contiguous, x_t and x_b elements apart
+    // lengths: [B] in, 0 … T, or null for T. What lies past a row's length isn't read.
+    // y:       [B, F] out, the largest value; 0 in a row of length 0
+    // step:    [B, F] out, or null: the first step of that value, in integers as wide as x's floats, so T < 2³¹
+    void (*max_pool)(int dtype, const void* x, ptrdiff_t x_t, ptrdiff_t x_b, const int64_t* lengths, void* y, void* step,
+                     ptrdiff_t T, ptrdiff_t B, ptrdiff_t F, int threads);
+
+    // dy:            [B, F] in
+    // step, lengths: in, of forward
+    // dx:            [T, B, F] out, dx_t and dx_b as for x
+    void (*max_pool_backward)(int dtype, const void* dy, const void* step, const int64_t* lengths, void* dx, ptrdiff_t dx_t,
+                              ptrdiff_t dx_b, ptrdiff_t T, ptrdiff_t B, ptrdiff_t F, int threads);
+
+    // x, lengths: as for max_pool
+    // y:          [B, F] out, the mean; 0 in a row of length 0
+    void (*mean_pool)(int dtype, const void* x, ptrdiff_t x_t, ptrdiff_t x_b, const int64_t* lengths, void* y, ptrdiff_t T,
+                      ptrdiff_t B, ptrdiff_t F, int threads);
+
+    // dy, lengths, dx: as for max_pool_backward
+    void (*mean_pool_backward)(int dtype, const void* dy, const int64_t* lengths, void* dx, ptrdiff_t dx_t, ptrdiff_t dx_b,
+                               ptrdiff_t T, ptrdiff_t B, ptrdiff_t F, int threads);
+
     // ---- dropout (ops_dropout.h)
 
     // x:    [n] in

@@ -9,6 +9,7 @@
 #include "ops_loss.h"
 #include "ops_norm.h"
 #include "ops_optim.h"
+#include "ops_pool.h"
 #include "ops_softmax.h"
 
 namespace fastrnn {
@@ -56,6 +57,10 @@ const Ops ops_table = {
     FR_BOTH(layer_norm_backward),
     FR_BOTH(embedding_forward),
     FR_BOTH(embedding_backward),
+    FR_BOTH(max_pool),
+    FR_BOTH(max_pool_backward),
+    FR_BOTH(mean_pool),
+    FR_BOTH(mean_pool_backward),
     FR_BOTH(dropout),
     update,
     norm_squared,

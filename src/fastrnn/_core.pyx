@@ -317,5 +317,6 @@ def gemm(a, b, out, bias=None, bint accumulate=False):
 
 include "_core_recurrent.pxi"
 include "_core_ops.pxi"
+include "_core_pool.pxi"
 include "_core_stream.pxi"
 include "_core_optim.pxi"

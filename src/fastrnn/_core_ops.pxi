@@ -32,6 +32,14 @@ cdef extern from "ops.h" namespace "fastrnn" nogil:
                                        int) noexcept nogil
         ptrdiff_t (*embedding_backward)(int, const void*, const int64_t*, void*, ptrdiff_t, ptrdiff_t, ptrdiff_t,
                                         int) noexcept nogil
+        void (*max_pool)(int, const void*, ptrdiff_t, ptrdiff_t, const int64_t*, void*, void*, ptrdiff_t, ptrdiff_t,
+                         ptrdiff_t, int) noexcept nogil
+        void (*max_pool_backward)(int, const void*, const void*, const int64_t*, void*, ptrdiff_t, ptrdiff_t, ptrdiff_t,
+                                  ptrdiff_t, ptrdiff_t, int) noexcept nogil
+        void (*mean_pool)(int, const void*, ptrdiff_t, ptrdiff_t, const int64_t*, void*, ptrdiff_t, ptrdiff_t, ptrdiff_t,
+                          int) noexcept nogil
+        void (*mean_pool_backward)(int, const void*, const int64_t*, void*, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t,
+                                   ptrdiff_t, int) noexcept nogil
         void (*dropout)(int, const void*, double, uint64_t, void*, ptrdiff_t, int) noexcept nogil
         void (*update)(int, const Update*, ptrdiff_t, int) noexcept nogil
         double (*norm_squared)(const Selection*, ptrdiff_t, int) noexcept nogil

@@ -1,4 +1,5 @@
 # Part of _core.pyx: streams (csrc/stream.h).
+# Over 400 lines: one class, whose checks stand inline in its methods.
 
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -93,7 +94,7 @@ cdef class Stream:
         t = cnp.NPY_FLOAT32 if dtype == np.float32 else cnp.NPY_FLOAT64
         self.layers = <StreamLayer*>calloc(len(layers), sizeof(StreamLayer))
         if self.layers == NULL:
-            raise MemoryError("no memory for a stream")
+            raise MemoryError
         self.table = <const StreamTable*>kernels().stream
         self.B = batch
         self.batch_first = batch_first
@@ -105,7 +106,8 @@ cdef class Stream:
             self.describe(l, layers[i], t)
             if i and (l.I != self.layers[i - 1].P or l.kind == STREAM_EMBEDDING):
                 raise ValueError(f"layers: number {i} doesn't fit the one below")
-            bytes += self.table.prepare(l, NULL)
+            # a product of sizes could overflow; no machine has so much
+            bytes = bytes + self.table.prepare(l, NULL) if batch <= (1 << 44) // (l.I + 8 * l.H + l.P + 64) else 1 << 60
         self.memory = workspace_acquire(bytes)
         if self.memory == NULL:
             raise MemoryError(f"no memory for a stream of {bytes} bytes")
@@ -305,7 +307,7 @@ cdef class Stream:
             self.busy = False
         if bad >= 0:
             self._accept(x, False)  # says which integer
-            raise RuntimeError("x: changed by another thread during the step")
+            raise RuntimeError("x: another thread changed it")
         return y
 
     def run(self, x, out=None):
@@ -358,7 +360,7 @@ cdef class Stream:
         if nd == 3:
             x_b = cnp.PyArray_STRIDES(a)[1 - time] >> self.x_shift
             y_b = cnp.PyArray_STRIDES(y)[1 - time] >> self.y_shift
-        # strides count elements, so an integer x is never y in disguise
+        # strides count elements, so those of integers mean something else
         if (self.integers or cnp.PyArray_DATA(a) != cnp.PyArray_DATA(y) or x_t != y_t or x_b != y_b) and may_overlap(a, y):
             self._accept_out(y, None, a)
         self.enter()
@@ -370,7 +372,7 @@ cdef class Stream:
         self.busy = False
         if bad >= 0:
             self._accept(x, True)  # says which integer
-            raise RuntimeError("x: changed by another thread during the run")
+            raise RuntimeError("x: another thread changed it")
         return y
 
     cdef bint accepts_block(self, object x, int type_num, ptrdiff_t size, ptrdiff_t steps, bint integers) noexcept:

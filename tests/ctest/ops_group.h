@@ -1,6 +1,7 @@
 // ops_group.h: the kernels of ops.h in exact buffers of every size around the vectors', against one-line formulas.
 #pragma once
 #include <algorithm>
+#include <type_traits>
 
 #include "check.h"
 #include "fastrnn.h"
@@ -181,6 +182,42 @@ struct OpsCase {
                       "bad idx");
     }
 
+    void pools(ptrdiff_t steps, ptrdiff_t B, ptrdiff_t F, bool ragged) {
+        using Step = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+        Buffer<T> x = some(steps * B * F), dy = some(B * F), y = none(B * F), dx = none(steps * B * F);
+        Buffer<Step> step(size_t(B * F), sizeof(void*));
+        Buffer<int64_t> lengths(size_t(B), sizeof(void*));
+        for (ptrdiff_t b = 0; b < B; ++b) lengths[size_t(b)] = ragged ? (b * 5 + steps) % (steps + 1) : steps;
+        const int64_t* n = ragged ? lengths.data() : nullptr;
+        auto X = [&](ptrdiff_t t, ptrdiff_t i) { return double(x[size_t(t * B * F + i)]); };
+        auto length = [&](ptrdiff_t i) { return ptrdiff_t(lengths[size_t(i / F)]); };
+        auto best = [&](ptrdiff_t i) {
+            ptrdiff_t found = 0;
+            for (ptrdiff_t t = 1; t < length(i); ++t)
+                if (X(t, i) > X(found, i)) found = t;
+            return found;
+        };
+        ops.max_pool(dtype, x.data(), B * F, F, n, y.data(), nullptr, steps, B, F, threads);
+        ops.max_pool(dtype, x.data(), B * F, F, n, y.data(), step.data(), steps, B, F, threads);
+        expect("max_pool", y, [&](ptrdiff_t i) { return length(i) ? X(best(i), i) : 0; });
+        ops.max_pool_backward(dtype, dy.data(), step.data(), n, dx.data(), B * F, F, steps, B, F, threads);
+        expect("max_pool_backward", dx, [&](ptrdiff_t at) {
+            const ptrdiff_t t = at / (B * F), i = at % (B * F);
+            return t < length(i) && t == best(i) ? double(dy[size_t(i)]) : 0;
+        });
+        ops.mean_pool(dtype, x.data(), B * F, F, n, y.data(), steps, B, F, threads);
+        expect("mean_pool", y, [&](ptrdiff_t i) {
+            double s = 0;
+            for (ptrdiff_t t = 0; t < length(i); ++t) s += X(t, i) / double(length(i));
+            return s;
+        });
+        ops.mean_pool_backward(dtype, dy.data(), n, dx.data(), B * F, F, steps, B, F, threads);
+        expect("mean_pool_backward", dx, [&](ptrdiff_t at) {
+            const ptrdiff_t i = at % (B * F);
+            return at / (B * F) < length(i) ? double(dy[size_t(i)]) / double(length(i)) : 0;
+        });
+    }
+
     void optimisers(ptrdiff_t n) {
         Buffer<T> p = some(n), g = some(n), m = filled<T>(size_t(n), 0.0), v = filled<T>(size_t(n), 0.0), buf = none(n);
         const std::vector<T> before = content(p);
@@ -229,6 +266,7 @@ void ops_of(int dtype, const std::string& isa) {
         for (ptrdiff_t rows : {0, 1, 5}) {
             if (n) one.rowwise(rows, n);
             if (n) one.embedding(rows * 3, 7, n);
+            if (n) one.pools(rows + 1, rows, n, rows > 1);
         }
     }
     three.elementwise(70001);
@@ -236,4 +274,5 @@ void ops_of(int dtype, const std::string& isa) {
     three.optimisers(70001);
     three.rowwise(301, 67);
     three.embedding(2000, 50, 33);
+    for (bool ragged : {false, true}) three.pools(70, 37, 301, ragged);
 }

@@ -218,3 +218,21 @@ def test_out_may_not_share_an_index_array():
     out = indices.view(np.float32).reshape(-1)[:100].reshape(2, 50, 1)
     with pytest.raises(ValueError, match="out"):
         model.stream(2).run(indices, out=out)
+
+
+@pytest.mark.parametrize("batch_size", [2**40, 2**60, 2**61, 2**62])
+def test_a_batch_that_no_memory_holds(batch_size):
+    with pytest.raises((MemoryError, ValueError)):
+        fr.LSTM(3, 5, seed=0).stream(batch_size)
+
+
+def test_a_layer_with_a_call_of_its_own():
+    class Doubled(fr.LSTM):
+        def __call__(self, x, *args, **kwargs):
+            y, state = super().__call__(x, *args, **kwargs)
+            return 2 * y, state
+
+    with pytest.raises(ValueError, match="Doubled"):
+        fr.Sequential(Doubled(3, 5, seed=0), fr.LSTM(5, 2, seed=0)).stream()
+    with pytest.raises(ValueError, match="Doubled"):
+        Doubled(3, 5, seed=0).stream()

@@ -193,6 +193,8 @@ class Layer:
     def zero_grads(self) -> None:
         """Set all gradients to zero; of lazy ones only the rows that were touched."""
         for _, layer in self._walk():
+            if not layer._grads:
+                continue
             with layer._lock:
                 lazy = layer._touched
                 _core.scale_all([(grad, None) for name, grad in layer._grads.items() if name not in lazy], 0)

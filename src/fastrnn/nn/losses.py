@@ -13,6 +13,7 @@ Common to all:
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,11 +91,13 @@ def cross_entropy(
         keep = targets != _check.integer(ignore_index, "ignore_index")
     factor = _factors(targets.shape, logits.dtype, keep, weight, lengths, batch_first)
     classes, flat = logits.shape[-1], targets.reshape(-1)
-    whole = keep is None and weight is None and lengths is None
-    _check.in_range(flat if whole else flat[factor != 0], classes, "C", "targets")
     dlogits = _core.empty(logits.shape, logits.dtype) if out is None else _check.in_place(out, logits, "out", "logits")
     rows = (flat.size, classes)
-    loss = _core.cross_entropy(logits.reshape(rows), flat, factor, smoothing, dlogits.reshape(rows))
+    try:
+        loss = _core.cross_entropy(logits.reshape(rows), flat, factor, smoothing, dlogits.reshape(rows))
+    except ValueError:  # the kernel looks at every target before it writes; here are the words
+        _check.in_range(flat[factor != 0], classes, "C", "targets")
+        raise
     return loss, dlogits
 
 
@@ -199,6 +202,9 @@ def _factors(
     batch_first: bool,
 ) -> NDArray[Any]:
     """Each target's share of the mean, flat: `w / Σ w`, and 0 for one that doesn't count."""
+    if keep is None and weight is None and lengths is None:
+        count = math.prod(shape)
+        return np.full(count, 1 / max(count, 1), dtype)
     share = np.ones(shape) if weight is None else _check.weights(weight, shape).copy()
     if keep is not None:
         share *= keep

@@ -9,7 +9,7 @@ import numpy as np
 from fastrnn import _check, _core
 from fastrnn._pullback import Pullback
 from fastrnn.nn._layer import Layer
-from fastrnn.nn._time import time_major, time_mask
+from fastrnn.nn._time import time_major
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class _Pool(Layer):
     """What the three have in common: layouts, lengths, and one pair of functions over [T, B, F].
 
-    A subclass defines `_forward(x, lengths)`, which returns `(y [B, F], saved)`, and
-    `_backward(dy, saved, lengths, dx)`, which adds into `dx` [T, B, F], zeros before.
+    A subclass defines `_forward(x, lengths, save)`, which returns `(y [B, F], saved)`, and
+    `_backward(dy, saved, lengths, dx)`, which writes all of `dx` [T, B, F].
     """
 
     takes_lengths = True
@@ -45,7 +45,7 @@ class _Pool(Layer):
         """
         x = _check.sequence(x, self.dtype, self.batch_first)
         steps, lengths = time_major(x, lengths, self.batch_first)
-        y, _ = self._forward(steps, lengths)
+        y, _ = self._forward(steps, lengths, False)
         return y if x.ndim == 3 else y[0]
 
     def vjp(
@@ -60,7 +60,7 @@ class _Pool(Layer):
         `input_grad`), which is zero beyond a row's length."""
         x = _check.sequence(x, self.dtype, self.batch_first)
         steps, lengths = time_major(x, lengths, self.batch_first)
-        y, saved = self._forward(steps, lengths)
+        y, saved = self._forward(steps, lengths, True)
         out = y if x.ndim == 3 else y[0]
         shape, dtype, out_shape = x.shape, x.dtype, out.shape
 
@@ -69,12 +69,13 @@ class _Pool(Layer):
             if not input_grad:
                 return None
             dx = _core.empty(shape, dtype)
-            self._backward(dy.reshape(y.shape), saved, lengths, time_major(dx, None, self.batch_first)[0])
+            dy = np.ascontiguousarray(dy).reshape(y.shape)
+            self._backward(dy, saved, lengths, time_major(dx, None, self.batch_first)[0])
             return dx
 
         return out, Pullback(run, type(self).__name__, retain)
 
-    def _forward(self, x: NDArray[Any], lengths: NDArray[np.int64] | None) -> tuple[NDArray[Any], Any]:
+    def _forward(self, x: NDArray[Any], lengths: NDArray[np.int64] | None, save: bool) -> tuple[NDArray[Any], Any]:
         raise NotImplementedError
 
     def _backward(self, dy: NDArray[Any], saved: Any, lengths: NDArray[np.int64] | None, dx: NDArray[Any]) -> None:
@@ -104,7 +105,7 @@ class Last(_Pool):
            [1.]], dtype=float32)
     """
 
-    def _forward(self, x: NDArray[Any], lengths: NDArray[np.int64] | None) -> tuple[NDArray[Any], Any]:
+    def _forward(self, x: NDArray[Any], lengths: NDArray[np.int64] | None, save: bool) -> tuple[NDArray[Any], Any]:
         if lengths is None:
             return x[-1].copy(), None
         y = x[lengths - 1, np.arange(x.shape[1])]
@@ -137,19 +138,13 @@ class MeanPool(_Pool):
            [2.]], dtype=float32)
     """
 
-    def _forward(self, x: NDArray[Any], lengths: NDArray[np.int64] | None) -> tuple[NDArray[Any], Any]:
-        if lengths is None:
-            share = x.dtype.type(1 / len(x))
-            return x.sum(axis=0) * share, share
-        mask = time_mask(lengths, x.shape, False)
-        share = (1 / np.maximum(lengths, 1)).astype(x.dtype)[:, None]
-        return x.sum(axis=0, where=mask) * share, np.where(mask, share, 0)
+    def _forward(self, x: NDArray[Any], lengths: NDArray[np.int64] | None, save: bool) -> tuple[NDArray[Any], Any]:
+        y = np.empty(x.shape[1:], x.dtype)
+        _core.mean_pool(x, lengths, y)
+        return y, None
 
     def _backward(self, dy: NDArray[Any], saved: Any, lengths: NDArray[np.int64] | None, dx: NDArray[Any]) -> None:
-        if lengths is None:
-            dx[...] = dy * saved
-        else:
-            np.multiply(dy, saved, out=dx)
+        _core.mean_pool_backward(dy, lengths, dx)
 
 
 class MaxPool(_Pool):
@@ -170,17 +165,11 @@ class MaxPool(_Pool):
     array([[2., 5.]], dtype=float32)
     """
 
-    def _forward(self, x: NDArray[Any], lengths: NDArray[np.int64] | None) -> tuple[NDArray[Any], Any]:
-        if lengths is not None:
-            x = np.where(time_mask(lengths, x.shape, False), x, x.dtype.type(-np.inf))
-        first = x.argmax(axis=0)[None]
-        y = np.take_along_axis(x, first, axis=0)[0]
-        if lengths is not None:
-            y[lengths == 0] = 0
-        return y, first
+    def _forward(self, x: NDArray[Any], lengths: NDArray[np.int64] | None, save: bool) -> tuple[NDArray[Any], Any]:
+        y = np.empty(x.shape[1:], x.dtype)
+        step = np.empty(y.shape, np.int32 if y.dtype == np.float32 else np.int64) if save else None
+        _core.max_pool(x, lengths, y, step)
+        return y, step
 
     def _backward(self, dy: NDArray[Any], saved: Any, lengths: NDArray[np.int64] | None, dx: NDArray[Any]) -> None:
-        if lengths is not None:
-            dy = np.where(lengths[:, None] > 0, dy, 0)
-        dx.fill(0)
-        np.put_along_axis(dx, saved, dy[None], axis=0)
+        _core.max_pool_backward(dy, saved, lengths, dx)

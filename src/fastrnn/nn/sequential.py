@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from fastrnn import _check
 from fastrnn._pullback import Pullback
 from fastrnn.nn._layer import Layer, from_spec, to_spec
 from fastrnn.nn._random import Seed, split
+from fastrnn.nn._recurrent import Recurrent
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -55,10 +57,20 @@ class Sequential(Layer):
         self._recurrent = sum(layer.is_recurrent for layer in members)
         # Once a layer has parameters, those after it must hand their gradient down.
         self._below = [any(layer.num_params for layer in members[:k]) for k in range(len(members))]
+        # Walking costs a fifth of a small training step. Children of a user's class may change. Self is left out: in a
+        # cycle a model's memory would wait for the garbage collector.
+        below = [(prefix, layer) for prefix, layer in super()._walk() if layer is not self]
+        ours = (Layer.children, Sequential.children)
+        self._walked = below if all(type(layer).children in ours for _, layer in below) else None
 
     @property
     def children(self) -> dict[str, Layer]:
         return {str(position): layer for position, layer in enumerate(self._members)}
+
+    def _walk(self, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Layer]]:
+        if self._walked is None or prefix or seen is not None:
+            return super()._walk(prefix, seen)
+        return chain((("", self),), self._walked)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -149,7 +161,7 @@ class Sequential(Layer):
             `(dx, dstate_0)`; a gradient that is None counts as zero.
         """
         states = iter(self._states(state, "state"))
-        seeds = split(seed, len(self._members)) if dropout else [None] * len(self._members)
+        seeds = self._seeds(seed) if dropout else [None] * len(self._members)
         finals, pullbacks = [], []
         y: Any = x
         for layer, layer_seed, below in zip(self._members, seeds, self._below, strict=True):
@@ -172,6 +184,12 @@ class Sequential(Layer):
             return self._pull(pullbacks, dy, dstate)
 
         return outputs, Pullback(run, "Sequential", retain)
+
+    def _seeds(self, seed: Seed) -> list[int | None]:
+        # Making seeds takes longer than the small layers that would get them; a Generator moves on in any case.
+        if isinstance(seed, int) and seed >= 0 and not any(map(_draws, self._members)):
+            return [None] * len(self._members)
+        return split(seed, len(self._members))
 
     def _pull(self, pullbacks: list[Pullback], dy: Any, dstate: tuple[Any, ...] | None) -> Any:
         dstates = list(self._states(dstate, "dstate"))
@@ -230,6 +248,15 @@ class Sequential(Layer):
     def __repr__(self) -> str:
         lines = [f"  {name}: " + repr(layer).replace("\n", "\n  ") for name, layer in self.children.items()]
         return "Sequential(\n" + "\n".join(lines) + "\n)"
+
+
+def _draws(layer: Layer) -> bool:
+    """Whether a layer may use the seed that it is given."""
+    if isinstance(layer, Recurrent) and type(layer).vjp is Recurrent.vjp:
+        return layer.dropout > 0 and layer.num_layers > 1
+    if isinstance(layer, Sequential) and type(layer).vjp is Sequential.vjp:
+        return any(map(_draws, layer))
+    return layer.takes_dropout
 
 
 def _rebuild(specs: list[Mapping[str, Any]]) -> list[Layer]:

@@ -206,10 +206,10 @@ def _members(layer: Layer) -> Iterator[Layer]:
     size = None
     for k, (position, member) in enumerate(found):
         name = type(member).__name__ + (f" at position {position}" if position else "")
-        if isinstance(member, Recurrent):
+        if _runs_as(member, Recurrent):
             if member.bidirectional:
                 raise _check.bidirectional_stream(name)
-        elif isinstance(member, Embedding):
+        elif _runs_as(member, Embedding):
             if k:
                 raise _check.late_embedding(name)
         elif not any(_runs_as(member, base) for base in _ONES):

@@ -81,6 +81,7 @@ class Optimizer:
             for name, (param, _) in self._arrays.items()
         }
         self._lazy = bool(touched_rows(model))
+        self._items = self._lay_out()
 
     @property
     def lr(self) -> float:
@@ -119,6 +120,13 @@ class Optimizer:
         """What `_core.update` wants to know, from the options in force."""
         raise NotImplementedError
 
+    def _lay_out(self) -> list[tuple[str, Any, Any, list[Any]]]:
+        """Name, parameter, gradient and slots of each update: the arrays stay the same from step to step."""
+        return [
+            (name, p, g, [self._slots[name].get(slot) for slot in self._all_slots])
+            for name, (p, g) in self._arrays.items()
+        ]
+
     def options(self, name: str) -> dict[str, Any]:
         """Return the options in force for one parameter, its learning rate (without ``lr_factor``)
         included."""
@@ -130,14 +138,13 @@ class Optimizer:
         touched = touched_rows(self._model) if self._lazy else {}
         usual = self._numbers({"lr": self._lr * self.lr_factor, **self._defaults})
         items = []
-        for name, (p, g) in self._arrays.items():
+        for name, p, g, slots in self._items:
             numbers = usual
             if self._overrides[name]:
                 options = self.options(name)
                 options["lr"] *= self.lr_factor
                 numbers = self._numbers(options)
-            slots = self._slots[name]
-            items.append((p, g, [slots.get(slot) for slot in self._all_slots], numbers, touched.get(name)))
+            items.append((p, g, slots, numbers, touched.get(name)))
         _core.update(self._rule, items)
 
     def zero_grads(self) -> None:
@@ -194,6 +201,7 @@ class Optimizer:
             self._slots[name] = {
                 slot: np.array(saved[name][slot], dtype=param.dtype, order="C") for slot in self._slot_names()
             }
+        self._items = self._lay_out()
 
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self._defaults.items())
