@@ -8,6 +8,7 @@ from pytest_benchmark.logger import PytestBenchmarkWarning
 import fastrnn
 from fastrnn import bench
 from fastrnn.bench import peer_benchmark  # noqa: F401
+from fastrnn.bench.command import MOST_THREADS
 
 
 def pytest_addoption(parser):
@@ -30,7 +31,13 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_configure(config):
-    """A saved run of another machine or version may be compared with; pytest-benchmark says so in a warning."""
+    """Options are checked before anything is collected. A saved run of another machine or version may be compared
+    with; pytest-benchmark says so in a warning."""
+    threads, repeat = config.getoption("--threads"), config.getoption("--repeat")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise pytest.UsageError(f"--threads: expected 1 to {MOST_THREADS}, got {threads}")
+    if repeat < 1:
+        raise pytest.UsageError(f"--repeat: expected >= 1, got {repeat}")
     warnings.filterwarnings("ignore", category=PytestBenchmarkWarning)
     config.addinivalue_line("filterwarnings", "ignore::pytest_benchmark.logger.PytestBenchmarkWarning")
 

@@ -156,7 +156,7 @@ def test_command_measures_figures(capsys):
     ("arguments", "message"),
     [
         (["--only", "speed"], "expected some of lstm, gru"),
-        (["--threads", "0"], "expected a whole number >= 1, got '0'"),
+        (["--threads", "0"], "argument --threads: expected whole numbers from 1 to 256, got '0'"),
         (["layers", "--shapes", "1,2"], "expected T,B,I,H"),
         (["layers", "--peers", "lasagne"], "expected some of fastrnn, torch, ort, jax, keras, numpy, got lasagne"),
     ],

@@ -1,7 +1,9 @@
 """The fixture `peer_benchmark`, in a suite such as a user's."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +110,12 @@ def test_a_side_in_another_process_is_timed_there(pytester, monkeypatch):
     assert saved["extra_info"]["calls_a_round"] > 1
     # A round is the mean of many calls, as the worker has measured it: in the pipe alone there are more.
     assert 1e-5 < saved["stats"]["median"] < 1e-2
+
+
+@pytest.mark.parametrize(("option", "value"), [("--threads", "0"), ("--threads", "257"), ("--repeat", "0")])
+def test_bad_options_of_the_benchmarks(option, value):
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "pytest", "benchmarks", option, value, "--collect-only", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert f"{option}: expected" in done.stderr

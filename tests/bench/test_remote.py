@@ -180,6 +180,40 @@ def test_pythons_that_are_none(monkeypatch, tmp_path):
     assert peers.here("jax").version() is None
 
 
+@pytest.mark.parametrize(
+    "script",
+    ["exit 0", "echo hello", "echo; echo 3", "cat", "echo '[1, 2, 3]'", "sleep 60"],
+    ids=lambda s: s.split()[-1],
+)
+def test_programs_that_are_no_python(monkeypatch, tmp_path, script):
+    monkeypatch.setattr(remote, "PROBE_TIMEOUT", 1.0)
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\nexec {script}\n" if script in ("cat", "sleep 60") else f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    bench.use_python("jax", str(program))
+    try:
+        assert peers.here("jax").missing() == f"jax: {program} is no Python"
+        assert peers.here("jax").version() is None
+        assert peers.choose(["jax"]) == ([], {"jax": f"jax: {program} is no Python"})
+    finally:
+        bench.use_python("jax", None)
+
+
+def test_a_side_does_not_time_another_case(toy):
+    name = toy(toys.Toy)
+    first = bench.prepare(CASE, [name]).runs[name]
+    assert first.timed(1, False) > 0
+    second = bench.prepare(bench.Case("lstm", CASE.shape), [name]).runs[name]
+    message = "toy: another case has been prepared since"
+    for ask in (first, lambda: first.timed(1, True), lambda: first.latencies(1)):
+        with pytest.raises(bench.SideError, match=message):
+            ask()
+    assert second.timed(1, False) > 0
+    turns = bench.in_turn({"first": first, "second": second}, repeat=1, turn_seconds=0)
+    assert list(turns.seconds) == ["second"]
+    assert turns.failed == {"first": message}
+
+
 def test_a_peer_that_the_other_python_lacks(monkeypatch):
     class Absent(toys.Toy):
         package, requires = "fastrnn_has_no_such_peer", ("numpy",)

@@ -1,13 +1,17 @@
 """``fastrnn bench``: tables, files, Ctrl-C, and one clear line for every bad argument."""
 
 import json
+import os
 import re
 import sys
+from dataclasses import replace
 
 import pytest
 
 import fastrnn as fr
+from fastrnn import bench
 from fastrnn.bench import command, figures, layers
+from fastrnn.bench.peers import reference
 from fastrnn.cli import main
 
 TINY = ["--shapes", "2,1,3,4", "--peers", "fastrnn,numpy", "--repeat", "1"]
@@ -117,14 +121,30 @@ def test_what_is_measured():
         (["--mode", "fly"], "--mode: expected some of train, infer, step, got fly"),
         (["--dtype", "int8"], "--dtype: expected some of float32, float64, got int8"),
         (["--shapes", "1,2"], "--shapes: shape: expected T,B,I,H, four whole numbers >= 1, got '1,2'"),
-        (["--threads", "1,0"], "--threads: expected a whole number >= 1, got '0'"),
+        (["--shapes", ""], "--shapes: shape: expected T,B,I,H, four whole numbers >= 1, got ''"),
+        (["--threads", "1,0"], "--threads: expected whole numbers from 1 to 256, got '0'"),
+        (["--threads", "257"], "--threads: expected whole numbers from 1 to 256, got '257'"),
+        (["--threads", "1,x"], "--threads: expected whole numbers from 1 to 256, got 'x'"),
         (["--seconds", "-1"], "--seconds: expected a number of seconds >= 0, got '-1'"),
         (["--repeat", "0"], "--repeat: expected a whole number >= 1, got '0'"),
         (["--peers", "lasagne"], "--peers: expected some of fastrnn, torch, ort, jax, keras, numpy, got lasagne"),
         (["--python", "jax"], "--python: expected PEER=PATH, a peer being one of fastrnn"),
         (["--python", "jax=/no/python"], "python: of jax: expected a Python interpreter, got '/no/python'"),
         (["--plot", "a.jpg"], "--plot: expected a name that ends in .png, .svg, .pdf, got 'a.jpg'"),
-        (["figures", "--plot", "a.png"], "--plot: shows layers"),
+        (["figures", "--plot", "a.png"], "--plot: is for layers"),
+        (["figures", "--cell", "lstm"], "--cell: is for layers"),
+        (["figures", "--shapes", "1,1,1,1"], "--shapes: is for layers"),
+        (["published", "--mode", "infer"], "--mode: is for layers"),
+        (["--published", "--dtype", "float64"], "--dtype: is for layers"),
+        (["figures", "--peers", "torch"], "--peers: is for layers"),
+        (["figures", "--seconds", "0"], "--seconds: is for layers"),
+        (["figures", "--threads", "1,2"], "--threads: expected one number for figures, got 1,2"),
+        (["layers", "--only", "size"], "--only: names figures"),
+        (["--json", "none/a.json"], "--json: none: no such folder"),
+        (["--json", "."], "--json: expected a file, got '.'"),
+        (["--json", ""], "--json: expected a file, got ''"),
+        (["--plot", "none/a.png"], "--plot: none: no such folder"),
+        (["--peers", "jax", "--python", "jax=true"], "--peers: none can be measured: jax: "),
         (["--only", "speed"], "--only: expected some of lstm, gru"),
     ],
 )
@@ -135,6 +155,89 @@ def test_bad_arguments_are_one_line(arguments, message, capsys):
     assert shown.err.startswith(f"fastrnn bench: {message}")
     assert shown.err.count("\n") == 1
     assert shown.out == ""
+    assert not os.path.exists("none")
+
+
+@pytest.mark.parametrize("when", ["prepare", "run"])
+def test_a_peer_that_raises_is_left_out(capsys, monkeypatch, when):
+    calls = []
+
+    class Raises(type(bench.PEERS["numpy"])):
+        def prepare(self, *args):
+            if when == "prepare":
+                raise MemoryError("no\nroom")
+            prepared = super().prepare(*args)
+
+            def run():
+                calls.append(0)
+                if len(calls) > 1:
+                    raise MemoryError("no\nroom")
+                return prepared.run()
+
+            return bench.Prepared(run, prepared.arrays)
+
+    monkeypatch.setitem(bench.PEERS, "numpy", Raises())
+    assert main(["bench", *TINY, "--cell", "rnn", "--mode", "infer", "--json", "a.json"]) == 0
+    shown = capsys.readouterr()
+    assert "  left out: numpy: MemoryError: no room\n" in shown.err
+    assert re.search(r"rnn infer T=2 B=1 I=3 H=4 +1 +fastrnn", shown.out)
+    with open("a.json") as file:
+        assert list(json.load(file)["layers"][0]["seconds"]) == ["fastrnn"]
+
+
+def test_a_case_that_fails_leaves_the_others(capsys, monkeypatch):
+    compare = layers.compare
+
+    def fails(case, *args, **options):
+        if case.mode == "infer":
+            raise MemoryError("no room")
+        return compare(case, *args, **options)
+
+    monkeypatch.setattr(layers, "compare", fails)
+    assert main(["bench", *TINY, "--cell", "rnn", "--mode", "infer,train", "--json", "a.json"]) == 1
+    shown = capsys.readouterr()
+    assert "not measured: rnn infer T=2 B=1 I=3 H=4, 1 thread: MemoryError: no room" in shown.err
+    assert "rnn train T=2 B=1 I=3 H=4" in shown.out
+    with open("a.json") as file:
+        assert json.load(file)["failed"] == {"rnn infer T=2 B=1 I=3 H=4, 1 thread": "MemoryError: no room"}
+
+
+def test_a_figure_that_fails_leaves_the_others(capsys, monkeypatch):
+    def fails(*args):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(type(figures.FIGURES["import"]), "measure", fails)
+    assert main(["bench", "figures", "--only", "import,size", "--repeat", "1"]) == 1
+    shown = capsys.readouterr()
+    assert "not measured: import: MemoryError: no room" in shown.err
+    assert re.search(r"installed package +\d", shown.out)
+
+
+def test_who_declines_says_so_once(capsys, monkeypatch):
+    monkeypatch.setattr(reference, "MOST_FLOPS", 1000)
+    options = ["--shapes", "9,9,9,9", "2,1,3,4", "--peers", "fastrnn,numpy", "--repeat", "1"]
+    assert main(["bench", *options, "--cell", "rnn", "--mode", "train,infer", "--seconds", "0"]) == 0
+    assert capsys.readouterr().err.count("left out: the NumPy reference is too slow for this shape") == 1
+
+
+def test_nothing_measured_is_an_error(capsys, monkeypatch):
+    monkeypatch.setattr(reference, "MOST_FLOPS", 1000)
+    options = ["--shapes", "9,9,9,9", "--peers", "numpy", "--cell", "lstm", "--mode", "train"]
+    assert main(["bench", *options]) == 2
+    assert capsys.readouterr().err.endswith("nothing was measured: every side was left out\n")
+
+
+def test_shares_are_of_the_best_peak_of_the_run(capsys, monkeypatch):
+    compare, peaks = layers.compare, iter([1e9, 4e9, 2e9])
+
+    def compared(*args, **options):
+        found = compare(*args, **options)
+        return replace(found, turns=replace(found.turns, peak=next(peaks)))
+
+    monkeypatch.setattr(layers, "compare", compared)
+    assert main(["bench", *TINY, "--mode", "infer", "--json", "a.json"]) == 0
+    with open("a.json") as file:
+        assert [case["peak_flops"] for case in json.load(file)["layers"]] == [4e9] * 3
 
 
 def test_a_plot_needs_matplotlib(capsys, monkeypatch):

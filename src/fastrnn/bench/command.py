@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from fastrnn.bench import figures, layers, machine, plot, remote, summary
+from fastrnn.bench import figures, layers, machine, plot, remote, summary, targets
 from fastrnn.bench.agree import Disagreement
 from fastrnn.bench.cases import CELLS, FLOAT64_SHAPES, MODES, SHAPES, Case, Shape, grid
 from fastrnn.bench.peers import PEERS, choose
 from fastrnn.bench.table import table
+from fastrnn.bench.timing import SideError, one_line
 from fastrnn.io import write_json
 from fastrnn.train.progress import plural
 
@@ -26,6 +27,8 @@ QUICK_SHAPES = (SHAPES[1], SHAPES[4])
 # an hour.
 DEFAULT_SECONDS, QUICK_SECONDS, GRID_SECONDS = 2.0, 0.7, 20.0
 DTYPES = ("float32", "float64")
+MOST_THREADS = 256  # that fastrnn has
+OF_LAYERS = ("cell", "shapes", "mode", "dtype", "peers", "seconds", "plot")  # options that nothing else heeds
 
 
 def _several(names: Sequence[str]) -> Callable[[str], list[str]]:
@@ -44,7 +47,7 @@ def _shapes(text: str) -> list[Shape] | str:
     if text in ("all", "grid"):
         return text
     try:
-        return [Shape.parse(part) for part in text.split()]
+        return [Shape.parse(part) for part in text.split() or [text]]
     except ValueError as error:
         raise argparse.ArgumentTypeError(f'{error}; or "all", or "grid"') from None
 
@@ -55,8 +58,14 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _counts(text: str) -> list[int]:
-    return list(dict.fromkeys(map(_count, text.split(","))))
+def _threads(text: str) -> list[int]:
+    parts = text.split(",")
+    if wrong := [part for part in parts if not (part.isdecimal() and part.isascii() and len(part) < 9)]:
+        raise argparse.ArgumentTypeError(f"expected whole numbers from 1 to {MOST_THREADS}, got {wrong[0]!r}")
+    counts = list(dict.fromkeys(map(int, parts)))
+    if far := [count for count in counts if not 1 <= count <= MOST_THREADS]:
+        raise argparse.ArgumentTypeError(f"expected whole numbers from 1 to {MOST_THREADS}, got '{far[0]}'")
+    return counts
 
 
 def _seconds(text: str) -> float:
@@ -92,7 +101,7 @@ def add_options(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--mode", type=_several(MODES), metavar="MODES", help="of train,infer,step (train,infer)")
     parser.add_argument("--dtype", type=_several(DTYPES), metavar="DTYPES", help="of float32,float64 (float32)")
     parser.add_argument("--peers", type=_several(tuple(PEERS)), metavar="PEERS", help=f"of {','.join(PEERS)}")
-    parser.add_argument("--threads", type=_counts, metavar="N,M", help="of every side (default: 1, or a figure's)")
+    parser.add_argument("--threads", type=_threads, metavar="N,M", help="of every side (default: 1, or a figure's)")
     parser.add_argument("--repeat", type=_count, metavar="N", help="turns of each side (default: 15; --quick: 5)")
     parser.add_argument("--seconds", type=_seconds, metavar="S", help="no more turns of a case after S seconds")
     parser.add_argument("--quick", action="store_true", help="two shapes, few turns: is everything in place?")
@@ -174,28 +183,42 @@ class _Progress:
             self._bar.close()
 
 
+def _reason(error: Exception) -> str:
+    """An error in one line; those of fastrnn.bench speak for themselves."""
+    return " ".join(str(error).split()) if isinstance(error, (Disagreement, SideError)) else one_line(error)
+
+
+def _told(text: str, error: Exception) -> str:
+    """The same with the case, which a disagreement names by itself."""
+    return _reason(error) if isinstance(error, Disagreement) else f"{text}: {_reason(error)}"
+
+
 def _measure_layers(args: argparse.Namespace, names: Sequence[str], into: _Measured) -> None:
     plan = _plan(args)
     usual = DEFAULT_SECONDS if args.shapes is None else GRID_SECONDS
     most = args.seconds if args.seconds is not None else QUICK_SECONDS if args.quick else usual
     repeat = args.repeat or (5 if args.quick else 15)
     progress = _Progress(len(plan))
+    declined: set[str] = set()
     try:
         for case, threads in plan:
             text = f"{case}, {plural(threads, 'thread')}"
             with progress.measuring(text):
                 try:
                     result = layers.compare(case, names, threads=threads, repeat=repeat, most_seconds=most)
-                except Disagreement as error:
-                    progress.write(f"not measured: {error}")
-                    into.failed[text] = str(error)
+                except Exception as error:  # what else was measured is worth more than this case
+                    into.failed[text] = _reason(error)
+                    progress.write(f"not measured: {_told(text, error)}")
                     continue
                 into.comparisons.append(result)
                 found = [f"{ratio:.2f} × {peer}" for peer, ratio in summary.ratios(result).items()]
                 progress.write(f"  {text}: {', '.join(found[:-1]) or 'nothing to compare with'}")
                 for name, reason in result.sides.skipped.items():
-                    if name in ("fastrnn", *result.turns.failed) or reason.startswith(f"{name}: "):
+                    failed = name in ("fastrnn", *result.turns.failed) or reason.startswith(f"{name}: ")
+                    if failed or name not in declined:  # one that declines a kind of case says so once
                         progress.write(f"  left out: {reason}")
+                    if not failed:
+                        declined.add(name)
     finally:
         progress.close()
 
@@ -208,9 +231,10 @@ def _measure_figures(args: argparse.Namespace, keys: Sequence[str], into: _Measu
             with progress.measuring(figures.FIGURES[key].text):
                 try:
                     into.outcomes[key] = figures.FIGURES[key].measure((args.threads or [None])[0], repeat)
-                except (Disagreement, RuntimeError) as error:
-                    into.outcomes[key] = figures.Outcome(None, f"not measured: {error}")
-                    into.failed[key] = str(error)
+                except Exception as error:  # the other figures are still wanted
+                    into.failed[key] = _reason(error)
+                    into.outcomes[key] = figures.Outcome(None, f"not measured: {into.failed[key]}")
+                    progress.write(f"not measured: {key}: {into.failed[key]}")
     finally:
         progress.close()
 
@@ -237,39 +261,62 @@ def _as_dict(measured: _Measured, facts: dict[str, Any], options: dict[str, Any]
     return known
 
 
+def _check(args: argparse.Namespace, what: str) -> None:
+    """Refuse, before anything is measured, files that can't be written and options that wouldn't be heeded."""
+    if what == "layers":
+        if args.only:
+            raise ValueError("--only: names figures; layers are chosen by --cell, --shapes, --mode, --dtype")
+    else:
+        for name in OF_LAYERS:
+            if getattr(args, name) is not None:
+                raise ValueError(f"--{name}: is for layers; figures and published cases have their own, and a table")
+        if args.threads and len(args.threads) > 1:
+            raise ValueError(f"--threads: expected one number for {what}, got {','.join(map(str, args.threads))}")
+    if args.json is not None:
+        targets.check(args.json, "--json")
+    if args.plot is not None:
+        plot.check(args.plot)
+
+
+def _chosen(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Those who can run here, and why the others can't."""
+    skipped = choose(names)[1]
+    if not set(names) - set(skipped):
+        raise ValueError(f"--peers: none can be measured: {'; '.join(skipped.values())}")
+    return [name for name in names if name not in skipped], skipped
+
+
 def run(args: argparse.Namespace) -> int:
     """Measure, print the machine's facts and tables, and write the files that are asked for.
 
     Returns
     -------
     int
-        Exit code: 0; 1 when sides computed different numbers or a figure couldn't be measured (one that isn't as
-        wanted is no error); 130 after Ctrl-C, with the tables and files of what was measured.
+        Exit code: 0; 1 when sides computed different numbers or something else couldn't be measured (a figure that
+        isn't as wanted is no error); 2 when nothing was measured, because all peers decline or fail; 130 after Ctrl-C,
+        with the tables and files of what was measured.
 
     Raises
     ------
     ValueError
-        An option can't be used: `--python` names no program, `--plot` no kind of picture.
+        An option can't be used: `--python` names no program, `--plot` no kind of picture, `--json` no file in a
+        folder that is there, `--peers` nobody who is installed; or what is measured doesn't heed it.
     ImportError
         `--plot` without matplotlib.
     """
     what = args.published or args.what
-    if args.plot:
-        plot.check(args.plot)  # before an hour is spent
-        if what != "layers":
-            raise ValueError("--plot: shows layers; figures and published cases have a table")
+    _check(args, what)
     for name, path in args.python:
         remote.use_python(name, path)
+    names, skipped = _chosen(args.peers or list(PEERS)) if what == "layers" else ([], {})
     facts = machine.facts()
     print(*machine.lines(facts), sep="\n", end="\n\n", flush=True)
     measured = _Measured([], {}, {})
     try:
         if what == "layers":
-            names = args.peers or list(PEERS)
-            skipped = choose(names)[1]
             for reason in skipped.values():
                 _say(f"skipped: {reason}")
-            _measure_layers(args, [name for name in names if name not in skipped], measured)
+            _measure_layers(args, names, measured)
         else:
             keys = figures.PUBLISHED if what == "published" else figures.USUAL
             _measure_figures(args, args.only or keys, measured)
@@ -278,6 +325,7 @@ def run(args: argparse.Namespace) -> int:
         _say("\ninterrupted; this was measured:")
     finally:
         remote.close_workers()
+    measured.comparisons = layers.with_best_peaks(measured.comparisons)
     print(_tables(measured))
     options = {name: value for name, value in vars(args).items() if name not in ("run", "command")}
     known = _as_dict(measured, facts, {**options, "what": what, "interrupted": measured.interrupted})
@@ -287,4 +335,9 @@ def run(args: argparse.Namespace) -> int:
     if args.plot and measured.comparisons:
         plot.save(measured.comparisons, facts, args.plot)
         _say(f"written: {args.plot}")
-    return 130 if measured.interrupted else int(bool(measured.failed))
+    if measured.interrupted:
+        return 130
+    if measured.comparisons and not measured.failed and not any(c.turns.seconds for c in measured.comparisons):
+        _say("nothing was measured: every side was left out")
+        return 2
+    return int(bool(measured.failed))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastrnn.bench.agree import check
 from fastrnn.bench.cases import Case
 from fastrnn.bench.measure import FmaPeak, Turns, in_turn
 from fastrnn.bench.peers import choose
-from fastrnn.bench.timing import SideError
+from fastrnn.bench.timing import errors_of, failure
 
-__all__ = ["Comparison", "Sides", "compare", "prepare", "rows", "step_rows"]
+__all__ = ["Comparison", "Sides", "compare", "prepare", "rows", "step_rows", "with_best_peaks"]
 
 SINGLE_CALLS = 1000  # of a time step, in each turn: 15,000 for its slowest thousandth
 
@@ -49,15 +49,15 @@ def prepare(case: Case, peers: Sequence[str] | None = None, threads: int = 1) ->
     weights, data = case.weights(), case.data()
     runs, results = {}, {}
     for peer in chosen:
-        reason = peer.declines(case)
-        if reason is not None:
-            skipped[peer.name] = reason
-            continue
         try:
+            reason = peer.declines(case)
+            if reason is not None:
+                skipped[peer.name] = reason
+                continue
             prepared = peer.prepare(case, weights, data, threads)
             results[peer.name] = prepared.results(case)
-        except SideError as error:
-            skipped[peer.name] = str(error)
+        except errors_of(peer.name) as error:
+            skipped[peer.name] = failure(peer.name, error)
         else:
             runs[peer.name] = prepared.run
     differences = check(results, case.dtype, str(case)) if results else {}
@@ -132,6 +132,25 @@ def compare(
     )
     sides.skipped.update(turns.failed)
     return Comparison(case, threads, sides, turns)
+
+
+def with_best_peaks(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Return the comparisons with the best FMA peak of all those with the same type and number of threads: what
+    the cores can do doesn't depend on the case, but each case's measurements may have been disturbed.
+
+    Examples
+    --------
+    >>> from fastrnn.bench.cases import Shape
+    >>> case = Case("gru", Shape(1, 1, 2, 3))
+    >>> two = [Comparison(case, 1, Sides({}), Turns({}, peak)) for peak in (3.0, 4.0)]
+    >>> [c.turns.peak for c in with_best_peaks(two)]
+    [4.0, 4.0]
+    """
+    best: dict[tuple[str, int], float] = {}
+    for c in comparisons:
+        key = c.case.dtype, c.threads
+        best[key] = max(best.get(key, 0.0), c.turns.peak or 0.0)
+    return [replace(c, turns=replace(c.turns, peak=best[c.case.dtype, c.threads] or None)) for c in comparisons]
 
 
 def rows(comparisons: Sequence[Comparison]) -> list[list[str]]:

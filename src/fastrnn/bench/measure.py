@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import _core
-from fastrnn.bench.timing import SideError, latencies, seconds, settle
+from fastrnn.bench.timing import errors_of, failure, latencies, seconds, settle
 
 __all__ = ["FmaPeak", "Turns", "in_turn"]
 
@@ -170,8 +170,8 @@ def in_turn(
     for name, call in sides.items():
         try:
             number[name] = _calls_a_turn(call, turn_seconds)
-        except SideError as error:
-            failed[name] = str(error)
+        except errors_of(name) as error:
+            failed[name] = failure(name, error)
     spent: dict[str, list[float]] = {name: [] for name in number}
     single: dict[str, list[float]] = {name: [] for name in number if single_calls}
     best, begin = 0.0, time.monotonic()
@@ -188,8 +188,8 @@ def in_turn(
                     spent[name].append(seconds(sides[name], calls, warm=short))
                     if single_calls:
                         single[name] += latencies(sides[name], single_calls)
-                except SideError as error:
-                    failed[name] = str(error)
+                except errors_of(name) as error:
+                    failed[name] = failure(name, error)
                     del spent[name]
                     single.pop(name, None)
             if peak is not None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastrnn.bench import summary
+from fastrnn.bench import summary, targets
 from fastrnn.bench.layers import Comparison
 from fastrnn.bench.peers import PEERS
 
@@ -38,15 +38,14 @@ def check(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     ValueError
-        The name has another ending than .png, .svg or .pdf, or its folder isn't there.
+        The name has another ending than .png, .svg or .pdf, or it can't be written there.
     ImportError
         matplotlib isn't installed.
     """
     file = Path(path)
     if file.suffix not in KINDS:
         raise ValueError(f"--plot: expected a name that ends in {', '.join(KINDS)}, got {str(path)!r}")
-    if not file.absolute().parent.is_dir():
-        raise ValueError(f"--plot: {file.parent}: no such folder")
+    targets.check(file, "--plot")
     _figure_class()
 
 

@@ -36,6 +36,7 @@ __all__ = ["RemotePeer", "Worker", "close_workers", "python_of", "use_python"]
 
 # The longest that compiling a case or a turn may take. A grid goes on without a peer that needs more.
 TIMEOUT = 300.0
+PROBE_TIMEOUT = 60.0  # to say what is installed
 WORKER = Path(__file__).with_name("worker.py")
 _PYTHONS: dict[str, str] = {}
 _WORKERS: dict[tuple[str, str, int], Worker] = {}
@@ -77,8 +78,8 @@ def _program(path: str, what: str) -> str:
 
 
 @functools.cache
-def _probe(python: str, packages: tuple[str, ...], distribution: str) -> tuple[list[str], str | None]:
-    """Packages that a Python can't import, and the version of a distribution there."""
+def _probe(python: str, packages: tuple[str, ...], distribution: str) -> tuple[list[str], str | None] | str:
+    """Packages that a Python can't import, and the version of a distribution there; or why it can't be used."""
     code = (
         "import importlib.util as u, importlib.metadata as m, json, sys\n"
         "packages, name = json.loads(sys.argv[1])\n"
@@ -87,11 +88,22 @@ def _probe(python: str, packages: tuple[str, ...], distribution: str) -> tuple[l
         "print('\\n' + json.dumps([[p for p in packages if u.find_spec(p) is None], version]))"
     )
     command = [python, "-c", code, json.dumps([packages, distribution])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=_environment(python))
-    if done.returncode:
-        raise SideError(f"{python} can't be used: {done.stderr.strip()[-300:]}")
-    missing, version = json.loads(done.stdout.splitlines()[-1])
-    return missing, version
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PROBE_TIMEOUT,
+            check=False,
+            env=_environment(python),
+        )
+        if done.returncode:
+            return f"{python} can't be used: {' '.join(done.stderr.split())[-300:]}"
+        missing, version = json.loads(done.stdout.splitlines()[-1])
+        return [str(package) for package in missing], version
+    except (IndexError, TypeError, ValueError, subprocess.TimeoutExpired, OSError):
+        return f"{python} is no Python"
 
 
 def _environment(python: str) -> dict[str, str]:
@@ -119,6 +131,7 @@ class Worker:
 
     def __init__(self, peer: Peer, python: str, threads: int) -> None:
         self.name = peer.name
+        self.preparation = 0  # number of the case that is prepared over there
         self._output = tempfile.TemporaryFile()  # not a pipe, which could fill up  # noqa: SIM115
         self._connection, theirs = Pipe()
         cpus = threads if peer.own_process else 0
@@ -133,7 +146,11 @@ class Worker:
                 start_new_session=True,  # Ctrl-C is for the process that was started by hand
             )
         kind = type(peer)
-        self.version = self.ask("load", kind.__module__, inspect.getfile(kind), kind.__qualname__)
+        try:
+            self.version = self.ask("load", kind.__module__, inspect.getfile(kind), kind.__qualname__)
+        except SideError:
+            self.close()
+            raise
 
     @property
     def alive(self) -> bool:
@@ -144,6 +161,7 @@ class Worker:
         """Send a message and wait for the answer."""
         if not self.alive:
             raise SideError(f"{self.name}: its process has ended")
+        self.preparation += message == "prepare"
         try:
             self._signal("SIGCONT")
             self._connection.send((message, *arguments))
@@ -197,19 +215,24 @@ atexit.register(close_workers)
 
 
 class RemoteRun:
-    """What a worker has prepared, timed there."""
+    """What a worker has prepared last, timed there; it keeps one case only."""
 
     def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+        self._worker, self._preparation = worker, worker.preparation
+
+    def _ask(self, message: str, *arguments: Any) -> Any:
+        if self._worker.preparation != self._preparation:
+            raise SideError(f"{self._worker.name}: another case has been prepared since")
+        return self._worker.ask(message, *arguments)
 
     def __call__(self) -> None:
-        self._worker.ask("timed", 1, False)
+        self._ask("timed", 1, False)
 
     def timed(self, number: int, warm: bool) -> float:
-        return float(self._worker.ask("timed", number, warm))
+        return float(self._ask("timed", number, warm))
 
     def latencies(self, number: int) -> list[float]:
-        return list(self._worker.ask("latencies", number))
+        return list(self._ask("latencies", number))
 
 
 class RemotePrepared(Prepared):
@@ -236,7 +259,10 @@ class RemotePeer(Peer):
 
     def _probed(self) -> tuple[list[str], str | None]:
         peer = self.peer
-        return _probe(self.python, (peer.package, *peer.requires), peer.distribution or peer.package)
+        probed = _probe(self.python, (peer.package, *peer.requires), peer.distribution or peer.package)
+        if isinstance(probed, str):
+            raise SideError(probed)
+        return probed
 
     def missing(self) -> str | None:
         try:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["SideError", "TimesItself", "latencies", "seconds", "settle", "timed"]
+__all__ = ["SideError", "TimesItself", "errors_of", "failure", "latencies", "one_line", "seconds", "settle", "timed"]
 
 # Note [Turns]: threads of a side that has just returned may still spin, and would take a core from the side
 # that comes next. Measured with two threads: PyTorch's (libgomp) for 8 ms, those of NumPy's OpenBLAS for
@@ -20,6 +20,27 @@ SETTLE_SECONDS, IDLE_SHARE, MOST_WAITS = 0.003, 0.1, 100
 
 class SideError(RuntimeError):
     """A side can't go on: its process died, doesn't answer, or raised."""
+
+
+def errors_of(side: str) -> type[Exception]:
+    """Return the errors for which a side is left out: all those of a peer, for fastrnn's own are to be seen."""
+    return SideError if side == "fastrnn" else Exception
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's class and message in one line of reasonable length.
+
+    Examples
+    --------
+    >>> one_line(MemoryError()), one_line(ValueError("x: bad\\n  and worse"))
+    ('MemoryError', 'ValueError: x: bad and worse')
+    """
+    return ": ".join(part for part in (type(error).__name__, " ".join(str(error).split())[:300]) if part)
+
+
+def failure(side: str, error: Exception) -> str:
+    """Return one line that says why a side is left out."""
+    return " ".join(str(error).split()) if isinstance(error, SideError) else f"{side}: {one_line(error)}"
 
 
 @runtime_checkable

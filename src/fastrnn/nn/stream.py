@@ -206,7 +206,7 @@ def _members(layer: Layer) -> Iterator[Layer]:
     size = None
     for k, (position, member) in enumerate(found):
         name = type(member).__name__ + (f" at position {position}" if position else "")
-        if _runs_as(member, Recurrent):
+        if isinstance(member, Recurrent) and _runs_as(member, Recurrent):
             if member.bidirectional:
                 raise _check.bidirectional_stream(name)
         elif _runs_as(member, Embedding):
