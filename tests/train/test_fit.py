@@ -179,7 +179,8 @@ def test_limits():
     history = quick(model, batches, loss=fr.losses.mse, epochs=2, steps=100)
     assert history.steps["step"][-1] == 8
     history = quick(model, batches, loss=fr.losses.mse, minutes=0.002)
-    assert 0.12 <= history.steps["seconds"][-1] < 1.0
+    # the clock of the last step's record is read just before the clock that ends the run
+    assert 0.11 < history.steps["seconds"][-1] < 1.0
 
 
 def test_schedules_see_the_share_of_the_run():
