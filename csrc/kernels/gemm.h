@@ -41,12 +41,6 @@ struct Packed {
     const T* panel(int p) const { return data + p * stride(); }
 };
 
-template <class T>
-ptrdiff_t packed_size(ptrdiff_t K, ptrdiff_t N, int NV, bool gates) {
-    Packed<T> p{nullptr, K, N, NV, gates};
-    return p.panels() * p.stride();
-}
-
 // Where a product's columns go, and what the accumulators start from.
 template <class T>
 struct Columns {
