@@ -104,11 +104,11 @@ struct OuterProduct {
     int parts;
     OuterPart<T> part[kMaxParts];
 };
-constexpr ptrdiff_t kOuterBlock = 400;    // most rows at a time: a panel of B (100 KiB) stays in L2
-constexpr ptrdiff_t kOuterColumns = 252;  // and most columns of a, which stay there while all panels pass
+constexpr ptrdiff_t kOuterBlock = 768;    // most rows at a time: a panel of B (192 KiB) stays in L2
+constexpr ptrdiff_t kOuterColumns = 126;  // and most columns of a, which stay there while all panels pass
 template <class T>
-ptrdiff_t outer_scratch(ptrdiff_t N) {  // elements; N: columns of all parts, each rounded up to whole panels
-    return kOuterBlock * (kOuterColumns + 16 + N) + 64;
+ptrdiff_t outer_scratch(ptrdiff_t rows, ptrdiff_t N) {  // elements; N: columns of all parts, each rounded up to whole panels
+    return (rows < kOuterBlock ? rows : kOuterBlock) * (kOuterColumns + 16 + N) + 64;
 }
 template <class T>
 void outer_product(const OuterProduct<T>& op, T* scratch) noexcept;

@@ -83,11 +83,10 @@ void outer_product(const OuterProduct<T>& op, T* scratch) noexcept {
     const ptrdiff_t M = op.i1 - op.i0;
     if (M <= 0 || !op.parts) return;
     const int most = max_rows(kMaxNV);
-    T* const A = scratch;
     const ptrdiff_t blocks = (op.rows + kOuterBlock - 1) / kOuterBlock, cuts = (M + kOuterColumns - 1) / kOuterColumns;
     for (ptrdiff_t block = 0; block < blocks; ++block) {  // even ones
         const ptrdiff_t r0 = op.rows * block / blocks, K = op.rows * (block + 1) / blocks - r0;
-        T* panels = scratch + kOuterBlock * (kOuterColumns + 16);
+        T *const A = scratch, *panels = scratch + (K * (kOuterColumns + 16) + 15) / 16 * 16;
         Packed<T> B[kMaxParts];
         for (int part = 0; part < op.parts; ++part) {
             B[part] = Packed<T>{panels, K, op.part[part].N, kMaxNV, false};

@@ -89,14 +89,14 @@ inline void cell_shape(int cell, int& G, int& S) {
     S = cell >= kGruAfter ? 4 : G;
 }
 
-// rows of a chunk: few enough for their gates to stay in L2; but where the weights are far larger than that, enough to
-// amortise the traffic of their gradients
+// Rows of a chunk: few enough for their gates to stay in L2; but where the weights are larger than that, enough to amortise
+// the traffic of their gradients.
 template <class T>
 ptrdiff_t chunk_target(const Sequence& q, int G, int S, ptrdiff_t Hp) {
     const ptrdiff_t item = sizeof(T), weights = G * q.H * (q.I + q.P) * item;
-    const ptrdiff_t bytes = weights / 2 < (1 << 19) ? 1 << 19 : weights / 2;
+    const ptrdiff_t bytes = weights * 3 / 4 < (1 << 19) ? 1 << 19 : weights * 3 / 4;
     const ptrdiff_t rows = bytes / (S * Hp * item);
-    return rows < 128 ? 128 : rows > 512 ? 512 : rows;
+    return rows < 128 ? 128 : rows > 1024 ? 1024 : rows;
 }
 
 // sorts rows by length and cuts time into chunks
@@ -161,7 +161,8 @@ inline double step_seconds(const Sequence& q, int G, int groups, int slices) {
     const double speed = bytes <= 32e3 ? 300e9 : bytes <= 800e3 ? 140e9 : 75e9;
     const double work = 2 * weights * rows * item / 600e9, way = bytes / speed;
     const double gates = rows * G * double(q.H) / slices * item * 0.08e-9;
-    return (work > way ? work : way) + gates + (slices > 1 ? 0.4e-6 : 0);
+    const double late = bytes <= 800e3 ? 0 : 0.3 * (work < way ? work : way);  // L3 is shared, and never quite hidden
+    return (work > way ? work : way) + late + gates + (slices > 1 ? 0.4e-6 : 0);
 }
 
 // Into how many groups of rows n threads part, by that cost; the rest are slices. Few rows a group keep the multipliers idle.
@@ -273,7 +274,7 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
         for (const T*** f : step_in) *f = m.take<const T*>(q.B);
         T*** step_out[] = {&ts.gates, &ts.h, &ts.cell, &ts.hidden, &ts.next_gates, &ts.dh, &ts.dc};
         for (T*** f : step_out) *f = m.take<T*>(q.B);
-        ts.outer = backward ? m.take<T>(outer_scratch<T>(I + (q.cell == kGruBefore ? 2 : 1) * wide)) : nullptr;
+        ts.outer = backward ? m.take<T>(outer_scratch<T>(p.chunk_rows, I + (q.cell == kGruBefore ? 2 : 1) * wide)) : nullptr;
         if (p.threads) p.threads[t] = ts;
     }
     return m.used;
