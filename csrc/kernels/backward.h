@@ -6,12 +6,13 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
+// every thread a share of the panels; W only where `input` says so
 template <class T, class Cell>
-void pack_backward(Step<T>& st) {
+void pack_backward(Step<T>& st, bool input) {
     const Sequence& q = st.q;
     const Direction& d = st.d;
     const T *W = static_cast<const T*>(d.W), *R = static_cast<const T*>(d.R);
-    if (q.dx) {
+    if (input) {
         st.W = Packed<T>{st.ds.W, Cell::G * q.H, q.I, kMaxNV, false};
         Range w = share(st.W.panels(), st.team.id, st.team.n);
         pack_plain(st.W, W, d.W_rs, d.W_cs, w.first, w.last);
@@ -142,12 +143,12 @@ void forward_again(Step<T>& st, Step<T>& fw, int segment) {
 template <class T, class Cell>
 void backward_direction(Step<T>& st, bool second) {
     const Plan<T>& p = st.p;
-    pack_backward<T, Cell>(st);
+    const bool again = st.q.save == kSaveCheckpoints;
+    pack_backward<T, Cell>(st, st.q.dx && !dx_once(p));
     barrier_wait(st.team.all, st.team.n);
     if (!st.team.idle) enter_rows<T, Cell>(st, st.mine(st.q.T ? p.active[0] : 0), st.mine(int(st.q.B)));
-    const bool again = st.q.save == kSaveCheckpoints;
     Step<T> fw = st;
-    if (again) pack_forward<T, Cell>(fw, st.ds.fW, st.ds.fR, st.ds.fR2);
+    if (again) pack_forward<T, Cell>(fw, st.ds.fW, st.ds.fR, st.ds.fR2, false);
     for (int segment = p.segments - 1; segment >= 0; --segment) {
         if (again) forward_again<T, Cell>(st, fw, segment);
         for (int k = p.segment[segment + 1] - 1; k >= p.segment[segment]; --k) {

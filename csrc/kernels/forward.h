@@ -5,6 +5,13 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
+template <class T, class Cell>
+Columns<T> input_columns(const Step<T>& st) {
+    Columns<T> cols{{}, st.ds.bias_x, 0u, false};
+    for (int g = 0; g < Cell::G; ++g) cols.section[g] = Cell::kSectionX[g] * st.p.Hp;
+    return cols;
+}
+
 // x·W + bias for this group's rows and this slice's panels of a chunk
 template <class T, class Cell>
 void input_gemm(Step<T>& st, int s1) {
@@ -18,10 +25,41 @@ void input_gemm(Step<T>& st, int s1) {
             st.ts.c[n] = st.gates(s, i);
         }
     }
-    Columns<T> cols{{}, st.ds.bias_x, 0u, false};
-    for (int g = 0; g < Cell::G; ++g) cols.section[g] = Cell::kSectionX[g] * st.p.Hp;
     const Range own = st.panels(st.W);
-    gemm_panels(st.ts.a, st.ts.c, n, Segments{1, st.q.I, {0}}, st.W, own.first, own.last, cols);
+    gemm_panels(st.ts.a, st.ts.c, n, Segments{1, st.q.I, {0}}, st.W, own.first, own.last, input_columns<T, Cell>(st));
+}
+
+// panels p0 … p1-1 of W or R
+template <class T, class Cell>
+void pack_gate_panels(const Packed<T>& out, const void* weight, ptrdiff_t rs, ptrdiff_t cs, int p0, int p1) {
+    static constexpr int kAll[] = {0, 1, 2, 3};
+    const T* from = static_cast<const T*>(weight);
+    if (Cell::G > 1)
+        pack_gates(out, from, rs, cs, kAll, p0, p1);
+    else
+        pack_plain(out, from, cs, rs, p0, p1);
+}
+
+// The same for the only chunk: every thread takes panels of W for all rows, and packs each where it is used, over the last one.
+// That spares writing all of W and reading it again, a tenth of a call of few rows.
+template <class T, class Cell>
+void input_gemm_once(Step<T>& st) {
+    int n = 0;
+    for (int s = 0; s < st.p.chunk[1]; ++s)
+        for (int i = 0; i < st.p.active[s]; ++i, ++n) {
+            st.ts.a[n] = st.x(s, i);
+            st.ts.c[n] = st.gates(s, i);
+        }
+    const Range own = share(st.W.panels(), st.team.id, st.team.n);
+    const int at_once = panels_at_once<T>(n, st.W.NV);
+    Packed<T> some = st.W;
+    some.data = st.W.panel(own.first);
+    for (int p = own.first; p < own.last; p = some.first + at_once) {
+        const int last = p + at_once < own.last ? p + at_once : own.last;
+        some.first = p;
+        pack_gate_panels<T, Cell>(some, st.d.W, st.d.W_rs, st.d.W_cs, p, last);
+        gemm_panels(st.ts.a, st.ts.c, n, Segments{1, st.q.I, {0}}, some, p, last, input_columns<T, Cell>(st));
+    }
 }
 
 // rows that end with step s hand their state out
@@ -89,23 +127,18 @@ void step_forward(Step<T>& st, T* again_h) {
     st.wait();
 }
 
+// Every thread a share of the panels. With `once`, true where W is left to input_gemm_once.
 template <class T, class Cell>
-void pack_forward(Step<T>& st, T* packed_W, T* packed_R, T* packed_R2) {
+bool pack_forward(Step<T>& st, T* packed_W, T* packed_R, T* packed_R2, bool once) {
     const Sequence& q = st.q;
     const Direction& d = st.d;
     const bool gates = Cell::G > 1;
-    static constexpr int kAll[] = {0, 1, 2, 3}, kN[] = {2};
     st.W = Packed<T>{packed_W, q.I, q.H, gates ? Cell::G : plain_vectors<T>(q.H, st.team.slices), gates};
     st.R = Packed<T>{packed_R, q.P, q.H, gates ? Cell::kFirst : st.W.NV, gates};
-    const T *W = static_cast<const T*>(d.W), *R = static_cast<const T*>(d.R);
     Range w = share(st.W.panels(), st.team.id, st.team.n);
-    if (gates) {
-        pack_gates(st.W, W, d.W_rs, d.W_cs, kAll, w.first, w.last);
-        pack_gates(st.R, R, d.R_rs, d.R_cs, kAll, w.first, w.last);
-    } else {
-        pack_plain(st.W, W, d.W_cs, d.W_rs, w.first, w.last);
-        pack_plain(st.R, R, d.R_cs, d.R_rs, w.first, w.last);
-    }
+    once = once && even(st.W.panels(), st.team.n);
+    if (!once) pack_gate_panels<T, Cell>(st.W, d.W, d.W_rs, d.W_cs, w.first, w.last);
+    pack_gate_panels<T, Cell>(st.R, d.R, d.R_rs, d.R_cs, w.first, w.last);
     if (Cell::kSecond) {
         // a projection [P, H], or the candidate's rows of R [H, H]
         const ptrdiff_t N = d.M ? q.P : q.H;
@@ -114,7 +147,7 @@ void pack_forward(Step<T>& st, T* packed_W, T* packed_R, T* packed_R2) {
         if (d.M)
             pack_plain(st.R2, static_cast<const T*>(d.M), d.M_cs, d.M_rs, r2.first, r2.last);
         else
-            pack_plain(st.R2, R + kN[0] * q.H * d.R_rs, d.R_cs, d.R_rs, r2.first, r2.last);
+            pack_plain(st.R2, static_cast<const T*>(d.R) + 2 * q.H * d.R_rs, d.R_cs, d.R_rs, r2.first, r2.last);
     }
     const T *bw = static_cast<const T*>(d.b_w), *br = static_cast<const T*>(d.b_r);
     for (int p = w.first; p < w.last; ++p)
@@ -128,13 +161,15 @@ void pack_forward(Step<T>& st, T* packed_W, T* packed_R, T* packed_R2) {
             store(st.ds.bias_x + at, apart ? b_w : b_w + b_r);
             store(st.ds.bias_r + at, apart ? b_r : zero<T>());
         }
+    return once;
 }
 
 template <class T, class Cell>
 void forward_direction(const Plan<T>& p, int dir, const ThreadSpace<T>& ts, const Team& team) {
     const Sequence& q = *p.q;
     Step<T> st{p, q, q.dir[dir], p.dir[dir], ts, team, {}, {}, {}, 0, 0, 0, q.save != kSaveAll, 0, -1, 0, 0};
-    pack_forward<T, Cell>(st, st.ds.W, st.ds.R, st.ds.R2);
+    const bool once = pack_forward<T, Cell>(st, st.ds.W, st.ds.R, st.ds.R2, p.chunks == 1 && !p.fused);
+    if (once) input_gemm_once<T, Cell>(st);
     zero_padding(p, static_cast<T*>(st.d.y), st.d.y_t, st.d.y_b, q.P, team.id, team.n);
     if (!team.idle) start_rows<T, Cell>(st);
     barrier_wait(team.all, team.n);
@@ -149,7 +184,7 @@ void forward_direction(const Plan<T>& p, int dir, const ThreadSpace<T>& ts, cons
             st.base = st.s0;
         }
         if (Cell::kHasC && q.save == kSaveCheckpoints && k == p.segment[segment]) keep_cells(st, segment++);
-        input_gemm<T, Cell>(st, p.chunk[k + 1]);
+        if (!once) input_gemm<T, Cell>(st, p.chunk[k + 1]);
         for (st.s = st.s0; st.s < p.chunk[k + 1]; ++st.s) {
             if (p.fused && q.save != kSaveAll) st.base = st.s;  // the gates of one step are all that is needed
             step_forward<T, Cell>(st, nullptr);

@@ -25,6 +25,7 @@ struct Packed {
     ptrdiff_t K, N;  // N: columns (plain) or units (gates)
     int NV;          // vectors in a panel
     bool gates;
+    int first = 0;  // panel that data begins with
 
     int width() const { return gates ? VL<T> : NV * VL<T>; }  // units in a panel
     int panels() const { return int((N + width() - 1) / width()); }
@@ -38,7 +39,7 @@ struct Packed {
         return left >= width() ? VL<T> : int((left - 1) % VL<T>) + 1;
     }
     ptrdiff_t stride() const { return K * NV * VL<T>; }
-    const T* panel(int p) const { return data + p * stride(); }
+    T* panel(int p) const { return data + (p - first) * stride(); }
 };
 
 // Where a product's columns go, and what the accumulators start from.

@@ -5,18 +5,45 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
+// Whether all of dx is one product, which packs W where it is used: with one chunk, and panels for every thread.
+template <class T>
+bool dx_once(const Plan<T>& p) {
+    const Packed<T> W{nullptr, 0, p.q->I, kMaxNV, false};
+    return p.chunks == 1 && p.q->save != kSaveCheckpoints && even(W.panels(), p.most_threads);
+}
+
+// dx = dG·W for m rows and the panels `own`, each packed where it is used, over the last one
+template <class T>
+void dx_panels(const Step<T>* st, int directions, int m, const Segments& k, const Range& own, const Columns<T>& fresh,
+               const Columns<T>& add) {
+    for (int p = own.first; m > 0 && p < own.last; ++p)
+        for (int d = 0; d < directions; ++d) {
+            const Direction& from = st[d].d;
+            Packed<T> one = st[0].W;
+            one.data = st[0].W.panel(own.first);
+            one.first = p;
+            pack_plain(one, static_cast<const T*>(from.W), from.W_rs, from.W_cs, p, p + 1);
+            gemm_panels(d ? st[0].ts.b : st[0].ts.a, st[0].ts.c, m, k, one, p, p + 1, d ? add : fresh);
+        }
+}
+
 // dx rows = dG·W for internal rows r0 … r1-1 of direction 0 from step s0 on; the other direction's share follows
 template <class T, class Cell>
 void input_gradient(const Plan<T>& p, const Step<T>* st, int directions, int s0, int s1, int id, int n, bool accumulate) {
     const Sequence& q = *p.q;
     const Segments k = gate_segments(p, Cell::kSectionX, Cell::G);
     const ThreadSpace<T>& ts = st[0].ts;
-    const Range own = share(p.rows(s0, s1), id, n);
+    const bool once = dx_once(p);
+    const Range own = once ? Range{0, p.rows(s0, s1)} : share(p.rows(s0, s1), id, n);
     const Columns<T> fresh{{}, nullptr, 0u, true}, add{{}, nullptr, ~0u, true};
     int row = 0, m = 0;
     auto flush = [&] {
-        gemm_panels(ts.a, ts.c, m, k, st[0].W, 0, st[0].W.panels(), accumulate ? add : fresh);
-        if (directions == 2) gemm_panels(ts.b, ts.c, m, k, st[1].W, 0, st[1].W.panels(), add);
+        if (once) {
+            dx_panels(st, directions, m, k, share(st[0].W.panels(), id, n), fresh, add);
+        } else {
+            gemm_panels(ts.a, ts.c, m, k, st[0].W, 0, st[0].W.panels(), accumulate ? add : fresh);
+            if (directions == 2) gemm_panels(ts.b, ts.c, m, k, st[1].W, 0, st[1].W.panels(), add);
+        }
         m = 0;
     };
     for (int s = s0; s < s1; ++s) {

@@ -33,7 +33,7 @@ void pack_plain(const Packed<T>& out, const T* src, ptrdiff_t ks, ptrdiff_t ns, 
         int nv = out.vectors(p);
         for (int v = 0; v < nv; ++v) {
             ptrdiff_t n = ptrdiff_t(p) * out.width() + v * VL<T>;
-            pack_vector(out.data + p * out.stride() + v * VL<T>, nv * VL<T>, src + n * ns, out.K, ks, ns,
+            pack_vector(out.panel(p) + v * VL<T>, nv * VL<T>, src + n * ns, out.K, ks, ns,
                         v == nv - 1 ? out.tail(p) : VL<T>);
         }
     }
@@ -45,7 +45,7 @@ void pack_gates(const Packed<T>& out, const T* W, ptrdiff_t rs, ptrdiff_t cs, co
     for (int p = p0; p < p1; ++p)
         for (int v = 0; v < out.NV; ++v) {
             ptrdiff_t row = gate[v] * out.N + ptrdiff_t(p) * VL<T>;
-            pack_vector(out.data + p * out.stride() + v * VL<T>, out.NV * VL<T>, W + row * rs, out.K, cs, rs, out.tail(p));
+            pack_vector(out.panel(p) + v * VL<T>, out.NV * VL<T>, W + row * rs, out.K, cs, rs, out.tail(p));
         }
 }
 

@@ -20,6 +20,9 @@ struct Range {
 };
 inline Range share(int count, int id, int n) { return {int(int64_t(count) * id / n), int(int64_t(count) * (id + 1) / n)}; }
 
+// Whether n threads take whole things about equally long.
+inline bool even(int count, int n) { return count % n == 0 || count >= 8 * n; }
+
 inline Team make_team(const Sequence& q, int G, int id, int n, int most_units, Barrier* all, Barrier* groups) {
     Team t{id, n, 0, 1, 0, 1, false, all, groups};
     if (n > 1) {
