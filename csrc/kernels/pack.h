@@ -33,8 +33,7 @@ void pack_plain(const Packed<T>& out, const T* src, ptrdiff_t ks, ptrdiff_t ns, 
         int nv = out.vectors(p);
         for (int v = 0; v < nv; ++v) {
             ptrdiff_t n = ptrdiff_t(p) * out.width() + v * VL<T>;
-            pack_vector(out.panel(p) + v * VL<T>, nv * VL<T>, src + n * ns, out.K, ks, ns,
-                        v == nv - 1 ? out.tail(p) : VL<T>);
+            pack_vector(out.panel(p) + v * VL<T>, nv * VL<T>, src + n * ns, out.K, ks, ns, v == nv - 1 ? out.tail(p) : VL<T>);
         }
     }
 }
