@@ -19,7 +19,10 @@ nox.options.reuse_existing_virtualenvs = True
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 ROOT = Path(__file__).parent
 CPP = ["csrc", "tests/ctest"]
-CYTHON = ["src/fastrnn/_core.pyx", "src/fastrnn/_core_ops.pxi", "src/fastrnn/_core_optim.pxi", *(f"src/fastrnn/_core_{n}.pxi" for n in ("recurrent", "stream", "pool"))]
+CYTHON = [
+    "src/fastrnn/_core.pyx",
+    *(f"src/fastrnn/_core_{n}.pxi" for n in ("one_hot", "ops", "optim", "pool", "recurrent", "stream")),
+]
 
 
 def cpp_files() -> list[str]:
@@ -150,7 +153,7 @@ def tsan(session: nox.Session) -> None:
     """Run those C++ tests that use threads under ThreadSanitizer."""
     session.install("cmake", "ninja")
     # a fork from a program with threads is what the group `forked` is about
-    ctest(session, "-DFASTRNN_SANITIZE=thread", groups=("pool", "workspace", "threads", "forked"),
+    ctest(session, "-DFASTRNN_SANITIZE=thread", groups=("pool", "workspace", "threads", "one_hot", "forked"),
           env={"TSAN_OPTIONS": "die_after_fork=0 halt_on_error=1"})  # fmt: skip
 
 
@@ -158,7 +161,7 @@ def tsan(session: nox.Session) -> None:
 def neon(session: nox.Session) -> None:
     """Cross-compile for aarch64 and emulate it (Debian: g++-aarch64-linux-gnu, qemu-user)."""
     session.install("cmake", "ninja")
-    groups = ("dispatch", "vmath", "gemm", "ops", "recurrent", "rows", "threads", "workspace", "pool")
+    groups = ("dispatch", "vmath", "gemm", "ops", "recurrent", "one_hot", "rows", "threads", "workspace", "pool")
     # not `forked`: QEMU itself fails when a forked child starts a thread
     ctest(session, "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
           "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++", groups=groups,

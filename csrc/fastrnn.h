@@ -83,6 +83,8 @@ struct Sequence {
     ptrdiff_t checkpoint;  // kSaveCheckpoints: steps between them, rounded up to whole chunks; else 0
     const void* x;         // x[t, b, :] starts at x + t·x_t + b·x_b, last axis contiguous
     ptrdiff_t x_t, x_b;
+    const int64_t* codes;  // one-hot input: x[t, b, :] is 1 at codes[t·codes_t + b·codes_b], in 0 … I-1, and x and dx are null
+    ptrdiff_t codes_t, codes_b;
     void* dx;  // like x, overwritten, zero past a row's length; null: not wanted
     ptrdiff_t dx_t, dx_b;
     const int64_t* lengths;  // [B], 0 … T; null: all are T

@@ -28,7 +28,8 @@ struct StreamLayer {
     ptrdiff_t B, I, H,
         P;          // rows; size of a row of x (embedding: rows of W); units; size of a row of y. H = P but in a projection
     double alpha;   // of the activation; eps of the normalisation
-    const void* W;  // cell [G·H, I], linear [P, I], embedding [I, P], norm [P] (gamma); any strides. Read by pack
+    const void* W;  // cell [G·H, I], linear [P, I], embedding [I, P] (null: the identity), norm [P] (gamma); any strides.
+                    // Read by pack
     ptrdiff_t W_rs, W_cs;
     const void* R;  // cell [G·H, P]
     ptrdiff_t R_rs, R_cs;

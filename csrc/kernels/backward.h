@@ -145,6 +145,7 @@ void backward_direction(Step<T>& st, bool second) {
     const Plan<T>& p = st.p;
     const bool again = st.q.save == kSaveCheckpoints;
     pack_backward<T, Cell>(st, st.q.dx && !dx_once(p));
+    begin_input_weights<T, Cell>(st);
     barrier_wait(st.team.all, st.team.n);
     if (!st.team.idle) enter_rows<T, Cell>(st, st.mine(st.q.T ? p.active[0] : 0), st.mine(int(st.q.B)));
     Step<T> fw = st;
@@ -163,6 +164,7 @@ void backward_direction(Step<T>& st, bool second) {
             chunk_gradients<T, Cell>(st, s1);
         }
     }
+    end_input_weights<T, Cell>(st);
     if (!st.team.idle && st.q.T && (st.d.dh_0 || st.d.dc_0)) initial_gradient<T, Cell>(st);
 }
 

@@ -1,6 +1,6 @@
 // forward.h: the forward half of the schedule (sequence.h).
 #pragma once
-#include "step.h"
+#include "one_hot.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -15,7 +15,8 @@ Columns<T> input_columns(const Step<T>& st) {
 // x·W + bias for this group's rows and this slice's panels of a chunk
 template <class T, class Cell>
 void input_gemm(Step<T>& st, int s1) {
-    if (st.p.fused) return;
+    if (st.p.fused || st.p.tabulated) return;
+    if (st.q.codes) return look_up_in_place<T, Cell>(st, s1);
     int n = 0;
     for (int s = st.s0; s < s1; ++s) {
         const int m = st.mine(st.p.active[s]);
@@ -123,6 +124,7 @@ void step_forward(Step<T>& st, T* again_h) {
             if (st.d.M) ts.hidden[r] = st.hidden(st.s, i);
         }
     }
+    if (st.p.tabulated) look_up<T, Cell>(st);
     Cell::forward(st);
     st.wait();
 }
@@ -137,7 +139,7 @@ bool pack_forward(Step<T>& st, T* packed_W, T* packed_R, T* packed_R2, bool once
     st.R = Packed<T>{packed_R, q.P, q.H, gates ? Cell::kFirst : st.W.NV, gates};
     Range w = share(st.W.panels(), st.team.id, st.team.n);
     once = once && even(st.W.panels(), st.team.n);
-    if (!once) pack_gate_panels<T, Cell>(st.W, d.W, d.W_rs, d.W_cs, w.first, w.last);
+    if (!once && !q.codes) pack_gate_panels<T, Cell>(st.W, d.W, d.W_rs, d.W_cs, w.first, w.last);
     pack_gate_panels<T, Cell>(st.R, d.R, d.R_rs, d.R_cs, w.first, w.last);
     if (Cell::kSecond) {
         // a projection [P, H], or the candidate's rows of R [H, H]
@@ -161,6 +163,7 @@ bool pack_forward(Step<T>& st, T* packed_W, T* packed_R, T* packed_R2, bool once
             store(st.ds.bias_x + at, apart ? b_w : b_w + b_r);
             store(st.ds.bias_r + at, apart ? b_r : zero<T>());
         }
+    if (st.p.tabulated) tabulate<T, Cell>(st, w);
     return once;
 }
 
@@ -168,7 +171,7 @@ template <class T, class Cell>
 void forward_direction(const Plan<T>& p, int dir, const ThreadSpace<T>& ts, const Team& team) {
     const Sequence& q = *p.q;
     Step<T> st{p, q, q.dir[dir], p.dir[dir], ts, team, {}, {}, {}, 0, 0, 0, q.save != kSaveAll, 0, -1, 0, 0};
-    const bool once = pack_forward<T, Cell>(st, st.ds.W, st.ds.R, st.ds.R2, p.chunks == 1 && !p.fused);
+    const bool once = pack_forward<T, Cell>(st, st.ds.W, st.ds.R, st.ds.R2, p.chunks == 1 && !p.fused && !q.codes);
     if (once) input_gemm_once<T, Cell>(st);
     zero_padding(p, static_cast<T*>(st.d.y), st.d.y_t, st.d.y_b, q.P, team.id, team.n);
     if (!team.idle) start_rows<T, Cell>(st);
@@ -180,13 +183,14 @@ void forward_direction(const Plan<T>& p, int dir, const ThreadSpace<T>& ts, cons
         if (q.save != kSaveAll) {
             // chunks take turns in one memory; where active rows differ, a group's rows in this chunk may be another's in
             // the last one
-            if (k && q.lengths && team.groups > 1 && !p.fused) barrier_wait(team.all, team.groups * team.slices);
+            if (k && q.lengths && team.groups > 1 && !p.fused && !p.tabulated)
+                barrier_wait(team.all, team.groups * team.slices);
             st.base = st.s0;
         }
         if (Cell::kHasC && q.save == kSaveCheckpoints && k == p.segment[segment]) keep_cells(st, segment++);
         if (!once) input_gemm<T, Cell>(st, p.chunk[k + 1]);
         for (st.s = st.s0; st.s < p.chunk[k + 1]; ++st.s) {
-            if (p.fused && q.save != kSaveAll) st.base = st.s;  // the gates of one step are all that is needed
+            if ((p.fused || p.tabulated) && q.save != kSaveAll) st.base = st.s;  // the gates of one step are all that is needed
             step_forward<T, Cell>(st, nullptr);
             finish_rows<T, Cell>(st);
         }

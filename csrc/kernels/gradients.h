@@ -1,6 +1,6 @@
 // gradients.h: the GEMMs of a chunk on the way back: dx, the weights' and the biases' gradients.
 #pragma once
-#include "step.h"
+#include "one_hot.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -90,6 +90,7 @@ void chunk_gradients(const Step<T>& st, int s1) {
     const Plan<T>& p = st.p;
     const Sequence& q = st.q;
     const Direction& d = st.d;
+    if (q.codes) add_input_weights<T, Cell>(st, s1);
     // dG's sections: a GRU's n has one from x and one from h; elsewhere, where they are adjacent, all are one
     const bool merge = Cell::G != 3 && p.Hp == q.H;
     const int sections = Cell::G == 3 ? 4 : merge ? 1 : Cell::G;
@@ -97,7 +98,7 @@ void chunk_gradients(const Step<T>& st, int s1) {
     for (int s = st.s0; s < s1; ++s)
         for (int i = 0; i < p.active[s]; ++i, ++n) {
             st.ts.a[n] = st.gates(s, i);
-            st.ts.b[n] = st.x(s, i);
+            if (!q.codes) st.ts.b[n] = st.x(s, i);
             st.ts.b2[n] = st.h_before(s, i);
             if (Cell::G == 3 && Cell::kSecond) st.ts.b3[n] = st.gates(s, i) + 2 * p.Hp;  // r ⊙ h₋₁
         }
@@ -113,7 +114,7 @@ void chunk_gradients(const Step<T>& st, int s1) {
         part = {b, N, static_cast<T*>(C), N, {}};
         for (int s = 0; s < kMaxSections; ++s) part.first[s] = first[s];
     };
-    add_part(st.ts.b, q.I, d.dW, x_rows);
+    if (!q.codes) add_part(st.ts.b, q.I, d.dW, x_rows);
     if (Cell::G == 3 && Cell::kSecond) {  // n comes from r ⊙ h₋₁
         const ptrdiff_t third[kMaxSections] = {-1, -1, -1, 2 * q.H};
         ptrdiff_t first_two[kMaxSections] = {h_rows[0], h_rows[1], -1, -1};

@@ -65,6 +65,7 @@ struct Plan {
     ptrdiff_t segment_rows;  // most rows of a segment
     T* zeros;                // [wide]
     bool fused;              // forward: x·W belongs to each step's product, instead of a product of its own a chunk
+    bool tabulated;          // one-hot input: W and dW are turned over (one_hot.h); forward does its share at each step
     int most_threads;        // that the workspace is for
     Barrier* barriers;       // [0] everybody, [1], [2] teams, then one for each batch group
     DirectionSpace<T> dir[2];
@@ -72,9 +73,9 @@ struct Plan {
 
     int rows(int s0, int s1) const { return int(offset[s1] - offset[s0]); }
     // Rows a multiple of 1 KiB apart share few sets of the cache: such rows get a line more.
-    ptrdiff_t gates_stride() const {
-        return S * Hp * ptrdiff_t(sizeof(T)) % 1024 ? S * Hp : S * Hp + 64 / ptrdiff_t(sizeof(T));
-    }
+    static ptrdiff_t spread(ptrdiff_t n) { return n * ptrdiff_t(sizeof(T)) % 1024 ? n : n + 64 / ptrdiff_t(sizeof(T)); }
+    ptrdiff_t gates_stride() const { return spread(S * Hp); }
+    ptrdiff_t table_stride() const { return spread(G * Hp); }
     ptrdiff_t row(int s, int i, int base) const { return ptrdiff_t(offset[s] - offset[base]) + i; }  // in gates, hidden
     // in c; the state before `base` comes first. Without saving, two slots take turns.
     ptrdiff_t cell_row(int s, int i, int base, bool turns) const {
@@ -184,7 +185,8 @@ inline int best_slices(const Sequence& q, int G, int groups, int most) {
 // Threads worth waking: each should have some 40 µs to do, for to wake one may take 50. Forward has work for those in a group
 // alone; backward has the chunks' products for everybody.
 inline int useful_threads(const Sequence& q, int G, bool backward) {
-    const double work = (backward ? 4.0 : 2.0) * double(q.steps) * double(q.I + q.P) * G * double(q.H) * q.D;
+    const double inputs = q.codes ? 0 : double(q.I);
+    const double work = (backward ? 4.0 : 2.0) * double(q.steps) * (inputs + double(q.P)) * G * double(q.H) * q.D;
     double most = work / 8e6 + 1;
     const int each = q.D == 2 ? (q.threads + 1) / 2 : q.threads, groups = best_groups(q, G, each);
     const double seats = double(q.D) * groups * best_slices(q, G, groups, each / groups);
@@ -196,7 +198,7 @@ inline int useful_threads(const Sequence& q, int G, bool backward) {
 // writing the gates and reading them again, but reads W at every step.
 template <class T>
 bool fuses(const Sequence& q, int G) {
-    if (q.cell >= kGruAfter) return false;  // its sums from x and from h end in different places
+    if (q.codes || q.cell >= kGruAfter) return false;  // a GRU's sums from x and from h end in different places
     return q.I <= 8 || G * q.H * (q.I + q.P) * ptrdiff_t(sizeof(T)) <= 1 << 15;
 }
 
@@ -209,6 +211,7 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
     p.Pp = round_up(q.P, VL<T>);
     p.wide = p.Hp > p.Pp ? p.Hp : p.Pp;
     p.fused = fuses<T>(q, p.G);
+    p.tabulated = q.codes && 2 * q.steps >= q.I;
     const ptrdiff_t target = chunk_target<T>(*p.q, p.G, p.S, p.Hp);
     p.chunk_rows = q.B > target ? q.B : target;
     if (p.chunk_rows > q.steps) p.chunk_rows = ptrdiff_t(q.steps);
@@ -226,10 +229,11 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
     p.most_threads = useful_threads(q, p.G, backward);
     p.barriers = m.take<Barrier>(3 + p.most_threads);
     p.threads = m.take<ThreadSpace<T>>(p.most_threads);
-    const ptrdiff_t panel = kMaxNV * VL<T>, wide = round_up(p.wide, panel), I = round_up(q.I, panel);
+    const ptrdiff_t panel = kMaxNV * VL<T>, wide = round_up(p.wide, panel), I = q.codes ? 0 : round_up(q.I, panel);
+    const ptrdiff_t packed_W = !q.codes ? q.I * p.G * wide : p.tabulated ? q.I * p.table_stride() : 0;
     for (int d = 0; d < q.D; ++d) {
         DirectionSpace<T> ds{};
-        ds.W = m.take<T>(backward ? p.G * q.H * I : q.I * p.G * wide);
+        ds.W = m.take<T>(backward && !q.codes ? p.G * q.H * I : packed_W);
         ds.R = m.take<T>(p.G * wide * wide);
         if (q.dir[d].M || q.cell == kGruBefore) ds.R2 = m.take<T>(wide * wide);
         if (!backward || again) {
@@ -244,7 +248,7 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
             take_states(m, p, ds, p.chunk_rows, 2 * q.B);
         } else if (d == 0) {  // the directions take turns
             take_states(m, p, ds, p.segment_rows, q.B + p.segment_rows);
-            ds.fW = m.take<T>(q.I * p.G * wide);
+            ds.fW = m.take<T>(packed_W);
             ds.fR = m.take<T>(p.G * wide * wide);
             ds.fR2 = m.take<T>(wide * wide);
             ds.again_h = m.take<T>(q.B * p.wide);

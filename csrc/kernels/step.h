@@ -67,6 +67,7 @@ struct Step {
     const T* h_0(int i) const { return d.h_0 ? static_cast<const T*>(d.h_0) + p.index[i] * q.P : p.zeros; }
     const T* h_before(int s_, int i) const { return s_ == 0 ? h_0(i) : y(s_ - 1, i); }
     const T* x(int s_, int i) const { return static_cast<const T*>(q.x) + p.time(d, s_, i) * q.x_t + p.index[i] * q.x_b; }
+    ptrdiff_t code(int s_, int i) const { return q.codes[p.time(d, s_, i) * q.codes_t + p.index[i] * q.codes_b]; }
     T* gates(int s_, int i) const { return ds.gates + p.row(s_, i, base) * p.gates_stride(); }
     T* hidden(int s_, int i) const { return ds.hidden + p.row(s_, i, base) * p.Hp; }
     T* cell(int s_, int i) const { return ds.cell + p.cell_row(s_, i, base, turns) * p.Hp; }

@@ -91,8 +91,13 @@ const void* embedding_step(StreamLayer* l, const void* x, ptrdiff_t x_b) {
     for (ptrdiff_t b = 0; b < l->B; ++b) {
         const int64_t row = index[b * x_b];  // looked at before; another thread may have changed it since
         if (uint64_t(row) >= uint64_t(l->I)) continue;
-        std::memcpy(static_cast<T*>(l->h_next) + b * l->y_b, static_cast<const T*>(l->panels) + row * l->P,
-                    size_t(l->P) * sizeof(T));
+        T* y = static_cast<T*>(l->h_next) + b * l->y_b;
+        if (l->W) {
+            std::memcpy(y, static_cast<const T*>(l->panels) + row * l->P, size_t(l->P) * sizeof(T));
+        } else {
+            std::memset(y, 0, size_t(l->P) * sizeof(T));
+            y[row] = 1;
+        }
     }
     return l->h_next;
 }
@@ -224,7 +229,7 @@ size_t prepare_t(StreamLayer* l, void* memory) {
         m.take<T>(l->second, Pp / VL<T> * l->panel2);
     } else {
         m.take<T>(l->bias, l->kind == kStreamNorm ? l->P : 0);
-        m.take<T>(l->panels, l->kind == kStreamNorm ? l->P : l->kind == kStreamEmbedding ? l->I * l->P : 0);
+        m.take<T>(l->panels, l->kind == kStreamNorm ? l->P : l->kind == kStreamEmbedding && l->W ? l->I * l->P : 0);
         m.take<T>(l->second, 0);
     }
     choose<T>(l);
@@ -267,7 +272,7 @@ void pack_biases(StreamLayer* l) {
 template <class T>
 void pack_t(StreamLayer* l) {
     T* out = static_cast<T*>(l->panels);
-    if (l->kind == kStreamNorm || l->kind == kStreamEmbedding) {
+    if (l->kind == kStreamNorm || (l->kind == kStreamEmbedding && l->W)) {
         const ptrdiff_t rows = l->kind == kStreamNorm ? 1 : l->I;
         for (ptrdiff_t i = 0; i < rows; ++i)
             for (ptrdiff_t k = 0; k < l->P; ++k) *out++ = at<T>(l->W, i, l->W_rs, k, l->W_cs);

@@ -30,6 +30,8 @@ from fastrnn.nn import (
     LSTMCell,
     MaxPool,
     MeanPool,
+    OneHot,
+    OneHotArray,
     ReLU,
     RNNCell,
     Sequential,
@@ -41,6 +43,7 @@ from fastrnn.nn import (
     activations,
     init,
     losses,
+    one_hot,
 )
 from fastrnn.train import Batch, History, Interrupted, Progress, SequenceBatches, TokenWindows, fit, schedules
 
@@ -62,6 +65,8 @@ __all__ = [
     "Linear",
     "MaxPool",
     "MeanPool",
+    "OneHot",
+    "OneHotArray",
     "Progress",
     "RNNCell",
     "ReLU",
@@ -85,6 +90,7 @@ __all__ = [
     "losses",
     "models",
     "nn",
+    "one_hot",
     "optim",
     "reference",
     "save",

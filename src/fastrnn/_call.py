@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check, _core
+from fastrnn._one_hot import OneHotArray
 from fastrnn._pullback import Pullback
 
 if TYPE_CHECKING:
@@ -23,13 +24,19 @@ class Call:
     def __init__(
         self, cell: int, x: Any, state: Any, weights: Weights, lengths: Any, batch_first: bool, out: Any
     ) -> None:
-        x = _check.sequence(x, None, batch_first)
-        self.unbatched = x.ndim == 2
+        self.one_hot = isinstance(x, OneHotArray)
+        if self.one_hot:  # the core takes the indices
+            _check.one_hot(x.shape, batch_first)
+            dtype, inputs = _check.floats(weights[0], None, "weight_ih").dtype, x.num_classes
+            self.unbatched, x = x.ndim == 2, x.indices
+        else:
+            x = _check.sequence(x, None, batch_first)
+            dtype, inputs, self.unbatched = x.dtype, x.shape[-1], x.ndim == 2
         self.batch_first = batch_first and not self.unbatched
         self.x = x[:, None] if self.unbatched else x
-        self.dtype = x.dtype
+        self.dtype = dtype
         self.cell = cell
-        self.weights = _check.recurrent_weights(weights, _GATES.get(cell, 1), self.x.shape[2], self.dtype)
+        self.weights = _check.recurrent_weights(weights, _GATES.get(cell, 1), inputs, self.dtype)
         steps, batch = self.x.shape[1::-1] if self.batch_first else self.x.shape[:2]
         hidden = self.weights[1].shape[0] // _GATES.get(cell, 1)
         self.h_shape = (1, batch, self.weights[1].shape[1])
@@ -104,6 +111,8 @@ def train(
         dh_n, dc_n = call.states(dstate, "dstate")
         dx = None
         if out is not None:
+            if call.one_hot:
+                raise _check.no_input_gradient("out")
             dx = _check.output(out, call.x[:, 0].shape if call.unbatched else call.x.shape, call.dtype, "out")
             _check.apart(dx, "out", x=call.x, y=call.y, dy=dy, weights=call.weights)
             dx = dx[:, None] if call.unbatched else dx

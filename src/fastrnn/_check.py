@@ -441,6 +441,28 @@ def choice(value: Any, known: Mapping[str, Any], name: str) -> Any:
     return known[value]
 
 
+def one_hot(shape: tuple[int, ...], batch_first: bool, size: int | None = None, name: str = "x") -> None:
+    """A one-hot x has the shape of a batch of sequences, or of one: that of the dense array."""
+    if len(shape) not in (2, 3) or (size is not None and shape[-1] != size):
+        last = "F" if size is None else size
+        layout = "[B, T]" if batch_first else "[T, B]"
+        expected = f"one_hot(indices, {last})" + (f" (input_size={size})" if size is not None else "")
+        got = f"indices of shape {shape[:-1]} and num_classes={shape[-1]}"
+        raise ValueError(f"{name}: expected {expected} with indices {layout}, or [T] for one sequence, got {got}")
+    if shape[1 if batch_first and len(shape) == 3 else 0] == 0:
+        raise ValueError(f"{name}: expected at least one time step, got indices of shape {shape[:-1]}")
+
+
+def no_input_gradient(name: str) -> ValueError:
+    """An array for a gradient that doesn't exist."""
+    return ValueError(f"{name}: expected None, for a one-hot x has no gradient")
+
+
+def always_copied(owner: str) -> ValueError:
+    """NumPy's words are its own; these name what was asked for."""
+    return ValueError(f"copy: expected None or True, for an {owner} holds no dense array; got False")
+
+
 def optional_positive_int(value: Any, name: str) -> int | None:
     """None, or an int ≥ 1."""
     return None if value is None else positive_int(value, name)
@@ -651,7 +673,7 @@ def no_step(name: str) -> ValueError:
     """A layer that a stream has no step for."""
     return ValueError(
         f"stream: {name} can't run one time step at a time; expected RNN, LSTM, GRU, Linear, LayerNorm, Dropout, "
-        "activations, and Embedding as the first layer"
+        "activations, and Embedding or OneHot as the first layer"
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-Array: TypeAlias = NDArray[Any]  # float32 or float64, one type in a call
+Array: TypeAlias = NDArray[Any]  # float32 or float64, one type in a call; x of recurrent layers also int64 codes
 _Weights: TypeAlias = tuple[Array | None, ...]  # W, R, b_w, b_r, M of one direction
 _Grads: TypeAlias = tuple[Array | None, ...]  # dW, dR, db_w, db_r, dM
 

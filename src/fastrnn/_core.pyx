@@ -55,6 +55,8 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
         ptrdiff_t checkpoint
         const void* x
         ptrdiff_t x_t, x_b
+        const int64_t* codes
+        ptrdiff_t codes_t, codes_b
         void* dx
         ptrdiff_t dx_t, dx_b
         const int64_t* lengths
@@ -315,6 +317,7 @@ def gemm(a, b, out, bias=None, bint accumulate=False):
     return out
 
 
+include "_core_one_hot.pxi"
 include "_core_recurrent.pxi"
 include "_core_ops.pxi"
 include "_core_pool.pxi"

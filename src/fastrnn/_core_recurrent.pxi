@@ -89,7 +89,7 @@ cdef class Saved:
 
         dy [T, B, D·P] (in x's layout) or None; dh_n [D, B, P], dc_n [D, B, H] or None; grads: a tuple of one tuple
         (dW, dR, db_w, db_r, dM) a direction, accumulated into, None for what isn't wanted; dh_0, dc_0: written, or None.
-        Returns dx or None.
+        Returns dx or None, as for one-hot input.
         """
         cdef States given, out
         describe_states(&given, dh_n, dc_n, self.type_num, &self.q, 1, False, "dstate")
@@ -103,6 +103,7 @@ cdef class Saved:
         cdef cnp.ndarray a
         cdef cnp.npy_intp dims[3]
         cdef void* scratch[2]
+        input_grad = input_grad and q.codes == NULL
         if type(grads) is not tuple or len(grads) != q.D:
             raise ValueError(f"grads: expected a tuple of {q.D}")
         if q.B == 0:
@@ -191,13 +192,14 @@ cdef int describe_layer(Saved s, int cell, cnp.ndarray x, tuple weights, lengths
     """Sizes and options of one layer's call."""
     cdef Sequence* q = &s.q
     cdef int t, first = 1 if batch_first else 0
+    cdef bint one_hot = cnp.PyArray_TYPE(x) == cnp.NPY_INT64
     cdef ptrdiff_t i
     cdef int64_t* lens
     cdef cnp.ndarray w
-    q.dtype = dtype_of(x)
-    t = cnp.NPY_FLOAT32 if q.dtype == 0 else cnp.NPY_FLOAT64
     if not 0 <= cell < 6 or not 1 <= len(weights) <= 2 or len(weights[0]) != 5:
         raise ValueError("cell, weights: out of range")
+    q.dtype = dtype_of(weights[0][1] if one_hot else x)
+    t = cnp.NPY_FLOAT32 if q.dtype == 0 else cnp.NPY_FLOAT64
     if not fits(weights[0][1], t, 2):
         raise ValueError("weight_hh: expected a matrix of x's dtype")
     w = weights[0][1]
@@ -208,14 +210,19 @@ cdef int describe_layer(Saved s, int cell, cnp.ndarray x, tuple weights, lengths
     q.D = len(weights)
     q.T = cnp.PyArray_DIMS(x)[first]
     q.B = cnp.PyArray_DIMS(x)[1 - first]
-    q.I = cnp.PyArray_DIMS(x)[2]
+    q.I = num_classes(weights) if one_hot else cnp.PyArray_DIMS(x)[2]
     q.H = cnp.PyArray_DIMS(w)[0] // GATES[cell]
     q.P = cnp.PyArray_DIMS(w)[1]
     if q.T < 1 or q.I < 1 or q.H < 1 or q.P < 1:
         raise ValueError("x: expected at least one time step, and sizes of at least one")
-    q.x = cnp.PyArray_DATA(x)
-    q.x_t = stride(x, first)
-    q.x_b = stride(x, 1 - first)
+    if one_hot:
+        q.codes = <const int64_t*>cnp.PyArray_DATA(x)
+        q.codes_t = stride(x, first)
+        q.codes_b = stride(x, 1 - first)
+    else:
+        q.x = cnp.PyArray_DATA(x)
+        q.x_t = stride(x, first)
+        q.x_b = stride(x, 1 - first)
     q.steps = q.T * q.B
     if lengths is not None:
         lens = <int64_t*>block(lengths, cnp.NPY_INT64, q.B, 1, "lengths")
@@ -264,19 +271,18 @@ def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reve
             ptrdiff_t checkpoint=0):
     """Run one layer, in one direction or two.
 
-    x [T, B, I] (batch_first: [B, T, I]), last axis contiguous, else it is copied; weights: a tuple of one tuple
-    (W, R, b_w, b_r, M) a direction; h_0 [D, B, P], c_0 [D, B, H] or None; lengths int64 [B] or None; y in x's layout with
-    contiguous rows, h_n, c_n: written. checkpoint: steps between saved cell states, 0 to save everything. Returns what
-    backward needs, or None without `save`.
+    x [T, B, I] (batch_first: [B, T, I]), last axis contiguous, else it is copied, or int64 [T, B]: the codes of rows that are
+    one-hot; weights: a tuple of one tuple (W, R, b_w, b_r, M) a direction; h_0 [D, B, P], c_0 [D, B, H] or None; lengths
+    int64 [B] or None; y in x's layout with contiguous rows, h_n, c_n: written. checkpoint: steps between saved cell states,
+    0 to save everything. Returns what backward needs, or None without `save`.
     """
     cdef Saved s = Saved.__new__(Saved)
     cdef States initial, final
     cdef cnp.ndarray a
-    if not cnp.PyArray_Check(x):
-        raise TypeError("x: expected an array")
+    cdef int t
     if type(weights) is not tuple:
         raise ValueError("weights: expected a tuple")
-    a = readable(x, cnp.NPY_FLOAT32 if dtype_of(x) == 0 else cnp.NPY_FLOAT64, 3, "x")
+    a = input_array(x, weights, save, &t)
     if save:  # the caller may change these before the pullback runs; x and the weights are held by reference
         lengths = None if lengths is None else lengths.copy()
         h_0 = None if h_0 is None else h_0.copy()
@@ -299,11 +305,8 @@ def forward_layers(int cell, x, tuple layers, h_0, c_0, lengths, bint batch_firs
     cdef int t, first = 1 if batch_first else 0
     cdef cnp.npy_intp dims[3]
     cdef cnp.ndarray a, y = None, h_n = None, c_n = None
-    if not cnp.PyArray_Check(x):
-        raise TypeError("x: expected an array")
-    t = cnp.NPY_FLOAT32 if dtype_of(x) == 0 else cnp.NPY_FLOAT64
+    a = input_array(x, layers[0] if count else (), save, &t)
     item = 4 if t == cnp.NPY_FLOAT32 else 8
-    a = readable(x, t, 3, "x")
     if save:  # the caller may change these before the pullback runs; x and the weights are held by reference
         lengths = None if lengths is None else lengths.copy()
         h_0 = None if h_0 is None else h_0.copy()

@@ -145,6 +145,9 @@ cdef class Stream:
                 l.b_r = block(b_r, t, rows, 1, "bias_hh")
         if l.kind == STREAM_CELL or l.kind == STREAM_LINEAR:
             l.W = matrix(W, t, rows, l.I, &l.W_rs, &l.W_cs, "weight")
+        elif l.kind == STREAM_EMBEDDING and W is None:  # one-hot
+            if l.I != l.P:
+                raise ValueError("layers: out of range")
         elif l.kind == STREAM_EMBEDDING:
             l.W = matrix(W, t, l.I, l.P, &l.W_rs, &l.W_cs, "weight")
         elif l.kind == STREAM_NORM:

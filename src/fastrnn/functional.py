@@ -96,7 +96,7 @@ def lstm(
     Parameters
     ----------
     x : array, [T, B, I], [B, T, I] with `batch_first`, or [T, I] for one sequence
-        float32 or float64, any strides.
+        float32 or float64, any strides; or `fr.one_hot` of integers, which has no `dx`.
     state : tuple (h_0 [B, P], c_0 [B, H]) or None for zeros
         [P] and [H] for one sequence. P = H without a projection.
     weight_ih : array, [4·H, I]
@@ -214,7 +214,7 @@ def gru(
     Parameters
     ----------
     x : array, [T, B, I], [B, T, I] with `batch_first`, or [T, I] for one sequence
-        float32 or float64, any strides.
+        float32 or float64, any strides; or `fr.one_hot` of integers, which has no `dx`.
     state : array h_0, [B, H] ([H] for one sequence), or None for zeros
     weight_ih : array, [3·H, I]
     weight_hh : array, [3·H, H]
@@ -302,7 +302,7 @@ def rnn(
     Parameters
     ----------
     x : array, [T, B, I], [B, T, I] with `batch_first`, or [T, I] for one sequence
-        float32 or float64, any strides.
+        float32 or float64, any strides; or `fr.one_hot` of integers, which has no `dx`.
     state : array h_0, [B, H] ([H] for one sequence), or None for zeros
     weight_ih : array, [H, I]
     weight_hh : array, [H, H]

@@ -10,6 +10,7 @@
 #include "check.h"
 #include "fastrnn.h"
 #include "naive.h"
+#include "one_hot_group.h"
 #include "ops_group.h"
 #include "pool_group.h"
 #include "recurrent.h"
@@ -249,6 +250,14 @@ void recurrent() {
     }
 }
 
+void one_hot() {
+    for (const Problem& p : one_hot_problems())
+        for (const std::string& isa : isas()) {
+            use(isa);
+            check_codes(p, isa + " one-hot " + p.name);
+        }
+}
+
 // A row's result is its own: alone it comes out bitwise the same, and NaN in another row doesn't reach it.
 void rows() {
     for (int cell = kRnnTanh; cell <= kGruBefore; ++cell) {
@@ -340,9 +349,9 @@ void streams() {
 
 int main(int argc, char** argv) {
     const std::pair<const char*, void (*)()> groups[] = {
-        {"dispatch", dispatch},   {"vmath", vmath}, {"gemm", gemm},       {"ops", ops},
-        {"recurrent", recurrent}, {"rows", rows},   {"streams", streams}, {"threads", threads},
-        {"workspace", workspace}, {"pool", pool},   {"forked", forked},
+        {"dispatch", dispatch},   {"vmath", vmath},         {"gemm", gemm}, {"ops", ops},
+        {"recurrent", recurrent}, {"one_hot", one_hot},     {"rows", rows}, {"streams", streams},
+        {"threads", threads},     {"workspace", workspace}, {"pool", pool}, {"forked", forked},
     };
     int ran = 0;
     for (const auto& [name, group] : groups) {

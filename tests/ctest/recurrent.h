@@ -1,12 +1,15 @@
 // recurrent.h: problems for the recurrent kernels, and a call of the table as the binding makes it.
 #pragma once
+#include <algorithm>
+
 #include "check.h"
 #include "fastrnn.h"
 #include "naive.h"
 
 struct Options {
     bool bias = true, initial = true, dy = true, dstate = true, dx = true, grads = true;
-    int layout = 0;  // of every strided array: see Matrix and Rows
+    bool codes = false;  // x, which is one-hot, is given by its codes
+    int layout = 0;      // of every strided array: see Matrix and Rows
 };
 
 struct Problem {
@@ -112,6 +115,17 @@ struct Rows {
     }
 };
 
+// Where the ones are in an x that is one-hot; past a row's length what would lead far outside.
+inline Buffer<int64_t> codes_of(const Problem& p) {
+    Buffer<int64_t> codes(size_t(p.q.T * p.q.B), sizeof(void*));
+    for (ptrdiff_t t = 0; t < p.q.T; ++t)
+        for (ptrdiff_t b = 0; b < p.q.B; ++b) {
+            const double* row = p.in.x.data() + (t * p.q.B + b) * p.q.I;
+            codes[size_t(t * p.q.B + b)] = t < p.q.lengths[size_t(b)] ? std::find(row, row + p.q.I, 1.0) - row : INT64_MAX / 2;
+        }
+    return codes;
+}
+
 // Everything that comes out; empty where it wasn't asked for.
 template <class T>
 struct Results {
@@ -166,6 +180,8 @@ Results<T> run(const Problem& p, int threads, bool backward, ptrdiff_t checkpoin
     Rows<T> x(s.T, s.B, s.I, o.layout), y(s.T, s.B, s.D * s.P, o.layout), dy, dx;
     x.fill(p.in.x, s.lengths);
     q.x = x.origin, q.x_t = x.t, q.x_b = x.b;
+    Buffer<int64_t> codes = o.codes ? codes_of(p) : Buffer<int64_t>(0);
+    if (o.codes) q.x = nullptr, q.codes = codes.data(), q.codes_t = s.B, q.codes_b = 1;
     Arrays<T> a[2];
     for (int d = 0; d < s.D; ++d) {
         const Weights<double>& w = p.in.dir[d];

@@ -1,7 +1,9 @@
 """Layers: from arrays to arrays, with parameters and their gradients."""
 
+from fastrnn._one_hot import OneHotArray, one_hot
 from fastrnn.nn import activations, init, losses
 from fastrnn.nn._layer import Layer, from_spec, to_spec
+from fastrnn.nn._one_hot import OneHot
 from fastrnn.nn.activations import LeakyReLU, ReLU, Sigmoid, Softmax, Swish, Tanh
 from fastrnn.nn.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.nn.dropout import Dropout
@@ -28,6 +30,8 @@ __all__ = [
     "Linear",
     "MaxPool",
     "MeanPool",
+    "OneHot",
+    "OneHotArray",
     "RNNCell",
     "ReLU",
     "Sequential",
@@ -40,5 +44,6 @@ __all__ = [
     "from_spec",
     "init",
     "losses",
+    "one_hot",
     "to_spec",
 ]

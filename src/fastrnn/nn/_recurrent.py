@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check, _core
+from fastrnn._one_hot import OneHotArray
 from fastrnn._pullback import Pullback
 from fastrnn.nn import init
 from fastrnn.nn._layer import Layer
@@ -112,10 +113,14 @@ class Recurrent(Layer):
         )
 
     def _input(self, x: Any, lengths: Any) -> tuple[NDArray[Any], bool, bool, Any]:
-        """(x as a batch, unbatched, batch_first, lengths)."""
-        if not self._fits(x):
-            x = _check.sequence(x, self.dtype, self.batch_first, self.input_size)
-        unbatched = x.ndim == 2
+        """(x as a batch, unbatched, batch_first, lengths). A one-hot x becomes its indices, as the core takes them."""
+        if isinstance(x, OneHotArray):
+            _check.one_hot(x.shape, self.batch_first, self.input_size)
+            unbatched, x = x.ndim == 2, x.indices
+        else:
+            if not self._fits(x):
+                x = _check.sequence(x, self.dtype, self.batch_first, self.input_size)
+            unbatched = x.ndim == 2
         batch_first = self.batch_first and not unbatched
         if unbatched:
             x = x[:, None]
@@ -165,7 +170,7 @@ class Recurrent(Layer):
         Parameters
         ----------
         x : array, [T, B, input_size], [B, T, input_size] with `batch_first`, or [T, input_size] for one sequence
-            Of the layer's dtype, any strides.
+            Of the layer's dtype, any strides; or `fr.one_hot` of integers.
         state : array or tuple, optional
             Initial state(s), [num_layers·D, B, ·] in PyTorch's order ([num_layers·D, ·] for one sequence);
             None for zeros.
@@ -226,7 +231,7 @@ class Recurrent(Layer):
             Save less and compute it again in the pullback (about a third more arithmetic, the same bits): the cell
             states of every `checkpoint` steps, rounded up to whole chunks of the schedule.
         input_grad : bool
-            Compute the gradient of `x`; else it is None.
+            Compute the gradient of `x`; else it is None, as it is for a one-hot `x`.
         retain : bool
             Allow the pullback to run more than once.
 

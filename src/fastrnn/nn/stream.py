@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check, _core
+from fastrnn.nn._one_hot import OneHot
 from fastrnn.nn._recurrent import Recurrent
 from fastrnn.nn.activations import Softmax, _Elementwise
 from fastrnn.nn.dropout import Dropout
@@ -36,7 +37,7 @@ class Stream(_core.Stream):
     ----------
     layer : RNN, LSTM, GRU or Sequential
         In one direction. In a `Sequential` also `Linear`, activations, `LayerNorm`, `Dropout` (which does nothing) and,
-        in the first place, `Embedding`.
+        in the first place, `Embedding` or `OneHot`.
     batch_size : int
         B: rows that move on together.
 
@@ -155,9 +156,10 @@ class Stream(_core.Stream):
 
     def _accept(self, x: Any, block: bool) -> NDArray[Any]:
         first, batch = self._members[0], self.batch_size
-        if isinstance(first, Embedding):
+        if isinstance(first, Embedding | OneHot):
             x = _check.stream_integers(x, batch, self._batch_first) if block else _check.step_integers(x, batch)
-            _check.in_range(x, first.num_embeddings, "num_embeddings", "x")
+            what = "num_embeddings" if isinstance(first, Embedding) else "num_classes"
+            _check.in_range(x, getattr(first, what), what, "x")
         elif block:
             x = _check.sequence(x, self._dtype, self._batch_first, self.input_size)
             _check.stream_batch(x, batch, self._batch_first)
@@ -209,7 +211,7 @@ def _members(layer: Layer) -> Iterator[Layer]:
         if isinstance(member, Recurrent) and _runs_as(member, Recurrent):
             if member.bidirectional:
                 raise _check.bidirectional_stream(name)
-        elif _runs_as(member, Embedding):
+        elif _runs_as(member, Embedding) or _runs_as(member, OneHot):
             if k:
                 raise _check.late_embedding(name)
         elif not any(_runs_as(member, base) for base in _ONES):
@@ -237,6 +239,8 @@ def _sizes(member: Layer) -> tuple[int | None, int | None]:
         return member.normalized_shape, member.normalized_shape
     if isinstance(member, Embedding):
         return None, member.embedding_dim
+    if isinstance(member, OneHot):
+        return None, member.num_classes
     return None, None
 
 
@@ -260,6 +264,9 @@ def _layers(member: Layer, width: int) -> Iterator[tuple[Any, ...]]:
     elif isinstance(member, Embedding):
         size = member.embedding_dim
         yield (_core.STREAM_EMBEDDING, 0, member.num_embeddings, size, size, 0.0, params["weight"], *nothing[1:])
+    elif isinstance(member, OneHot):
+        size = member.num_classes
+        yield (_core.STREAM_EMBEDDING, 0, size, size, size, 0.0, *nothing)
     elif isinstance(member, LayerNorm):
         weights = (params["weight"], None, None, params["bias"], None)
         yield (_core.STREAM_NORM, 0, width, width, width, member.eps, *weights)

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn._one_hot import OneHotArray
+
 Array = NDArray[Any]
 State = tuple[Array, ...]  # (h,) or (h, c), each [B, features]; the first one is the output of the layer
 
@@ -211,8 +213,10 @@ def recurrent_vjp(
 
     The state is a tuple for a cell with several states and a plain array for a cell with one.
     """
-    x = np.asarray(x)
     weights = tuple(None if w is None else np.asarray(w) for w in weights)
+    if isinstance(x, OneHotArray):  # here it is a dense array like any other, but for its gradient
+        x, input_grad = np.asarray(x, weights[0].dtype), False
+    x = np.asarray(x)
     dtype = check_dtype(x=x, **{f"weights[{k}]": w for k, w in enumerate(weights)})
     layout = Layout.of(x, batch_first)
     x = layout.sequence_in(x)

@@ -165,7 +165,7 @@ def stack_vjp(
                 k = layer * D + direction
                 part = None if dy is None else np.split(dy, D, axis=-1)[direction]
                 dx_k, dstates_0[k], grads_k = pullbacks[k](part, _slice_of(cell, dstate, k))
-                dx = dx + dx_k  # both directions read the same input
+                dx = None if dx_k is None else dx + dx_k  # both directions read the same input
                 grads.update({f"{n}_l{layer}{suffix}": g for n, g in grads_k._asdict().items() if g is not None})
             dy = dx * dropout_masks[layer - 1] if layer > 0 and dropout_masks is not None else dx
         return dx if input_grad else None, _join(cell, dstates_0), grads
