@@ -45,6 +45,14 @@ int oldest() {  // slot in use that was released first, or -1
     return found;
 }
 
+// Whole pages, and from 32 KiB on eight sizes between powers of two: calls of many shapes share few blocks. What a block has
+// too much is never touched.
+size_t size_class(size_t bytes) {
+    size_t step = 4096;
+    while (bytes / step > 15) step *= 2;
+    return (bytes + step - 1) / step * step;
+}
+
 int empty_slot() {
     for (int i = 0; i < kSlots; ++i)
         if (!g_slot[i]) return i;
@@ -55,7 +63,7 @@ int empty_slot() {
 
 void* workspace_acquire(size_t bytes) noexcept {
     if (bytes > SIZE_MAX / 2) return nullptr;
-    bytes = (bytes + 4095) / 4096 * 4096;
+    bytes = size_class(bytes);
     void* found = nullptr;
     if (enter()) {
         int best = -1;
