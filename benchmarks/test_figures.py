@@ -7,9 +7,13 @@ with what is wanted.
 import pytest
 
 from fastrnn.bench.figures import FIGURES, PUBLISHED, USUAL, TimedFigure
+from fastrnn.bench.figures.layer import ModelFigure
+from fastrnn.bench.models import FUSED
 
 KEYS = list(dict.fromkeys([*USUAL, *PUBLISHED]))  # those of the grid are test_layers'
 TIMED = [key for key in KEYS if isinstance(FIGURES[key], TimedFigure)]
+SIDES = [(key, side) for key in TIMED for side in ("fastrnn", "torch")]
+SIDES += [(key, FUSED) for key in TIMED if isinstance(FIGURES[key], ModelFigure)]
 
 
 def describe(figure, outcome):
@@ -20,8 +24,7 @@ def wanted(figure, threads):
     return {"wanted": figure.wanted, "at_least": figure.at_least, "threads": threads or figure.threads}
 
 
-@pytest.mark.parametrize("side", ["fastrnn", "torch"])
-@pytest.mark.parametrize("key", TIMED)
+@pytest.mark.parametrize(("key", "side"), SIDES)
 def test_time(benchmark, key, side, threads, repeat):
     figure = FIGURES[key]
     sides = figure.prepare(threads)

@@ -635,6 +635,13 @@ def unaligned(name: str) -> ValueError:
     return ValueError(f"{name}: expected an aligned array whose strides are whole elements; use np.empty to make one")
 
 
+def overlapping_rows(name: str, a: NDArray[Any]) -> ValueError:
+    """An array that can't hold as many rows as its shape says."""
+    return ValueError(
+        f"{name}: expected rows that don't overlap each other, got strides {a.strides} for shape {a.shape}"
+    )
+
+
 def rows(value: Any, batch: int) -> NDArray[np.int64]:
     """Different rows of a batch, as integers or as one bool a row."""
     array = np.asarray(value)

@@ -165,42 +165,6 @@ Item: TypeAlias = tuple[Array, Array, Sequence[Array | None], Sequence[float], A
 def update(rule: str, items: Sequence[Item]) -> None: ...
 def norm_squared(arrays: Sequence[tuple[Array, Array | None]]) -> float: ...
 def scale_all(arrays: Sequence[tuple[Array, Array | None]], s: float) -> None: ...
-def sgd_step(
-    p: Array,
-    g: Array,
-    buf: Array | None,
-    lr: float,
-    momentum: float,
-    dampening: float,
-    nesterov: bool,
-    weight_decay: float,
-    first: bool = False,
-) -> None: ...
-def rmsprop_step(
-    p: Array,
-    g: Array,
-    sq: Array,
-    buf: Array | None,
-    gavg: Array | None,
-    lr: float,
-    alpha: float,
-    eps: float,
-    momentum: float,
-    weight_decay: float,
-) -> None: ...
-def adam_step(
-    p: Array,
-    g: Array,
-    m: Array,
-    v: Array,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
-    step: int,
-) -> None: ...
 
 # ---- sums and simple arithmetic
 

@@ -87,23 +87,6 @@ cdef int check_rule(int code, Update* u) except -1:
     return 0
 
 
-def sgd_step(p, g, buf, double lr, double momentum, double dampening, bint nesterov, double weight_decay,
-             bint first=False):
-    """One step of stochastic gradient descent, in place; buf may be None without momentum; first: buf = g."""
-    update("sgd", ((p, g, (buf,), (lr, momentum, dampening, nesterov, weight_decay, first), None),))
-
-
-def rmsprop_step(p, g, sq, buf, gavg, double lr, double alpha, double eps, double momentum, double weight_decay):
-    """One step of RMSprop, in place; buf may be None without momentum, gavg is None unless centred."""
-    update("rmsprop", ((p, g, (sq, buf, gavg), (lr, alpha, eps, momentum, weight_decay), None),))
-
-
-def adam_step(p, g, m, v, double lr, double beta1, double beta2, double eps, double weight_decay, bint decoupled,
-              int64_t step):
-    """One step of Adam, or of AdamW with decoupled weight decay, in place; step is 1 for the first."""
-    update("adam", ((p, g, (m, v), (lr, beta1, beta2, eps, weight_decay, decoupled, step), None),))
-
-
 cdef Selection* selections(object arrays, bint writable) except NULL:
     cdef ptrdiff_t i = 0
     cdef Selection* list_ = <Selection*>workspace_acquire((len(arrays) + 1) * sizeof(Selection))

@@ -62,6 +62,26 @@ cdef bint may_overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
     return low[0] < high[1] and low[1] < high[0]
 
 
+cdef bint rows_overlap(ptrdiff_t T, ptrdiff_t t_step, ptrdiff_t B, ptrdiff_t b_step, ptrdiff_t n) noexcept:
+    """Whether two of T·B rows of n elements have one in common; the steps are elements between rows."""
+    cdef ptrdiff_t far, t, b, k
+    cdef ptrdiff_t t_abs = -t_step if t_step < 0 else t_step
+    cdef ptrdiff_t b_abs = -b_step if b_step < 0 else b_step
+    if B == 1 or T == 1:
+        return (T > 1 and t_abs < n) or (B > 1 and b_abs < n)
+    if b_abs >= n and t_abs >= (B - 1) * b_abs + n or t_abs >= n and b_abs >= (T - 1) * t_abs + n:
+        return False
+    if b_abs < n:
+        return True
+    for t in range(1, T):  # the two rows b at which t steps are nearly undone
+        far = -t * t_step
+        for k in range(-1, 2):
+            b = far // b_step + k
+            if -B < b < B and -n < b * b_step - far < n:
+                return True
+    return False
+
+
 cdef class Stream:
     """Layers that move on by one time step a call: packed weights and states, in one block of memory.
 
@@ -265,7 +285,8 @@ cdef class Stream:
         x : array, [B, input_size], or [input_size] when batch_size is 1
             Of the layer's dtype. For a model that starts with an embedding: integers [B], or one integer.
         out : array, optional
-            [B, ·], or [·] where `x` is [input_size]: written and returned, so that the call allocates nothing. It may be `x`.
+            [B, ·], or [·] where `x` is [input_size]: written and returned, so that the call allocates nothing. It may be `x`
+            or overlap it, but its rows don't overlap each other.
 
         Returns
         -------
@@ -299,6 +320,8 @@ cdef class Stream:
         if nd == 2:
             x_b = cnp.PyArray_STRIDES(a)[0] >> self.x_shift
             y_b = cnp.PyArray_STRIDES(y)[0] >> self.y_shift
+            if -self.P < y_b < self.P and self.B > 1:
+                self._accept_out(y, None, y)
         if self.busy or self.n == 0:
             self.enter()
         if self.work < 50e3:  # a thread that lets go of the GIL may wait 5 ms to get it back
@@ -321,7 +344,8 @@ cdef class Stream:
         x : array, [T, B, input_size], [B, T, input_size] with `batch_first`, or [T, input_size] when batch_size is 1
             Of the layer's dtype. For a model that starts with an embedding: integers, without the last axis.
         out : array, optional
-            Written and returned: in the layout of `x`. It may be `x`, but not overlap it otherwise.
+            Written and returned: in the layout of `x`. It may be `x`, but not overlap it otherwise, nor
+            itself.
 
         Returns
         -------
@@ -339,6 +363,7 @@ cdef class Stream:
         cdef cnp.npy_intp* dims
         cdef ptrdiff_t T, x_t, x_b = 0, y_t, y_b = 0, bad
         cdef int nd, time
+        cdef bint in_place
         if not self.accepts_block(x, self.x_type, self.I, -1, self.integers):
             x = self._accept(x, True)
             if not self.accepts_block(x, self.x_type, self.I, -1, self.integers):
@@ -363,8 +388,11 @@ cdef class Stream:
         if nd == 3:
             x_b = cnp.PyArray_STRIDES(a)[1 - time] >> self.x_shift
             y_b = cnp.PyArray_STRIDES(y)[1 - time] >> self.y_shift
+        if rows_overlap(T, y_t, self.B, y_b, self.P):
+            self._accept_out(y, None, y)
         # strides count elements, so those of integers mean something else
-        if (self.integers or cnp.PyArray_DATA(a) != cnp.PyArray_DATA(y) or x_t != y_t or x_b != y_b) and may_overlap(a, y):
+        in_place = not self.integers and cnp.PyArray_DATA(a) == cnp.PyArray_DATA(y) and x_t == y_t and x_b == y_b
+        if not in_place and may_overlap(a, y) or in_place and rows_overlap(T, x_t, self.B, x_b, self.I):
             self._accept_out(y, None, a)
         self.enter()
         if T * self.work < 50e3:

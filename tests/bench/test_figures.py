@@ -1,12 +1,16 @@
 """Every kind of figure, on tiny shapes, with the reference in PyTorch's place."""
 
+import inspect
+
 import pytest
 
 import fastrnn as fr
 from fastrnn import bench
-from fastrnn.bench import figures
+from fastrnn.bench import CharModel, Classifier, figures, peers
 from fastrnn.bench.figures import grid, layer, memory
 from fastrnn.bench.figures.base import TIMES
+from fastrnn.bench.models import FUSED
+from fastrnn.bench.peers.pytorch import PyTorch
 from fastrnn.bench.peers.reference import NumPy
 
 SHAPES = (bench.Shape(3, 2, 4, 5), bench.Shape(2, 1, 4, 5))
@@ -96,6 +100,32 @@ def test_single_steps():
     else:
         assert outcome.value is None
         assert "no streams" in outcome.detail
+
+
+@pytest.mark.parametrize("case", [CharModel(embedding=4, hidden=8, T=5, B=2), Classifier("gru", 30, 4, 3, T=5, B=2)])
+def test_models_are_compared_with_the_usual_adam_and_the_fused_one(case):
+    pytest.importorskip("torch")
+    bench.PEERS["torch"] = PyTorch()  # the fixture puts it back
+    chosen = figure(layer.ModelFigure, case=case)
+    outcome = chosen.measure(repeat=1)
+    usual, fused = (outcome.data["seconds"][side][0] for side in ("torch", FUSED))
+    (ours,) = outcome.data["seconds"]["fastrnn"]
+    assert outcome.value == outcome.data["speedup"] == usual / ours
+    assert outcome.data["fused"]["speedup"] == fused / ours
+    assert f"against torch, fused Adam: {fused / ours:.2f} x" in outcome.detail
+    optimizers = {
+        name: inspect.getclosurevars(run).nonlocals["optimizer"].defaults
+        for name, run in chosen.prepare().runs.items()
+        if name != "fastrnn"
+    }
+    assert {name: bool(options["fused"]) for name, options in optimizers.items()} == {"torch": False, FUSED: True}
+
+
+def test_a_model_without_pytorch_has_no_value(monkeypatch):
+    monkeypatch.setattr(layer.models, "choose", lambda names: peers.choose(["fastrnn"]))
+    outcome = figure(layer.ModelFigure, case=CharModel(embedding=4, hidden=8, T=5, B=2)).measure(repeat=1)
+    assert (outcome.value, outcome.data["fused"]) == (None, {})
+    assert list(outcome.data["rates"]) == ["fastrnn"]
 
 
 def test_memory_of_a_training_step(monkeypatch):

@@ -108,6 +108,79 @@ def test_overlap():
     s.run(columns[:, :4], out=columns[:, 4:])  # the addresses mix, but no element is shared
 
 
+def rows_of(shape, strides, *, size=400):
+    """Zeros whose strides count elements."""
+    return np.lib.stride_tricks.as_strided(zeros(size)[size // 2 :], shape, [4 * n for n in strides])
+
+
+@pytest.mark.parametrize("stride", [0, 1, 4, -4, -1])
+def test_rows_of_out_that_overlap_each_other_in_a_step(gru, stride):
+    message = rf"^out: expected rows that don't overlap each other, got strides \({4 * stride}, 4\) for shape \(2, 5\)$"
+    out = rows_of((2, 5), (stride, 1))
+    unchanged(gru, lambda: gru.step(zeros(2, 4), out), message, ValueError)
+    unchanged(gru, lambda: gru.run(zeros(1, 2, 4), out=out[None]), "^out: expected rows that don't", ValueError)
+    assert not out.any()
+
+
+@pytest.mark.parametrize("stride", [5, 7, -5, -9])
+def test_rows_of_out_in_any_order(gru, stride):
+    expected = fr.GRU(4, 5, seed=0).stream(2).run(np.ones((2, 2, 4), F32))[1]
+    out = gru.step(np.ones((2, 4), F32), rows_of((2, 5), (stride, 1)))
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_rows_of_out_that_overlap_each_other_in_a_block():
+    """Every pair of strides: refused exactly where two rows share an element, right everywhere else."""
+    gru = fr.GRU(2, 3, seed=0)
+    x = np.random.default_rng(0).standard_normal((3, 4, 2)).astype(F32)
+    y = gru(x)[0]
+    s = gru.stream(4)
+    refused = 0
+    for t in range(-13, 14):
+        for b in range(-13, 14):
+            out = rows_of((3, 4, 3), (t, b, 1))
+            elements = {(t * i + b * j + k) for i in range(3) for j in range(4) for k in range(3)}
+            s.reset()
+            if len(elements) == out.size:
+                np.testing.assert_array_equal(s.run(x, out=out), y)
+            else:
+                refused += 1
+                unchanged(s, lambda out=out: s.run(x, out=out), "^out: expected rows that don't overlap", ValueError)
+                assert not out.any()
+    assert 0 < refused < 27 * 27
+
+
+def test_one_row_has_no_other_to_overlap():
+    s = fr.GRU(4, 5, seed=0).stream()
+    assert s.step(zeros(1, 4), rows_of((1, 5), (0, 1))).any()
+    assert s.run(zeros(1, 1, 4), rows_of((1, 1, 5), (0, 0, 1))).any()
+    out = rows_of((2, 5), (4, 1))
+    unchanged(s, lambda: s.run(zeros(2, 4), out), "^out: expected rows that don't overlap each other", ValueError)
+
+
+def test_a_step_reads_all_of_x_before_it_writes():
+    layer = fr.GRU(4, 4, seed=0)
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(F32)
+    expected = layer.stream(3).step(x)
+    for at in (0, 1, 4, 7):
+        memory = zeros(40)
+        memory[8:20] = x.ravel()
+        out = memory[8 + at : 20 + at].reshape(3, 4)
+        np.testing.assert_array_equal(layer.stream(3).step(memory[8:20].reshape(3, 4), out), expected)
+
+
+def test_in_place_over_rows_of_x_that_overlap_each_other():
+    """Backwards through windows: what a step writes, the next would read."""
+    s = fr.GRU(4, 2, seed=0).stream()
+    memory = np.random.default_rng(0).standard_normal(40).astype(F32)
+    x, out = (np.lib.stride_tricks.as_strided(memory[30:], (8, n), (-8, 4)) for n in (4, 2))
+    unchanged(s, lambda: s.run(x, out), "^out: expected memory of its own, got an array that overlaps x$", ValueError)
+    x, out = memory[:32].reshape(8, 4), memory[:32].reshape(8, 4)[:, :2]
+    expected = s.run(x.copy())
+    s.reset()
+    np.testing.assert_array_equal(s.run(x, out), expected)
+
+
 @pytest.mark.parametrize(
     ("state", "message"),
     [

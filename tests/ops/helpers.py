@@ -25,6 +25,11 @@ def close(actual, expected, tolerance):
         assert difference <= tolerance * np.abs(expected[finite]).max()
 
 
+def one_step(rule, p, g, slots, numbers):
+    """A step of an optimiser for one array; `slots` and `numbers` as in `Update` of csrc/ops.h."""
+    _core.update(rule, [(p, g, slots, numbers, None)])
+
+
 def bits(*results):
     """The bytes of arrays and floats."""
     return [np.asarray(r).tobytes() for r in results]

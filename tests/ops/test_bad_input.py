@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fastrnn import _core
+from tests.ops.helpers import one_step
 
 
 @pytest.fixture(autouse=True)
@@ -45,20 +46,9 @@ OPS = {
     "embedding_forward": [("weight", (3, C)), ("idx", (N,)), ("out", (N, C))],
     "embedding_backward": [("dy", (N, C)), ("idx", (N,)), ("dweight", (3, C))],
     "dropout": [("x", (N,)), 0.5, 1, ("out", (N,))],
-    "sgd_step": [("p", (N,)), ("g", (N,)), ("buf", (N,)), 0.1, 0.9, 0.0, False, 0.0],
-    "rmsprop_step": [
-        ("p", (N,)),
-        ("g", (N,)),
-        ("sq", (N,)),
-        ("buf", (N,)),
-        ("gavg", (N,)),
-        0.1,
-        0.9,
-        1e-8,
-        0.9,
-        0.0,
-    ],
-    "adam_step": [("p", (N,)), ("g", (N,)), ("m", (N,)), ("v", (N,)), 0.1, 0.9, 0.99, 1e-8, 0.0, True, 1],
+    "sgd": [("p", (N,)), ("g", (N,)), ("buf", (N,)), 0.1, 0.9, 0.0, False, 0.0, False],
+    "rmsprop": [("p", (N,)), ("g", (N,)), ("sq", (N,)), ("buf", (N,)), ("gavg", (N,)), 0.1, 0.9, 1e-8, 0.9, 0.0],
+    "adam": [("p", (N,)), ("g", (N,)), ("m", (N,)), ("v", (N,)), 0.1, 0.9, 0.99, 1e-8, 0.0, True, 1],
     "column_sum": [("a", (N, C)), ("out", (C,))],
     "sum_squares": [("a", (N,))],
     "all_finite": [("a", (N,))],
@@ -66,6 +56,7 @@ OPS = {
     "clip": [("a", (N,)), -1.0, 1.0],
     "add": [("a", (N,)), ("b", (N,)), ("out", (N,))],
 }
+SLOTS = {"sgd": 1, "rmsprop": 3, "adam": 2}  # rules of `update`: arrays after p and g
 WRITTEN = {"out", "dlogits", "y", "mean", "rstd", "dx", "dgamma", "dbeta", "dweight"}
 WRITTEN |= {"p", "buf", "sq", "gavg", "m", "v"}
 READ = {
@@ -93,19 +84,26 @@ def arguments(op, dtype=F32):
     return values, place
 
 
+def call(op, values):
+    if op not in SLOTS:
+        return getattr(_core, op)(*values)
+    last = 2 + SLOTS[op]
+    return one_step(op, *values[:2], values[2:last], values[last:])
+
+
 def refused(op, name, make):
     values, place = arguments(op)
     values[place[name]] = make(values[place[name]])
     before = [v.tobytes() for v in values if isinstance(v, np.ndarray)]
     with pytest.raises((ValueError, TypeError), match=rf"^{name}: expected "):
-        getattr(_core, op)(*values)
+        call(op, values)
     assert before == [v.tobytes() for v in values if isinstance(v, np.ndarray)]
 
 
 @pytest.mark.parametrize("op", OPS)
 def test_good_arguments_pass(op, dtype):
     values, _ = arguments(op, dtype)
-    getattr(_core, op)(*values)
+    call(op, values)
 
 
 @pytest.mark.parametrize(("op", "name"), CASES)
@@ -134,7 +132,7 @@ def test_wrong_sizes(op, name):
         if name in ("weight", "dweight", "a") and values[place[name]].shape in ((2, C), (3, C)):
             continue  # fewer words, or fewer rows to add up, are fine
         with pytest.raises((ValueError, TypeError), match=r"^\w+: expected "):
-            getattr(_core, op)(*values)
+            call(op, values)
 
 
 @pytest.mark.parametrize(

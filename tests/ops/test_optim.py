@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from fastrnn import _core
-from tests.ops.helpers import FORWARD, SIZES, close, same_for_any_threads
+from tests.ops.helpers import FORWARD, SIZES, close, one_step, same_for_any_threads
 
 STEPS = 4
 
@@ -63,15 +62,15 @@ def test_sgd(momentum, dampening, nesterov, weight_decay, dtype, rng):
         p, grads, p64, grads64 = problem(n, dtype, rng)
         buf = np.full_like(p, 7) if momentum else None
         for t, g in enumerate(grads):
-            _core.sgd_step(p, g, buf, *options.values(), first=t == 0)
+            one_step("sgd", p, g, [buf], (*options.values(), t == 0))
         close(p, sgd(p64, grads64, **options), FORWARD[dtype])
 
 
 def test_sgd_starts_from_zeros_too(dtype, rng):
     p, grads, *_ = problem(33, dtype, rng)
     q, zeros, any_ = p.copy(), np.zeros_like(p), np.full_like(p, 7)
-    _core.sgd_step(p, grads[0], zeros, 0.1, 0.9, 0.0, True, 0.0)
-    _core.sgd_step(q, grads[0], any_, 0.1, 0.9, 0.0, True, 0.0, True)
+    one_step("sgd", p, grads[0], [zeros], (0.1, 0.9, 0.0, True, 0.0, False))
+    one_step("sgd", q, grads[0], [any_], (0.1, 0.9, 0.0, True, 0.0, True))
     np.testing.assert_array_equal(p, q)
     np.testing.assert_array_equal(zeros, any_)
 
@@ -86,7 +85,7 @@ def test_rmsprop(momentum, centred, weight_decay, dtype, rng):
         sq, buf = np.zeros((2, n), dtype)
         gavg = np.zeros(n, dtype) if centred else None
         for g in grads:
-            _core.rmsprop_step(p, g, sq, buf if momentum else None, gavg, *options.values())
+            one_step("rmsprop", p, g, [sq, buf if momentum else None, gavg], tuple(options.values()))
         close(p, rmsprop(p64, grads64, **options, centred=centred), FORWARD[dtype])
 
 
@@ -94,7 +93,7 @@ def test_centred_rmsprop_takes_no_root_of_a_negative(dtype, rng):
     """alpha = 0 makes s - a² the square of g minus the square of g."""
     p, grads, *_ = problem(1000, dtype, rng)
     sq, gavg = np.zeros((2, 1000), dtype)
-    _core.rmsprop_step(p, grads[0], sq, None, gavg, 1e-3, 0.0, 1e-3, 0.0, 0.0)
+    one_step("rmsprop", p, grads[0], [sq, None, gavg], (1e-3, 0.0, 1e-3, 0.0, 0.0))
     assert np.isfinite(p).all()
 
 
@@ -105,18 +104,18 @@ def test_adam(decoupled, weight_decay, dtype, rng):
         p, grads, p64, grads64 = problem(n, dtype, rng)
         m, v = np.zeros((2, n), dtype)
         for t, g in enumerate(grads, 1):
-            _core.adam_step(p, g, m, v, *options.values(), decoupled, t)
+            one_step("adam", p, g, [m, v], (*options.values(), decoupled, t))
         close(p, adam(p64, grads64, **options, decoupled=decoupled), FORWARD[dtype])
 
 
 def test_nan_and_zero_gradients(dtype):
     for step in (
-        lambda p, g: _core.sgd_step(p, g, None, 0.1, 0.0, 0.0, False, 0.0),
-        lambda p, g: _core.rmsprop_step(p, g, np.zeros_like(p), None, None, 0.1, 0.9, 1e-8, 0.0, 0.0),
-        lambda p, g: _core.rmsprop_step(
-            p, g, np.zeros_like(p), np.zeros_like(p), np.zeros_like(p), 0.1, 0.9, 1e-8, 0.9, 0.0
+        lambda p, g: one_step("sgd", p, g, [None], (0.1, 0.0, 0.0, False, 0.0, False)),
+        lambda p, g: one_step("rmsprop", p, g, [np.zeros_like(p), None, None], (0.1, 0.9, 1e-8, 0.0, 0.0)),
+        lambda p, g: one_step("rmsprop", p, g, list(np.zeros((3, *p.shape), p.dtype)), (0.1, 0.9, 1e-8, 0.9, 0.0)),
+        lambda p, g: one_step(
+            "adam", p, g, list(np.zeros((2, *p.shape), p.dtype)), (0.1, 0.9, 0.99, 1e-8, 0.0, False, 1)
         ),
-        lambda p, g: _core.adam_step(p, g, np.zeros_like(p), np.zeros_like(p), 0.1, 0.9, 0.99, 1e-8, 0.0, False, 1),
     ):
         p, g = np.ones(17, dtype), np.zeros(17, dtype)
         g[3] = np.nan
@@ -135,18 +134,22 @@ def test_threads(dtype, rng):
         step(*arrays)
         return arrays
 
-    same_for_any_threads(lambda: run(lambda p, g, s, b, a: _core.sgd_step(p, g, b, 0.1, 0.9, 0.1, True, 0.1)))
-    same_for_any_threads(lambda: run(lambda p, g, s, b, a: _core.rmsprop_step(p, g, s, b, a, 0.1, 0.9, 1e-8, 0.9, 0.1)))
     same_for_any_threads(
-        lambda: run(lambda p, g, s, v, m: _core.adam_step(p, g, m, v, 0.1, 0.9, 0.99, 1e-8, 0.1, True, 3))
+        lambda: run(lambda p, g, s, b, a: one_step("sgd", p, g, [b], (0.1, 0.9, 0.1, True, 0.1, False)))
+    )
+    same_for_any_threads(
+        lambda: run(lambda p, g, s, b, a: one_step("rmsprop", p, g, [s, b, a], (0.1, 0.9, 1e-8, 0.9, 0.1)))
+    )
+    same_for_any_threads(
+        lambda: run(lambda p, g, s, v, m: one_step("adam", p, g, [m, v], (0.1, 0.9, 0.99, 1e-8, 0.1, True, 3)))
     )
 
 
 def test_bad_arguments():
     p = np.ones(3)
     with pytest.raises(ValueError, match=r"^buf: expected an array for momentum 0\.9, got None$"):
-        _core.sgd_step(p, p, None, 0.1, 0.9, 0.0, False, 0.0)
+        one_step("sgd", p, p, [None], (0.1, 0.9, 0.0, False, 0.0, False))
     with pytest.raises(ValueError, match=r"^buf: expected an array for momentum 0\.9, got None$"):
-        _core.rmsprop_step(p, p, p, None, None, 0.1, 0.9, 1e-8, 0.9, 0.0)
+        one_step("rmsprop", p, p, [p, None, None], (0.1, 0.9, 1e-8, 0.9, 0.0))
     with pytest.raises(ValueError, match=r"^step: expected at least 1, got 0$"):
-        _core.adam_step(p, p, p, p, 0.1, 0.9, 0.99, 1e-8, 0.0, False, 0)
+        one_step("adam", p, p, [p, p], (0.1, 0.9, 0.99, 1e-8, 0.0, False, 0))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastrnn import _core
-from tests.ops.helpers import same_for_any_threads
+from tests.ops.helpers import one_step, same_for_any_threads
 
 SHAPES = [(1,), (17, 3), (0, 4), (300, 33), (4096,), (70, 1), (129, 130)]
 NUMBERS = {
@@ -13,7 +13,6 @@ NUMBERS = {
     "adam": (0.1, 0.9, 0.99, 1e-8, 0.1, True, 3),
 }
 SLOTS = {"sgd": 1, "rmsprop": 3, "adam": 2}
-STEPS = {"sgd": _core.sgd_step, "rmsprop": _core.rmsprop_step, "adam": _core.adam_step}
 
 
 def arrays(count, rng):
@@ -36,7 +35,7 @@ def test_a_list_is_one_after_another(rule, isa, rng):
     alone = [[a.copy() for a in group] for group in together]
     _core.update(rule, [(p, g, slots, NUMBERS[rule], None) for p, g, *slots in together])
     for p, g, *slots in alone:
-        STEPS[rule](p, g, *slots, *NUMBERS[rule])
+        one_step(rule, p, g, slots, NUMBERS[rule])
     for one, other in zip(together, alone, strict=True):
         for a, b in zip(one, other, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -50,7 +49,7 @@ def test_rows_alone_are_updated(rule, isa, rng):
     _core.update(rule, [(p, g, slots, NUMBERS[rule], r) for (p, g, *slots), r in zip(together, rows, strict=True)])
     for group, old, r in zip(together, before, rows, strict=True):
         parts = [np.ascontiguousarray(a[r]) for a in old]
-        STEPS[rule](*parts, *NUMBERS[rule])
+        one_step(rule, *parts[:2], parts[2:], NUMBERS[rule])
         for new, a, part in zip(group, old, parts, strict=True):
             np.testing.assert_array_equal(new[r], part)
             np.testing.assert_array_equal(np.delete(new, r, 0), np.delete(a, r, 0))

@@ -13,7 +13,7 @@ import numpy as np
 import fastrnn
 from fastrnn.bench.agree import check_losses
 from fastrnn.bench.layers import Sides
-from fastrnn.bench.models import STEPS, TOLERANCE, Step
+from fastrnn.bench.models import ADAMS, STEPS, TOLERANCE, Step
 from fastrnn.bench.peers import choose
 
 if TYPE_CHECKING:
@@ -92,7 +92,13 @@ def _ours(case: Classifier, model: Any, batches: Sequence[Batch], threads: int) 
     return step
 
 
-def _torch(case: Classifier, weights: Mapping[str, NDArray[Any]], batches: Sequence[Batch], threads: int) -> Step:
+def _torch(
+    case: Classifier,
+    weights: Mapping[str, NDArray[Any]],
+    batches: Sequence[Batch],
+    threads: int,
+    adam: Mapping[str, bool],
+) -> Step:
     torch: Any = importlib.import_module("torch")
     torch.set_num_threads(threads)
     nn = torch.nn
@@ -101,7 +107,7 @@ def _torch(case: Classifier, weights: Mapping[str, NDArray[Any]], batches: Seque
     recurrent = kind(case.embedding, case.hidden, case.num_layers, bidirectional=True)
     model = nn.ModuleList([embedding, recurrent, nn.Linear(2 * case.hidden, 1)])
     model.load_state_dict({name: torch.tensor(w) for name, w in weights.items()})
-    optimizer = torch.optim.Adam(model.parameters(), lr=case.lr, fused=True)  # the fastest that PyTorch has
+    optimizer = torch.optim.Adam(model.parameters(), lr=case.lr, **adam)
     endless = cycle([(torch.tensor(words), torch.tensor(labels)) for words, labels in batches])
 
     def step() -> float:
@@ -121,6 +127,8 @@ def _torch(case: Classifier, weights: Mapping[str, NDArray[Any]], batches: Seque
 def prepare(case: Classifier, peers: Sequence[str] | None = None, threads: int = 2) -> Sides:
     """Prepare training steps from equal weights, and check that the losses of several steps are equal.
 
+    PyTorch has two sides: see `fastrnn.bench.models.FUSED`.
+
     Raises
     ------
     Disagreement
@@ -139,7 +147,8 @@ def prepare(case: Classifier, peers: Sequence[str] | None = None, threads: int =
         if peer.name == "fastrnn":
             runs[peer.name] = _ours(case, model, case.batches(), threads)
         elif peer.name == "torch":
-            runs[peer.name] = _torch(case, weights, case.batches(), threads)
+            for name, adam in ADAMS.items():
+                runs[name] = _torch(case, weights, case.batches(), threads, adam)
         else:
             skipped[peer.name] = f"{peer.name} has no classifier here"
     losses = {name: [step() for _ in range(STEPS)] for name, step in runs.items()}

@@ -19,7 +19,11 @@ from fastrnn.text import CharVocabulary, standard_library
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CharModel", "prepare"]
+__all__ = ["ADAMS", "FUSED", "CharModel", "prepare"]
+
+# PyTorch beside itself: Adam as people write it, and with `fused=True`, the fastest that PyTorch has.
+FUSED = "torch, fused Adam"
+ADAMS: dict[str, dict[str, bool]] = {"torch": {}, FUSED: {"fused": True}}  # side: options of its optimiser
 
 WINDOWS = 8
 # From equal weights both sides take the same steps; rounding in float32 changes losses by some 1e-6.
@@ -90,7 +94,9 @@ def _ours(case: CharModel, model: Any, windows: Sequence[Window], threads: int) 
     return step
 
 
-def _torch(case: CharModel, weights: Weights, windows: Sequence[Window], threads: int) -> Step:
+def _torch(
+    case: CharModel, weights: Weights, windows: Sequence[Window], threads: int, adam: Mapping[str, bool]
+) -> Step:
     torch: Any = importlib.import_module("torch")
     torch.set_num_threads(threads)
     nn = torch.nn
@@ -102,8 +108,7 @@ def _torch(case: CharModel, weights: Weights, windows: Sequence[Window], threads
         "output": nn.Linear(case.hidden, symbols),
     })  # fmt: skip
     model.load_state_dict({name: torch.tensor(w) for name, w in weights.items()})
-    # The fused update is the fastest that PyTorch has.
-    optimizer = torch.optim.Adam(model.parameters(), lr=case.lr, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=case.lr, **adam)
     batches = cycle([(torch.tensor(x), torch.tensor(target)) for x, target in windows])
     state: Any = None
 
@@ -126,6 +131,8 @@ def _torch(case: CharModel, weights: Weights, windows: Sequence[Window], threads
 def prepare(case: CharModel, peers: Sequence[str] | None = None, threads: int = 2) -> Sides:
     """Prepare training steps from equal weights, and check that the losses of several steps are equal.
 
+    PyTorch has two sides: see `FUSED`.
+
     Raises
     ------
     Disagreement
@@ -147,7 +154,8 @@ def prepare(case: CharModel, peers: Sequence[str] | None = None, threads: int = 
         if peer.name == "fastrnn":
             runs[peer.name] = _ours(case, model, windows, threads)
         elif peer.name == "torch":
-            runs[peer.name] = _torch(case, weights, windows, threads)
+            for name, adam in ADAMS.items():
+                runs[name] = _torch(case, weights, windows, threads, adam)
         else:
             skipped[peer.name] = f"{peer.name} has no character model here"
     losses = {name: [step() for _ in range(STEPS)] for name, step in runs.items()}

@@ -13,6 +13,7 @@ from fastrnn.models._sampling import sample_token
 from fastrnn.nn import GRU, LSTM, RNN, Dropout, Embedding, Linear, losses
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._random import Seed, split
+from fastrnn.nn.stream import Stream
 from fastrnn.text import CharVocabulary
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+PROMPT_BLOCK = 512  # tokens whose logits are computed at once
 CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
 
@@ -63,6 +65,7 @@ class LanguageModel(Layer):
     is_recurrent = True
     takes_lengths = True
     takes_dropout = True
+    _in_order = True  # see nn/stream.py; the state is that of `rnn`
 
     def __init__(
         self,
@@ -190,6 +193,33 @@ class LanguageModel(Layer):
             loss, _ = losses.cross_entropy(logits, target, lengths=lengths, weight=weight, out=logits)
         return loss, state
 
+    def stream(self, batch_size: int = 1) -> Stream:
+        """Run the model one token a call, with its weights packed once: for generating text.
+
+        Parameters
+        ----------
+        batch_size : int
+            B: texts that move on together.
+
+        Returns
+        -------
+        Stream
+            ``step(tokens)`` takes integers [B] and returns logits [B, vocab_size], ``run(tokens)`` takes [T, B]; with
+            one row also an integer, and [T]. Its `state` is the model's.
+
+        Examples
+        --------
+        >>> import fastrnn as fr
+        >>> model = fr.models.LanguageModel(8, hidden_size=16, seed=0)
+        >>> s = model.stream()
+        >>> logits = s.run([3, 1, 4])[-1]
+        >>> for _ in range(5):
+        ...     logits = s.step(logits.argmax())
+        >>> logits.shape
+        (8,)
+        """
+        return Stream(self, batch_size)
+
     # ---- evaluation ------------------------------------------------------------------------------------
 
     def _tokens(self, text: str | ArrayLike, name: str = "tokens") -> NDArray[Any]:
@@ -292,7 +322,7 @@ class LanguageModel(Layer):
         top_p: float | None = None,
         seed: int | np.random.Generator | None = None,
     ) -> Iterator[int]:
-        """Yield the tokens of a continuation one by one.
+        """Yield the tokens of a continuation one by one, from a `stream` of the weights as they are at the first.
 
         Parameters
         ----------
@@ -317,14 +347,17 @@ class LanguageModel(Layer):
     def _generate(
         self, tokens: NDArray[Any], length: int, options: dict[str, Any], rng: np.random.Generator
     ) -> Iterator[int]:
-        state = None
         # Number 0 of a vocabulary is the unknown character, which nobody wants to read.
         banned = None if self.vocabulary is None else 0
-        for _ in range(length):
-            logits, state = self(np.asarray(tokens, np.int64)[:, None], state)
-            token = sample_token(logits[-1, 0], rng, banned=banned, **options)
-            yield token
-            tokens = np.array([token])
+        stream = self.stream()
+        for first in range(0, len(tokens), PROMPT_BLOCK):
+            logits = stream.run(tokens[first : first + PROMPT_BLOCK])[-1]
+        x = np.empty((), np.int64)
+        for k in range(length):
+            if k:
+                logits = stream.step(x, logits)
+            x[()] = sample_token(logits, rng, banned=banned, **options)
+            yield int(x)
 
 
 def _vocab_size(vocabulary: int | CharVocabulary) -> int:

@@ -43,6 +43,7 @@ class Sequential(Layer):
     """
 
     takes_lengths = True
+    _in_order = True  # see stream.py
     takes_dropout = True
 
     def __init__(self, *members: Layer, layers: list[Mapping[str, Any]] | None = None) -> None:

@@ -35,7 +35,7 @@ class Stream(_core.Stream):
 
     Parameters
     ----------
-    layer : RNN, LSTM, GRU or Sequential
+    layer : RNN, LSTM, GRU, Sequential or LanguageModel
         In one direction. In a `Sequential` also `Linear`, activations, `LayerNorm`, `Dropout` (which does nothing) and,
         in the first place, `Embedding` or `OneHot`.
     batch_size : int
@@ -125,6 +125,8 @@ class Stream(_core.Stream):
                 found.append(self._given(layer, state, count, name))
                 return
             parts = [child for child in layer.children.values() if child.is_recurrent]
+            if not isinstance(layer, Sequential):
+                return read(parts[0], state, name)
             for k, (part, given) in enumerate(zip(parts, _check.member_states(state, len(parts), name), strict=True)):
                 read(part, given, f"{name}[{k}]")
 
@@ -169,6 +171,8 @@ class Stream(_core.Stream):
 
     def _accept_out(self, out: Any, shape: tuple[int, ...] | None, x: Any = None) -> None:
         if shape is None:
+            if x is out:
+                raise _check.overlapping_rows("out", out)
             _check.apart(out, "out", x=x)
             return
         _check.output(out, shape, self._dtype, "out")
@@ -187,7 +191,8 @@ def _nested(layer: Layer, state_of: Any) -> Any:
     if isinstance(layer, Recurrent):
         state = state_of(layer)
         return state if len(state) > 1 else state[0]
-    return tuple(_nested(child, state_of) for child in layer.children.values() if child.is_recurrent)
+    parts = tuple(_nested(child, state_of) for child in layer.children.values() if child.is_recurrent)
+    return parts if isinstance(layer, Sequential) else parts[0]
 
 
 # ---- what a stream is made of --------------------------------------------------------------------------------
@@ -200,11 +205,20 @@ def _runs_as(layer: Layer, base: type[Any]) -> bool:
     return isinstance(layer, base) and type(layer).__call__ is base.__call__
 
 
+def _in_order(layer: Layer) -> bool:
+    """Whether a call hands `children` one after the other what the one before returned: a class says so by
+    `_in_order = True`, and nobody has changed its call."""
+    owner = next((base for base in type(layer).__mro__ if vars(base).get("_in_order")), None)
+    return owner is not None and type(layer).__call__ is owner.__call__
+
+
 def _members(layer: Layer) -> Iterator[Layer]:
     """The layers that have something to do in a stream, in order, out of all Sequentials."""
     found = list(_flat(layer))
     if not any(isinstance(member, Recurrent) for _, member in found):
-        raise _check.nothing_recurrent(type(layer).__name__)
+        owner = type(layer).__name__
+        recurrent = any(member.is_recurrent for _, member in found)
+        raise _check.no_step(owner) if recurrent else _check.nothing_recurrent(owner)
     size = None
     for k, (position, member) in enumerate(found):
         name = type(member).__name__ + (f" at position {position}" if position else "")
@@ -222,7 +236,7 @@ def _members(layer: Layer) -> Iterator[Layer]:
 
 def _flat(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
     """(position, layer), "1.0" being the first of the Sequential that is the second."""
-    if _runs_as(layer, Sequential):
+    if _in_order(layer):
         for position, child in layer.children.items():
             yield from _flat(child, f"{prefix}{position}.")
     elif not _runs_as(layer, Dropout):

@@ -43,7 +43,7 @@ def _ragged(cell: str) -> Case:
 
 def _char(cell: str, wanted: float) -> Figure:
     case = models.CharModel(cell, num_layers=2, symbols=96)
-    text = f"character model, 2 x 256 {cell.upper()}, whole training step: against PyTorch"
+    text = f"character model, 2 x 256 {cell.upper()}, whole training step: against PyTorch, default Adam"
     return ModelFigure(f"char-{cell}", text, wanted, TIMES, threads=2, case=case)
 
 
@@ -66,9 +66,10 @@ _MODELS: tuple[Figure, ...] = (
     _char("lstm", 1.6),
     _char("gru", 3.5),
     ModelFigure(
-        "imdb", f"pytorch#94457: {Classifier()}, whole step: against PyTorch", 4.0, TIMES, threads=2, case=Classifier()
+        "imdb", f"pytorch#94457: {Classifier()}, whole step: against PyTorch, default Adam", 4.0, TIMES,
+        threads=2, case=Classifier(),
     ),
-)
+)  # fmt: skip
 _CALLS: tuple[Figure, ...] = (
     *(
         LayerFigure(

@@ -40,7 +40,8 @@ class LayerFigure(TimedFigure):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFigure(TimedFigure):
-    """Whole training steps of a model: how many times faster than PyTorch."""
+    """Whole training steps of a model: how many times faster than PyTorch with Adam as people write it, and, beside
+    it, with the fused one."""
 
     case: models.CharModel | classifier.Classifier
 
@@ -54,8 +55,12 @@ class ModelFigure(TimedFigure):
         turns = in_turn(sides.runs, repeat=repeat, turn_seconds=0.2)
         rates = {side: self.case.items / turns.median(side) for side in turns.seconds}
         parts = [f"{s} {1e3 * turns.median(s):.1f} ms, {r:,.0f} {self.case.unit}/s" for s, r in rates.items()]
+        fused = against(turns, models.FUSED)
+        if fused:
+            parts.append(f"against {models.FUSED}: {fused['speedup']:.2f} x")
         parts += list(sides.skipped.values())
         data = {"rates": rates, "threads": threads or self.threads, **turns.as_dict(), **against(turns, "torch")}
+        data["fused"] = fused
         return Outcome(data.get("speedup"), ", ".join(parts), data)
 
 
