@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent
 CPP = ["csrc", "tests/ctest"]
 CYTHON = [
     "src/fastrnn/_core.pyx",
-    *(f"src/fastrnn/_core_{n}.pxi" for n in ("one_hot", "ops", "optim", "pool", "recurrent", "stream")),
+    *(f"src/fastrnn/_core_{n}.pxi" for n in ("one_hot", "ops", "optim", "pool", "recurrent", "stack", "stream")),
 ]
 
 
@@ -153,7 +153,7 @@ def tsan(session: nox.Session) -> None:
     """Run those C++ tests that use threads under ThreadSanitizer."""
     session.install("cmake", "ninja")
     # a fork from a program with threads is what the group `forked` is about
-    ctest(session, "-DFASTRNN_SANITIZE=thread", groups=("pool", "workspace", "threads", "one_hot", "forked"),
+    ctest(session, "-DFASTRNN_SANITIZE=thread", groups=("pool", "workspace", "threads", "one_hot", "stacks", "forked"),
           env={"TSAN_OPTIONS": "die_after_fork=0 halt_on_error=1"})  # fmt: skip
 
 

@@ -99,6 +99,8 @@ struct Sizes {
     size_t forward, backward;  // workspaces
 };
 
+constexpr int kMostLayers = 16;  // of a stack
+
 struct Ops;
 struct Streams;
 
@@ -110,6 +112,14 @@ struct Kernels {
     void (*sizes)(const Sequence*, Sizes*);
     void (*forward)(const Sequence*);
     void (*backward)(const Sequence*);
+
+    // A stack of layers [0 … layers-1], each reading the y of the one before: backward, its dy is the dx of the one after. All
+    // have the same sizes but I, the same cell, lengths and threads, and each its own workspace. The bits are those of a call
+    // for each layer. stack_teams: on how many teams of threads the layers run side by side, where that is estimated to be
+    // faster; 0: it isn't, or it can't be (two directions, checkpoints backward, more than kMostLayers). `first`: layer 0.
+    int (*stack_teams)(const Sequence* first, int layers, int backward);
+    void (*forward_stack)(const Sequence* const* layer, int layers);
+    void (*backward_stack)(const Sequence* const* layer, int layers);
 
     // C[M,N] = (accumulate ? C : bias[N] or 0) + A[M,K]·B[K,N]; A and B of any strides, C's rows contiguous
     size_t (*gemm_workspace)(int dtype, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, int threads);

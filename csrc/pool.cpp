@@ -231,16 +231,19 @@ void pool_run(int n, Fn fn, void* ctx) noexcept {
             pthread_mutex_unlock(&seat.mutex);
         }
         fn(ctx, 0, n);
-        for (int spins = 0; p->running.load(std::memory_order_acquire) > 0; ++spins) {
-            if (may_spin(n) && spins < kPatience)
-                relax();
-            else
-                sched_yield();
-        }
+        for (int spins = 0; p->running.load(std::memory_order_acquire) > 0; ++spins) pool_pause(spins, n);
     } else {
         fn(ctx, 0, 1);
     }
     p->owner.store(false, std::memory_order_release);
+}
+
+// more threads than CPUs: give the CPU away at once, whoever is waited for may need it
+void pool_pause(int spins, int n) noexcept {
+    if (spins < kPatience && may_spin(n))
+        relax();
+    else
+        sched_yield();
 }
 
 void barrier_init(Barrier* b) noexcept {
@@ -256,14 +259,7 @@ void barrier_wait(Barrier* b, int n) noexcept {
         __atomic_store_n(&b->phase, phase + 1, __ATOMIC_RELEASE);
         return;
     }
-    // more threads than CPUs: give the CPU away at once, the last to arrive may need it
-    const int patience = may_spin(n) ? kPatience : 0;
-    for (int spins = 0; __atomic_load_n(&b->phase, __ATOMIC_ACQUIRE) == phase; ++spins) {
-        if (spins < patience)
-            relax();
-        else
-            sched_yield();
-    }
+    for (int spins = 0; __atomic_load_n(&b->phase, __ATOMIC_ACQUIRE) == phase; ++spins) pool_pause(spins, n);
 }
 
 }  // namespace fastrnn

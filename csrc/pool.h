@@ -18,6 +18,8 @@ struct Barrier {
 void pool_run(int n, void (*fn)(void* ctx, int id, int n) noexcept, void* ctx) noexcept;
 void barrier_init(Barrier* b) noexcept;
 void barrier_wait(Barrier* b, int n) noexcept;  // n threads wait for each other; nothing to do for n = 1
+void pool_pause(int spins,
+                int n) noexcept;  // between looks at what another of a region's n threads does; spins: how many before
 
 int pool_default_threads() noexcept;  // CPUs in this process's affinity mask, or fewer under a cgroup quota
 int pool_threads() noexcept;          // the setting

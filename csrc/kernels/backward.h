@@ -87,6 +87,7 @@ void step_backward(Step<T>& st) {
 // the gradient at the initial state: one more dG·R after step 0
 template <class T, class Cell>
 void initial_gradient(Step<T>& st) {
+    if (st.team.idle || !(st.d.dh_0 || st.d.dc_0)) return;
     st.m = st.mine(st.q.T ? st.p.active[0] : 0);
     for (int r = 0; r < st.m; ++r) {
         const int i = st.row(r);
@@ -141,13 +142,26 @@ void forward_again(Step<T>& st, Step<T>& fw, int segment) {
 }
 
 template <class T, class Cell>
-void backward_direction(Step<T>& st, bool second) {
-    const Plan<T>& p = st.p;
-    const bool again = st.q.save == kSaveCheckpoints;
-    pack_backward<T, Cell>(st, st.q.dx && !dx_once(p));
+void start_backward(Step<T>& st) {
+    pack_backward<T, Cell>(st, st.q.dx && !dx_once(st.p));
     begin_input_weights<T, Cell>(st);
     barrier_wait(st.team.all, st.team.n);
-    if (!st.team.idle) enter_rows<T, Cell>(st, st.mine(st.q.T ? p.active[0] : 0), st.mine(int(st.q.B)));
+    if (!st.team.idle) enter_rows<T, Cell>(st, st.mine(st.q.T ? st.p.active[0] : 0), st.mine(int(st.q.B)));
+}
+
+// steps s1-1 … s0, of one chunk; not inlined, as forward_steps
+template <class T, class Cell>
+FR_NOINLINE void backward_steps(Step<T>& st, int s0, int s1) {
+    if (!st.team.idle)
+        for (st.s = s1 - 1; st.s >= s0; --st.s) step_backward<T, Cell>(st);
+    barrier_wait(st.team.all, st.team.n);
+}
+
+template <class T, class Cell>
+void backward_direction(Step<T>& st, bool second) {
+    const Plan<T>& p = st.p;
+    start_backward<T, Cell>(st);
+    const bool again = st.q.save == kSaveCheckpoints;
     Step<T> fw = st;
     if (again) pack_forward<T, Cell>(fw, st.ds.fW, st.ds.fR, st.ds.fR2, false);
     for (int segment = p.segments - 1; segment >= 0; --segment) {
@@ -156,16 +170,14 @@ void backward_direction(Step<T>& st, bool second) {
             st.chunk = k;
             st.s0 = p.chunk[k];
             const int s1 = p.chunk[k + 1];
-            if (!st.team.idle)
-                for (st.s = s1 - 1; st.s >= st.s0; --st.s) step_backward<T, Cell>(st);
-            barrier_wait(st.team.all, st.team.n);
+            backward_steps<T, Cell>(st, st.s0, s1);
             if (st.q.dx && (st.q.D == 1 || again))
                 input_gradient<T, Cell>(p, &st, 1, st.s0, s1, st.team.id, st.team.n, again && second);
             chunk_gradients<T, Cell>(st, s1);
         }
     }
     end_input_weights<T, Cell>(st);
-    if (!st.team.idle && st.q.T && (st.d.dh_0 || st.d.dc_0)) initial_gradient<T, Cell>(st);
+    if (st.q.T) initial_gradient<T, Cell>(st);
 }
 
 }  // namespace FASTRNN_ISA

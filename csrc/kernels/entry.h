@@ -12,6 +12,9 @@ void lstm_forward(const Sequence&);
 void lstm_backward(const Sequence&);
 void gru_forward(const Sequence&);
 void gru_backward(const Sequence&);
+void rnn_stack(const Sequence* const*, int layers, bool backward);
+void lstm_stack(const Sequence* const*, int layers, bool backward);
+void gru_stack(const Sequence* const*, int layers, bool backward);
 
 // matmul.cpp
 size_t gemm_workspace(int dtype, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, int threads);

@@ -167,15 +167,35 @@ bool pack_forward(Step<T>& st, T* packed_W, T* packed_R, T* packed_R2, bool once
     return once;
 }
 
+// true when x·W is done, too
+template <class T, class Cell>
+bool start_forward(Step<T>& st) {
+    const Team& team = st.team;
+    const bool whole = st.p.chunks == 1 && !st.p.in_blocks && !st.p.fused && !st.q.codes;
+    const bool once = pack_forward<T, Cell>(st, st.ds.W, st.ds.R, st.ds.R2, whole);
+    if (once) input_gemm_once<T, Cell>(st);
+    zero_padding(st.p, static_cast<T*>(st.d.y), st.d.y_t, st.d.y_b, st.q.P, team.id, team.n);
+    if (!team.idle) start_rows<T, Cell>(st);
+    barrier_wait(team.all, team.n);
+    return once;
+}
+
+// steps s0 … s1-1, of one chunk; not inlined, for it is most of the code of a cell and has two callers
+template <class T, class Cell>
+FR_NOINLINE void forward_steps(Step<T>& st, int s1, bool input) {
+    if (input) input_gemm<T, Cell>(st, s1);
+    for (st.s = st.s0; st.s < s1; ++st.s) {
+        if ((st.p.fused || st.p.tabulated) && st.q.save != kSaveAll) st.base = st.s;  // the gates of one step are enough
+        step_forward<T, Cell>(st, nullptr);
+        finish_rows<T, Cell>(st);
+    }
+}
+
 template <class T, class Cell>
 void forward_direction(const Plan<T>& p, int dir, const ThreadSpace<T>& ts, const Team& team) {
     const Sequence& q = *p.q;
     Step<T> st{p, q, q.dir[dir], p.dir[dir], ts, team, {}, {}, {}, 0, 0, 0, q.save != kSaveAll, 0, -1, 0, 0};
-    const bool once = pack_forward<T, Cell>(st, st.ds.W, st.ds.R, st.ds.R2, p.chunks == 1 && !p.fused && !q.codes);
-    if (once) input_gemm_once<T, Cell>(st);
-    zero_padding(p, static_cast<T*>(st.d.y), st.d.y_t, st.d.y_b, q.P, team.id, team.n);
-    if (!team.idle) start_rows<T, Cell>(st);
-    barrier_wait(team.all, team.n);
+    const bool once = start_forward<T, Cell>(st);
     if (team.idle) return;
     int segment = 0;
     for (int k = 0; k < p.chunks; ++k) {
@@ -188,12 +208,7 @@ void forward_direction(const Plan<T>& p, int dir, const ThreadSpace<T>& ts, cons
             st.base = st.s0;
         }
         if (Cell::kHasC && q.save == kSaveCheckpoints && k == p.segment[segment]) keep_cells(st, segment++);
-        if (!once) input_gemm<T, Cell>(st, p.chunk[k + 1]);
-        for (st.s = st.s0; st.s < p.chunk[k + 1]; ++st.s) {
-            if ((p.fused || p.tabulated) && q.save != kSaveAll) st.base = st.s;  // the gates of one step are all that is needed
-            step_forward<T, Cell>(st, nullptr);
-            finish_rows<T, Cell>(st);
-        }
+        forward_steps<T, Cell>(st, p.chunk[k + 1], !once);
     }
 }
 

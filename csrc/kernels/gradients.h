@@ -9,7 +9,7 @@ namespace FASTRNN_ISA {
 template <class T>
 bool dx_once(const Plan<T>& p) {
     const Packed<T> W{nullptr, 0, p.q->I, kMaxNV, false};
-    return p.chunks == 1 && p.q->save != kSaveCheckpoints && even(W.panels(), p.most_threads);
+    return p.chunks == 1 && !p.in_blocks && p.q->save != kSaveCheckpoints && even(W.panels(), p.most_threads);
 }
 
 // dx = dG·W for m rows and the panels `own`, each packed where it is used, over the last one

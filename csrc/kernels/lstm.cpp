@@ -1,5 +1,6 @@
 #include "cell_lstm.h"
 #include "entry.h"
+#include "stack.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -14,11 +15,21 @@ template <class T>
 void backward_of(const Sequence& q) {
     q.dir[0].M ? run_backward<T, Lstm<true>>(q) : run_backward<T, Lstm<false>>(q);
 }
+template <class T, bool kBackward>
+void stack_of(const Sequence* const* q, int layers) {
+    q[0]->dir[0].M ? run_stack<T, Lstm<true>, kBackward>(q, layers) : run_stack<T, Lstm<false>, kBackward>(q, layers);
+}
 
 }  // namespace
 
 void lstm_forward(const Sequence& q) { q.dtype == kFloat32 ? forward_of<float>(q) : forward_of<double>(q); }
 void lstm_backward(const Sequence& q) { q.dtype == kFloat32 ? backward_of<float>(q) : backward_of<double>(q); }
+void lstm_stack(const Sequence* const* q, int layers, bool backward) {
+    if (q[0]->dtype == kFloat32)
+        backward ? stack_of<float, true>(q, layers) : stack_of<float, false>(q, layers);
+    else
+        backward ? stack_of<double, true>(q, layers) : stack_of<double, false>(q, layers);
+}
 
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

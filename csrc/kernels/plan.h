@@ -66,6 +66,7 @@ struct Plan {
     T* zeros;                // [wide]
     bool fused;              // forward: x·W belongs to each step's product, instead of a product of its own a chunk
     bool tabulated;          // one-hot input: W and dW are turned over (one_hot.h); forward does its share at each step
+    bool in_blocks;          // a chunk's x and dx come and go in blocks of steps
     int most_threads;        // that the workspace is for
     Barrier* barriers;       // [0] everybody, [1], [2] teams, then one for each batch group
     DirectionSpace<T> dir[2];
@@ -211,6 +212,7 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
     p.Pp = round_up(q.P, VL<T>);
     p.wide = p.Hp > p.Pp ? p.Hp : p.Pp;
     p.fused = fuses<T>(q, p.G);
+    p.in_blocks = false;
     p.tabulated = q.codes && 2 * q.steps >= q.I;
     const ptrdiff_t target = chunk_target<T>(*p.q, p.G, p.S, p.Hp);
     p.chunk_rows = q.B > target ? q.B : target;

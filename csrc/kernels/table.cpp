@@ -2,7 +2,7 @@
 #include "../ops.h"
 #include "../pool.h"
 #include "entry.h"
-#include "plan.h"
+#include "stack_plan.h"
 #include "vmath.h"
 
 namespace fastrnn {
@@ -29,14 +29,24 @@ void backward(const Sequence* q) {
     (q->cell == kLstm ? lstm_backward : q->cell >= kGruAfter ? gru_backward : rnn_backward)(*q);
 }
 
+int stack_teams(const Sequence* q, int layers, int backward) {
+    return (q->dtype == kFloat32 ? stack_split<float>(*q, layers, backward) : stack_split<double>(*q, layers, backward)).teams;
+}
+void stack_of(const Sequence* const* q, int layers, bool backward) {
+    const int cell = q[0]->cell;
+    (cell == kLstm ? lstm_stack : cell >= kGruAfter ? gru_stack : rnn_stack)(q, layers, backward);
+}
+void forward_stack(const Sequence* const* q, int layers) { stack_of(q, layers, false); }
+void backward_stack(const Sequence* const* q, int layers) { stack_of(q, layers, true); }
+
 #define FR_STRING_(x) #x
 #define FR_STRING(x) FR_STRING_(x)
 
 extern const Ops ops_table;         // ops.cpp
 extern const Streams stream_table;  // stream.cpp
 extern const Kernels table;
-const Kernels table = {FR_STRING(FASTRNN_ISA), FASTRNN_VBYTES, sizes,    forward,    backward,
-                       gemm_workspace,         gemm,           fma_peak, &ops_table, &stream_table};
+const Kernels table = {FR_STRING(FASTRNN_ISA), FASTRNN_VBYTES, sizes, forward,  backward,   stack_teams,  forward_stack,
+                       backward_stack,         gemm_workspace, gemm,  fma_peak, &ops_table, &stream_table};
 
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

@@ -67,6 +67,9 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
     cdef struct Sizes:
         size_t gates, c, hidden, forward, backward
 
+    enum:
+        kMostLayers
+
     cdef struct Ops:
         pass
 
@@ -79,6 +82,9 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
         void (*sizes)(const Sequence*, Sizes*) noexcept nogil
         void (*forward)(const Sequence*) noexcept nogil
         void (*backward)(const Sequence*) noexcept nogil
+        int (*stack_teams)(const Sequence*, int, int) noexcept nogil
+        void (*forward_stack)(const Sequence**, int) noexcept nogil
+        void (*backward_stack)(const Sequence**, int) noexcept nogil
         size_t (*gemm_workspace)(int, ptrdiff_t, ptrdiff_t, ptrdiff_t, int) noexcept nogil
         void (*gemm)(int, ptrdiff_t, ptrdiff_t, ptrdiff_t, const void*, ptrdiff_t, ptrdiff_t, const void*, ptrdiff_t,
                      ptrdiff_t, void*, ptrdiff_t, const void*, int, void*, int) noexcept nogil
@@ -319,6 +325,7 @@ def gemm(a, b, out, bias=None, bint accumulate=False):
 
 include "_core_one_hot.pxi"
 include "_core_recurrent.pxi"
+include "_core_stack.pxi"
 include "_core_ops.pxi"
 include "_core_pool.pxi"
 include "_core_stream.pxi"

@@ -96,25 +96,25 @@ cdef class Saved:
         describe_states(&out, dh_0, dc_0, self.type_num, &self.q, 1, True, "dstate_0")
         return self.run_backward(dy, given, grads, input_grad, out, retain, dx)
 
-    cdef run_backward(self, dy, States given, grads, bint input_grad, States out, bint retain, dx):
-        cdef Sequence q = self.q
-        cdef int d, t = self.type_num
+    cdef describe_backward(self, Sequence* q, dy, States given, grads, bint input_grad, States out, dx, int n):
+        """Everything in q but its workspace; returns (dx or None, what must live until the call is over)."""
+        cdef int t = self.type_num
         cdef ptrdiff_t first = 1 if self.batch_first else 0
         cdef cnp.ndarray a
         cdef cnp.npy_intp dims[3]
-        cdef void* scratch[2]
+        q[0] = self.q
         input_grad = input_grad and q.codes == NULL
         if type(grads) is not tuple or len(grads) != q.D:
             raise ValueError(f"grads: expected a tuple of {q.D}")
         if q.B == 0:
-            return np.zeros((q.T, 0, q.I), self.refs[0].dtype).swapaxes(0, first) if input_grad else None
+            return np.zeros((q.T, 0, q.I), self.refs[0].dtype).swapaxes(0, first) if input_grad else None, None
         if dy is not None:
             a = readable(dy, t, 3, "dy")
             if (cnp.PyArray_DIMS(a)[first] != q.T or cnp.PyArray_DIMS(a)[1 - first] != q.B
                     or cnp.PyArray_DIMS(a)[2] != q.D * q.P):
                 raise ValueError(f"dy: expected the shape of y, got {dy.shape}")
-            dy = a  # keeps the copy alive
-        self.describe_gradients(&q, dy, &given, grads, &out)
+            dy = a  # may be a copy
+        self.describe_gradients(q, dy, &given, grads, &out)
         if input_grad:
             if dx is None:
                 dims[first] = q.T
@@ -128,8 +128,17 @@ cdef class Saved:
             q.dx = cnp.PyArray_DATA(dx)
             q.dx_t = stride(dx, first)
             q.dx_b = stride(dx, 1 - first)
-        q.threads = threads()
-        self.table.sizes(&q, &self.sizes)
+        q.threads = n
+        self.table.sizes(q, &self.sizes)
+        return dx if input_grad else None, dy
+
+    cdef run_backward(self, dy, States given, grads, bint input_grad, States out, bint retain, dx):
+        cdef Sequence q
+        cdef int d
+        cdef void* scratch[2]
+        dx, held = self.describe_backward(&q, dy, given, grads, input_grad, out, dx, threads())
+        if q.B == 0:
+            return dx
         scratch[0] = scratch[1] = NULL
         retain = retain and self.sizes.gates > 0  # else backward computes the gates afresh
         q.workspace = workspace_acquire(self.sizes.backward)
@@ -150,7 +159,7 @@ cdef class Saved:
         workspace_release(q.workspace)
         workspace_release(scratch[0])
         workspace_release(scratch[1])
-        return dx if input_grad else None
+        return dx
 
 
 cdef int describe_directions(Sequence* q, int t, int first, tuple weights, States initial, bint reverse, cnp.ndarray y,
@@ -237,23 +246,34 @@ cdef int describe_layer(Saved s, int cell, cnp.ndarray x, tuple weights, lengths
     return 0
 
 
-cdef Saved run_forward(Saved s, tuple refs, tuple weights, States initial, bint reverse, cnp.ndarray y, States final, bint save,
-                       ptrdiff_t checkpoint):
-    """The call that `describe_layer` described; returns s, or None without `save`."""
+cdef void describe_saving(Saved s, bint save, ptrdiff_t checkpoint, int n) noexcept:
+    """What `describe_layer` described is to be saved so, and to run on up to n threads."""
+    s.q.save = 0 if not save else 2 if checkpoint > 0 else 1
+    s.q.checkpoint = min(checkpoint, s.q.T) if save else 0
+    s.q.threads = n
+
+
+cdef int describe_forward(Saved s, tuple refs, tuple weights, States initial, bint reverse, cnp.ndarray y,
+                          States final) except -1:
+    """The rest of the call that `describe_layer` began, with what it saves, but for the workspace."""
     cdef Sequence* q = &s.q
     cdef int first = 1 if s.batch_first else 0
+    s.refs = refs
     if q.B == 0:  # nothing to do; the strides of empty arrays mean nothing
-        s.refs = refs
-        return s if save else None
+        return 0
     if (y is None or not fits(y, s.type_num, 3) or not rows_contiguous(y) or not cnp.PyArray_ISWRITEABLE(y)
             or cnp.PyArray_DIMS(y)[first] != q.T or cnp.PyArray_DIMS(y)[1 - first] != q.B
             or cnp.PyArray_DIMS(y)[2] != q.D * q.P):
         raise ValueError("y: expected contiguous rows in the layout of x")
     describe_directions(q, s.type_num, first, weights, initial, reverse, y, final)
-    q.save = 0 if not save else 2 if checkpoint > 0 else 1
-    q.checkpoint = min(checkpoint, q.T) if q.save == 2 else 0
-    q.threads = threads()
     s.allocate()
+    return 0
+
+
+cdef int run_forward(Saved s) except -1:
+    cdef Sequence* q = &s.q
+    if q.B == 0:
+        return 0
     q.workspace = workspace_acquire(s.sizes.forward)
     if q.workspace == NULL:
         raise MemoryError("no memory for the forward pass")
@@ -261,10 +281,7 @@ cdef Saved run_forward(Saved s, tuple refs, tuple weights, States initial, bint 
         s.table.forward(q)
     workspace_release(q.workspace)
     q.workspace = NULL
-    if not save:
-        return None
-    s.refs = refs
-    return s
+    return 0
 
 
 def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reverse, y, h_n, c_n, bint save,
@@ -289,102 +306,7 @@ def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reve
     describe_layer(s, cell, a, weights, lengths, batch_first, save)
     describe_states(&initial, h_0, c_0, s.type_num, &s.q, 1, False, "state")
     describe_states(&final, h_n, c_n, s.type_num, &s.q, 1, True, "state_n")
-    return run_forward(s, (a, y, weights, h_0, c_0, lengths), weights, initial, reverse, y, final, save, checkpoint)
-
-
-def forward_layers(int cell, x, tuple layers, h_0, c_0, lengths, bint batch_first, bint save, ptrdiff_t checkpoint,
-                   double rate, uint64_t mask):
-    """Run a stack of layers: `forward` for each, on the outputs of the one below.
-
-    layers: `weights` of each; h_0, c_0: [layers·D, B, ·] or None; rate: dropout between layers, with masks of the seeds
-    mask + 1, mask + 2, …. Returns y, h_n, c_n (None without one), and a list of what backward needs of each layer.
-    """
-    cdef Saved s
-    cdef States initial, final, start, end
-    cdef ptrdiff_t k, count = len(layers), item
-    cdef int t, first = 1 if batch_first else 0
-    cdef cnp.npy_intp dims[3]
-    cdef cnp.ndarray a, y = None, h_n = None, c_n = None
-    a = input_array(x, layers[0] if count else (), save, &t)
-    item = 4 if t == cnp.NPY_FLOAT32 else 8
-    if save:  # the caller may change these before the pullback runs; x and the weights are held by reference
-        lengths = None if lengths is None else lengths.copy()
-        h_0 = None if h_0 is None else h_0.copy()
-    cdef list kept = []
-    cdef tuple sizes = None
-    if count == 0:
-        raise ValueError("layers: expected at least one")
-    for k in range(count):
-        weights = layers[k]
-        if k and rate > 0:
-            a = empty_array(3, cnp.PyArray_DIMS(y), t)
-            dropout(y, rate, mask + <uint64_t>k, a)
-        elif k:
-            a = y
-        s = Saved.__new__(Saved)
-        describe_layer(s, cell, a, weights, lengths, batch_first, save)
-        if k == 0:
-            dims[0] = count * s.q.D
-            dims[1] = s.q.B
-            dims[2] = s.q.P
-            h_n = empty_array(3, dims, t)
-            if cell == 3:
-                dims[2] = s.q.H
-                c_n = empty_array(3, dims, t)
-            describe_states(&initial, h_0, c_0, t, &s.q, count, False, "state")
-            describe_states(&final, h_n, c_n, t, &s.q, count, True, "state_n")
-            sizes = (s.q.D, s.q.H, s.q.P)
-        elif sizes != (s.q.D, s.q.H, s.q.P):
-            raise ValueError("layers: expected equal directions and sizes in all")
-        dims[first] = s.q.T
-        dims[1 - first] = s.q.B
-        dims[2] = s.q.D * s.q.P
-        y = empty_array(3, dims, t)
-        start.h = rows_from(initial.h, k * s.q.D * s.q.B * s.q.P * item)
-        start.c = rows_from(initial.c, k * s.q.D * s.q.B * s.q.H * item)
-        end.h = rows_from(final.h, k * s.q.D * s.q.B * s.q.P * item)
-        end.c = rows_from(final.c, k * s.q.D * s.q.B * s.q.H * item)
-        s = run_forward(s, (a, y, weights, h_0, c_0, lengths), weights, start, False, y, end, save, checkpoint)
-        if save:
-            kept.append(s)
-    return y, h_n, c_n, kept
-
-
-def backward_layers(list kept, dy, dh_n, dc_n, tuple grads, bint input_grad, bint retain, double rate, uint64_t mask):
-    """Gradients of the stack that `forward_layers` ran; grads: those of `Saved.backward` for each layer.
-
-    Returns dx (None without `input_grad`), dh_0 and dc_0 (None without one).
-    """
-    cdef ptrdiff_t k, count = len(kept)
-    cdef Saved s = kept[0]
-    cdef Sequence q
-    cdef States given, out, end, start
-    cdef cnp.npy_intp dims[3]
-    cdef ptrdiff_t item = 4 if s.type_num == cnp.NPY_FLOAT32 else 8
-    dims[0] = count * s.q.D
-    dims[1] = s.q.B
-    dims[2] = s.q.P
-    cdef cnp.ndarray dh_0 = empty_array(3, dims, s.type_num), dc_0 = None
-    if s.q.cell == 3:
-        dims[2] = s.q.H
-        dc_0 = empty_array(3, dims, s.type_num)
-    describe_states(&given, dh_n, dc_n, s.type_num, &s.q, count, False, "dstate")
-    describe_states(&out, dh_0, dc_0, s.type_num, &s.q, count, True, "dstate_0")
-    if len(grads) != count:
-        raise ValueError(f"grads: expected a tuple of {count}")
-    for k in range(count):  # everything is looked at before anything is overwritten: the caller may mend it and call again
-        s = kept[k]
-        q = s.q
-        if type(grads[k]) is not tuple or len(grads[k]) != q.D:
-            raise ValueError(f"grads: expected a tuple of {q.D}")
-        s.describe_gradients(&q, None, &given, grads[k], &out)
-    for k in range(count - 1, -1, -1):
-        s = kept[k]
-        end.h = rows_from(given.h, k * s.q.D * s.q.B * s.q.P * item)
-        end.c = rows_from(given.c, k * s.q.D * s.q.B * s.q.H * item)
-        start.h = rows_from(out.h, k * s.q.D * s.q.B * s.q.P * item)
-        start.c = rows_from(out.c, k * s.q.D * s.q.B * s.q.H * item)
-        dy = s.run_backward(dy, end, grads[k], input_grad or k > 0, start, retain, None)
-        if k and rate > 0:
-            dropout(dy, rate, mask + <uint64_t>k, dy)
-    return dy, dh_0, dc_0
+    describe_saving(s, save, checkpoint, threads())
+    describe_forward(s, (a, y, weights, h_0, c_0, lengths), weights, initial, reverse, y, final)
+    run_forward(s)
+    return s if save else None

@@ -14,6 +14,7 @@
 #include "ops_group.h"
 #include "pool_group.h"
 #include "recurrent.h"
+#include "stack_group.h"
 #include "stream_group.h"
 
 using namespace fastrnn;
@@ -345,13 +346,23 @@ void streams() {
     }
 }
 
+void stacks() {
+    for (const std::string& isa : kThreadSanitizer ? std::vector<std::string>{isas()[0]} : isas()) {
+        use(isa);
+        stacks_of<float>(isa);
+        if (!kThreadSanitizer) stacks_of<double>(isa);
+    }
+    select(nullptr);
+    busy_stacks();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     const std::pair<const char*, void (*)()> groups[] = {
-        {"dispatch", dispatch},   {"vmath", vmath},         {"gemm", gemm}, {"ops", ops},
-        {"recurrent", recurrent}, {"one_hot", one_hot},     {"rows", rows}, {"streams", streams},
-        {"threads", threads},     {"workspace", workspace}, {"pool", pool}, {"forked", forked},
+        {"dispatch", dispatch}, {"vmath", vmath},   {"gemm", gemm},       {"ops", ops},         {"recurrent", recurrent},
+        {"one_hot", one_hot},   {"rows", rows},     {"streams", streams}, {"threads", threads}, {"workspace", workspace},
+        {"pool", pool},         {"forked", forked}, {"stacks", stacks},
     };
     int ran = 0;
     for (const auto& [name, group] : groups) {
