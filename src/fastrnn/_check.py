@@ -204,6 +204,11 @@ def sequence(
     x: Any, dtype: np.dtype[Any] | None, batch_first: bool, size: int | None = None, name: str = "x"
 ) -> NDArray[Any]:
     """Floats [T, B, F] (or [B, T, F]), or [T, F] for one sequence, with T ≥ 1 and F = size, a layer's input_size."""
+    if size is not None and isinstance(x, np.ndarray) and x.dtype.kind in "iu":
+        raise TypeError(
+            f"{name}: expected {dtype}, got {x.dtype}; use {name}.astype(np.{dtype}), or, for tokens, "
+            f"fr.one_hot({name}, {size})"
+        )
     array = floats(x, dtype, name, layer=True)
     if array.ndim not in (2, 3) or (size is not None and array.shape[-1] != size):
         last = "F" if size is None else size

@@ -13,7 +13,9 @@ cdef cnp.ndarray input_array(x, tuple weights, bint save, int* t):
     Codes are looked at here, once a call, for kernels take them as addresses; they are copied where backward will.
     """
     cdef cnp.ndarray a
-    cdef ptrdiff_t classes
+    cdef ptrdiff_t classes, i, j
+    cdef char* row
+    cdef bint good = True
     if not cnp.PyArray_Check(x):
         raise TypeError("x: expected an array")
     if cnp.PyArray_TYPE(x) != cnp.NPY_INT64:
@@ -24,6 +26,10 @@ cdef cnp.ndarray input_array(x, tuple weights, bint save, int* t):
     if cnp.PyArray_NDIM(x) != 2:
         raise ValueError("x: expected codes of 2 dimensions")
     a = np.array(x, np.int64, order="K") if save or not fits(x, cnp.NPY_INT64, 2) else x
-    if cnp.PyArray_SIZE(a) and not (0 <= a.min() and a.max() < classes):
+    for i in range(cnp.PyArray_DIMS(a)[0]):
+        row = <char*>cnp.PyArray_DATA(a) + i * cnp.PyArray_STRIDES(a)[0]
+        for j in range(cnp.PyArray_DIMS(a)[1]):
+            good &= 0 <= (<int64_t*>(row + j * cnp.PyArray_STRIDES(a)[1]))[0] < classes
+    if not good:
         raise ValueError(f"x: expected codes from 0 to {classes - 1}, got {a.min()} to {a.max()}")
     return a

@@ -24,6 +24,8 @@ class OneHotArray:
         From 0 to `num_classes - 1`; copied.
     num_classes : int
         C.
+    name : str
+        What errors call `indices`.
 
     Attributes
     ----------
@@ -47,11 +49,11 @@ class OneHotArray:
 
     __slots__ = ("_indices", "_num_classes")
 
-    def __init__(self, indices: ArrayLike, num_classes: int) -> None:
+    def __init__(self, indices: ArrayLike, num_classes: int, name: str = "indices") -> None:
         self._num_classes = _check.positive_int(num_classes, "num_classes")
         # A copy of one's own: what has been looked at here stays as it was.
-        self._indices = _check.integers(indices, "indices").copy()
-        _check.in_range(self._indices, self._num_classes, "num_classes", "indices")
+        self._indices = _check.integers(indices, name).copy()
+        _check.in_range(self._indices, self._num_classes, "num_classes", name)
         self._indices.flags.writeable = False
 
     @property
@@ -81,6 +83,13 @@ class OneHotArray:
         dense: NDArray[Any] = np.zeros(self.shape, np.float32 if dtype is None else dtype)
         np.put_along_axis(dense, self._indices[..., None], 1, axis=-1)
         return dense
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: Any) -> OneHotArray:
+        """The same steps, rows, … as of the dense array, whose last axis stays whole."""
+        return OneHotArray(self._indices[index], self._num_classes)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return OneHotArray, (self._indices, self._num_classes)

@@ -151,3 +151,27 @@ def test_a_text_keeps_the_weights_it_began_with():
     model.params["output.bias"][(found[0] + 1) % 11] = 1e3
     assert [*found, *text] == expected
     assert model.sample([1], 1, temperature=0) == [(found[0] + 1) % 11]
+
+
+def test_models_with_calls_of_their_own_generate_through_them():
+    """A subclass may compute something else than the stream would."""
+
+    class Shy(fr.models.LanguageModel):
+        def __call__(self, *args, **kwargs):
+            logits, state = super().__call__(*args, **kwargs)
+            return logits - 1e4 * (np.arange(logits.shape[-1]) > 2), state
+
+    class Negated(fr.GRU):
+        def __call__(self, *args, **kwargs):
+            y, state = super().__call__(*args, **kwargs)
+            return -y, state
+
+    model = Shy(8, hidden_size=16, seed=0)
+    assert max(model.generate([1, 2], 40, seed=0)) <= 2
+    plain = fr.models.LanguageModel(8, "gru", hidden_size=16, seed=0)
+    before = list(plain.generate([1, 2], 40, temperature=0))
+    other = Negated(64, 16, seed=0)
+    other.load_state_dict(plain.rnn.state_dict())
+    plain.rnn = other
+    assert list(plain.generate([1, 2], 40, temperature=0)) != before
+    assert list(plain.generate([1, 2], 0)) == []

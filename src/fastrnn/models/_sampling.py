@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from fastrnn import _check
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,3 +59,25 @@ def sample_token(
     cumulative = np.cumsum(p)
     choice = np.searchsorted(cumulative, u * cumulative[-1], side="right")
     return int(order[min(choice, np.flatnonzero(p)[-1])])
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool | str):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {value!r}") from None
+
+
+def sampling_options(length: int, temperature: float, top_k: int | None, top_p: float | None) -> dict[str, Any]:
+    """The keyword arguments of `sample_token`, looked at."""
+    if _check.integer(length, "length") < 0:
+        raise ValueError(f"length: expected >= 0, got {length!r}")
+    if not 0 <= _number(temperature, "temperature") < math.inf:
+        raise ValueError(f"temperature: expected a finite number >= 0, got {temperature!r}")
+    if top_k is not None and _check.integer(top_k, "top_k") < 1:
+        raise ValueError(f"top_k: expected >= 1, got {top_k!r}")
+    if top_p is not None and not 0 < _number(top_p, "top_p") <= 1:
+        raise ValueError(f"top_p: expected a probability in (0, 1], got {top_p!r}")
+    return {"temperature": temperature, "top_k": top_k, "top_p": top_p}

@@ -9,10 +9,11 @@ import numpy as np
 
 from fastrnn import _check
 from fastrnn._pullback import Pullback
-from fastrnn.models._sampling import sample_token
+from fastrnn.models._sampling import sample_token, sampling_options
 from fastrnn.nn import GRU, LSTM, RNN, Dropout, Embedding, Linear, losses
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._random import Seed, split
+from fastrnn.nn._recurrent import Recurrent
 from fastrnn.nn.stream import Stream
 from fastrnn.text import CharVocabulary
 
@@ -333,7 +334,7 @@ class LanguageModel(Layer):
         top_p : float, optional
             Choose among the likeliest tokens that together have this probability (Holtzman et al., 2020).
         """
-        options = _sampling_options(length, temperature, top_k, top_p)
+        options = sampling_options(length, temperature, top_k, top_p)
         tokens = self._start() if isinstance(prompt, str) and not prompt else self._tokens(prompt, "prompt")
         if tokens.ndim != 1:
             raise ValueError(f"prompt: expected text or integers [N], got shape {tokens.shape}")
@@ -349,6 +350,11 @@ class LanguageModel(Layer):
     ) -> Iterator[int]:
         # Number 0 of a vocabulary is the unknown character, which nobody wants to read.
         banned = None if self.vocabulary is None else 0
+        if length == 0:
+            return
+        if not self._streams():
+            yield from self._generate_by_calls(tokens, length, options, rng, banned)
+            return
         stream = self.stream()
         for first in range(0, len(tokens), PROMPT_BLOCK):
             logits = stream.run(tokens[first : first + PROMPT_BLOCK])[-1]
@@ -358,6 +364,23 @@ class LanguageModel(Layer):
                 logits = stream.step(x, logits)
             x[()] = sample_token(logits, rng, banned=banned, **options)
             yield int(x)
+
+    def _streams(self) -> bool:
+        """Whether a stream computes what a call does: not for subclasses that have calls of their own."""
+        ours = all(
+            type(layer).__call__ is base.__call__ for layer, base in ((self, LanguageModel), (self.rnn, Recurrent))
+        )
+        return ours and isinstance(self.rnn, Recurrent)
+
+    def _generate_by_calls(
+        self, tokens: NDArray[Any], length: int, options: dict[str, Any], rng: np.random.Generator, banned: int | None
+    ) -> Iterator[int]:
+        state = None
+        for _ in range(length):
+            logits, state = self(np.asarray(tokens, np.int64)[:, None], state)
+            token = sample_token(logits[-1, 0], rng, banned=banned, **options)
+            yield token
+            tokens = np.array([token])
 
 
 def _vocab_size(vocabulary: int | CharVocabulary) -> int:
@@ -370,24 +393,3 @@ def _vocab_size(vocabulary: int | CharVocabulary) -> int:
             "vocabulary: expected a number of tokens or a CharVocabulary, such as CharVocabulary.from_text(text), "
             f"got {vocabulary!r:.80}"
         ) from None
-
-
-def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool | str):
-        raise TypeError(f"{name}: expected a number, got {value!r}")
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected a number, got {value!r}") from None
-
-
-def _sampling_options(length: int, temperature: float, top_k: int | None, top_p: float | None) -> dict[str, Any]:
-    if _check.integer(length, "length") < 0:
-        raise ValueError(f"length: expected >= 0, got {length!r}")
-    if not 0 <= _number(temperature, "temperature") < math.inf:
-        raise ValueError(f"temperature: expected a finite number >= 0, got {temperature!r}")
-    if top_k is not None and _check.integer(top_k, "top_k") < 1:
-        raise ValueError(f"top_k: expected >= 1, got {top_k!r}")
-    if top_p is not None and not 0 < _number(top_p, "top_p") <= 1:
-        raise ValueError(f"top_p: expected a probability in (0, 1], got {top_p!r}")
-    return {"temperature": temperature, "top_k": top_k, "top_p": top_p}
