@@ -1,15 +1,18 @@
 """Layers: from arrays to arrays, with parameters and their gradients."""
 
 from fastrnn._one_hot import OneHotArray, one_hot
-from fastrnn.nn import activations, init, losses
+from fastrnn.nn import activations, init, losses, ops
 from fastrnn.nn._layer import Layer, from_spec, to_spec
 from fastrnn.nn._one_hot import OneHot
 from fastrnn.nn.activations import LeakyReLU, ReLU, Sigmoid, Softmax, Swish, Tanh
 from fastrnn.nn.cells import GRUCell, LSTMCell, RNNCell
+from fastrnn.nn.combine import Parallel, Residual
 from fastrnn.nn.dropout import Dropout
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.layer_norm import LayerNorm
 from fastrnn.nn.linear import Linear
+from fastrnn.nn.model import Model, Parameter, value_and_grad
+from fastrnn.nn.ops import concat, stack
 from fastrnn.nn.pooling import Last, MaxPool, MeanPool
 from fastrnn.nn.recurrent import GRU, LSTM, RNN
 from fastrnn.nn.sequential import Sequential
@@ -30,10 +33,14 @@ __all__ = [
     "Linear",
     "MaxPool",
     "MeanPool",
+    "Model",
     "OneHot",
     "OneHotArray",
+    "Parallel",
+    "Parameter",
     "RNNCell",
     "ReLU",
+    "Residual",
     "Sequential",
     "Sigmoid",
     "Softmax",
@@ -41,9 +48,13 @@ __all__ = [
     "Swish",
     "Tanh",
     "activations",
+    "concat",
     "from_spec",
     "init",
     "losses",
     "one_hot",
+    "ops",
+    "stack",
     "to_spec",
+    "value_and_grad",
 ]

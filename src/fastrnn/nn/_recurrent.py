@@ -13,6 +13,7 @@ from fastrnn._pullback import Pullback
 from fastrnn.nn import init
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._random import Seed, generator, mask_seed
+from fastrnn.nn._tape import RECORDING, current
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -30,6 +31,7 @@ class Recurrent(Layer):
     is_recurrent = True
     takes_lengths = True
     takes_dropout = True
+    records_itself = True
     dtype: np.dtype[Any]
     gates = 1  # G
 
@@ -190,6 +192,11 @@ class Recurrent(Layer):
         ValueError, TypeError
             An argument doesn't fit; the message names it.
         """
+        if RECORDING and (tape := current()) is not None:
+            recorded: tuple[Any, Any] = tape.call(
+                self, (x, state), {"lengths": lengths, **({"dropout": True} if dropout else {})}
+            )
+            return recorded
         if state is None and lengths is None and not dropout and self._fits(x):  # most calls: nothing to look at
             y, h_n, c_n, _ = _core.forward_layers(
                 self._cell, x, self._layers(), None, None, None, self.batch_first, False, 0, 0.0, 0
