@@ -1,13 +1,16 @@
 """Layers: from arrays to arrays, with parameters and their gradients."""
 
-from fastrnn.nn import activations, init, losses
+from fastrnn.nn import activations, init, losses, ops
 from fastrnn.nn._layer import Layer, from_spec, to_spec
 from fastrnn.nn.activations import LeakyReLU, ReLU, Sigmoid, Softmax, Swish, Tanh
 from fastrnn.nn.cells import GRUCell, LSTMCell, RNNCell
+from fastrnn.nn.combine import Parallel, Residual
 from fastrnn.nn.dropout import Dropout
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.layer_norm import LayerNorm
 from fastrnn.nn.linear import Linear
+from fastrnn.nn.model import Model, Parameter, value_and_grad
+from fastrnn.nn.ops import concat, stack
 from fastrnn.nn.pooling import Last, MaxPool, MeanPool
 from fastrnn.nn.recurrent import GRU, LSTM, RNN
 from fastrnn.nn.sequential import Sequential
@@ -28,8 +31,12 @@ __all__ = [
     "Linear",
     "MaxPool",
     "MeanPool",
+    "Model",
+    "Parallel",
+    "Parameter",
     "RNNCell",
     "ReLU",
+    "Residual",
     "Sequential",
     "Sigmoid",
     "Softmax",
@@ -37,8 +44,12 @@ __all__ = [
     "Swish",
     "Tanh",
     "activations",
+    "concat",
     "from_spec",
     "init",
     "losses",
+    "ops",
+    "stack",
     "to_spec",
+    "value_and_grad",
 ]

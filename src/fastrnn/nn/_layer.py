@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from fastrnn import _check, _core
+from fastrnn.nn._tape import recording
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -92,6 +93,7 @@ class Layer:
     takes_dropout: bool = False
     removes_time: bool = False
     is_cell: bool = False
+    records_itself: ClassVar[bool] = False  # its own __call__ looks for a tape
 
     type_name: ClassVar[str] = "Layer"
     _registry: ClassVar[dict[str, type[Layer]]] = {}
@@ -103,6 +105,8 @@ class Layer:
         cls.type_name = cls.__name__ if ours else f"{cls.__module__}.{cls.__qualname__}"
         if not cls.__name__.startswith("_"):
             Layer._registry[cls.type_name] = cls
+        if "__call__" in cls.__dict__ and "records_itself" not in cls.__dict__:
+            cls.__call__ = recording(cls.__call__)  # type: ignore[method-assign]
 
     def __init__(self, dtype: DTypeLike | None = None) -> None:
         self.dtype: np.dtype[Any] | None = None if dtype is None else _check.float_dtype(dtype)

@@ -12,6 +12,7 @@ from fastrnn._pullback import Pullback
 from fastrnn.nn import init
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._random import Seed, generator, mask_seed
+from fastrnn.nn._tape import RECORDING, current
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -29,6 +30,7 @@ class Recurrent(Layer):
     is_recurrent = True
     takes_lengths = True
     takes_dropout = True
+    records_itself = True
     dtype: np.dtype[Any]
     gates = 1  # G
 
@@ -185,6 +187,8 @@ class Recurrent(Layer):
         ValueError, TypeError
             An argument doesn't fit; the message names it.
         """
+        if RECORDING and (tape := current()) is not None:
+            return tape.call(self, (x, state), {"lengths": lengths, **({"dropout": True} if dropout else {})})
         if state is None and lengths is None and not dropout and self._fits(x):  # most calls: nothing to look at
             y, h_n, c_n, _ = _core.forward_layers(
                 self._cell, x, self._layers(), None, None, None, self.batch_first, False, 0, 0.0, 0

@@ -13,18 +13,45 @@ Common to all:
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from fastrnn import _check, _core
 from fastrnn.nn._time import time_mask
+from fastrnn.nn._variable import Variable
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+Loss = TypeVar("Loss", bound=Callable[..., Any])
 
+
+def _recorded(loss: Loss) -> Loss:
+    """Let a loss take Variables: it then returns a Variable, and its pullback goes on the tape."""
+
+    @functools.wraps(loss)
+    def run(prediction: Any, target: Any, **options: Any) -> Any:
+        known = [x if isinstance(x, Variable) else None for x in (prediction, target)]
+        if all(x is None for x in known):
+            return loss(prediction, target, **options)
+        plain = [x.value if isinstance(x, Variable) else x for x in (prediction, target)]
+        value, gradient = loss(*plain, **options)
+
+        def pull(gradients: list[Any]) -> list[Any]:
+            g = gradient if gradients[0] == 1 else gradient * gradient.dtype.type(gradients[0])
+            return [g, None if known[1] is None else -g]
+
+        tape = next(x._tape for x in known if x is not None)
+        return tape.add(pull, known, [np.asarray(value)])[0], gradient
+
+    return run  # type: ignore[return-value]
+
+
+@_recorded
 def cross_entropy(
     logits: ArrayLike,
     targets: ArrayLike,
@@ -101,6 +128,7 @@ def cross_entropy(
     return loss, dlogits
 
 
+@_recorded
 def mse(
     prediction: ArrayLike,
     target: ArrayLike,
@@ -147,6 +175,7 @@ def mse(
     return float(loss), difference
 
 
+@_recorded
 def bce_with_logits(
     logits: ArrayLike,
     targets: ArrayLike,
