@@ -188,7 +188,10 @@ class Recurrent(Layer):
             An argument doesn't fit; the message names it.
         """
         if RECORDING and (tape := current()) is not None:
-            return tape.call(self, (x, state), {"lengths": lengths, **({"dropout": True} if dropout else {})})
+            recorded: tuple[Any, Any] = tape.call(
+                self, (x, state), {"lengths": lengths, **({"dropout": True} if dropout else {})}
+            )
+            return recorded
         if state is None and lengths is None and not dropout and self._fits(x):  # most calls: nothing to look at
             y, h_n, c_n, _ = _core.forward_layers(
                 self._cell, x, self._layers(), None, None, None, self.batch_first, False, 0, 0.0, 0

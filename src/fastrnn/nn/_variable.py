@@ -62,7 +62,7 @@ class Variable:
     __matmul__, __rmatmul__ = _operator("matmul"), _operator("matmul", True)
     __pow__ = _operator("power")
     __lt__, __le__, __gt__, __ge__ = map(_compare, ("less", "less_equal", "greater", "greater_equal"))
-    __eq__, __ne__ = map(_compare, ("equal", "not_equal"))  # type: ignore[assignment]
+    __eq__, __ne__ = map(_compare, ("equal", "not_equal"))
 
     def __neg__(self) -> Any:
         return FUNCTIONS[np.negative](self)
@@ -119,10 +119,8 @@ class Variable:
 
     def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Any:
         function = FUNCTIONS.get(ufunc)
-        if function is None and ufunc.signature is None and ufunc.types[-1].endswith("?") and method == "__call__":
-            return ufunc(
-                *(a.value if isinstance(a, Variable) else a for a in args), **kwargs
-            )  # comparisons and the like
+        if function is None and method == "__call__" and ufunc.types[-1].endswith("?"):  # comparisons and the like
+            return ufunc(*(a.value if isinstance(a, Variable) else a for a in args), **kwargs)
         if function is None or method != "__call__" or kwargs:
             raise _refused(f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}"), kwargs)
         return function(*args)

@@ -26,9 +26,9 @@ class Model(Layer):
     """The base of what users compose: layers in attributes, and a `forward` that calls them.
 
     Layers are found in attributes, and in lists, tuples and dicts there; parameters get dotted names as in PyTorch,
-    `"encoder.weight_ih_l0"`, `"blocks.0.bias"`. A layer that is found twice counts once. Calling the model runs `forward` on
-    plain arrays, inference; `vjp` runs the same `forward` and records each layer's pullback. In between, arrays that
-    depend on parameters are `Variable`s, to be computed with as described there.
+    `"encoder.weight_ih_l0"`, `"blocks.0.bias"`. A layer that is found twice counts once. Calling the model runs
+    `forward` on plain arrays, inference; `vjp` runs the same `forward` and records each layer's pullback. In between,
+    arrays that depend on parameters are `Variable`s, to be computed with as described there.
 
     Notes
     -----
@@ -86,8 +86,8 @@ class Model(Layer):
                 found.update(_layers(name, value))
         return found
 
-    @property  # type: ignore[override]
-    def dtype(self) -> np.dtype[Any] | None:  # type: ignore[override]
+    @property
+    def dtype(self) -> np.dtype[Any] | None:
         """The dtype of the first layer that has one."""
         return next((layer.dtype for layer in self.children.values() if layer.dtype is not None), None)
 
@@ -139,8 +139,8 @@ class Model(Layer):
         outputs
             What `forward` returns.
         pullback : callable
-            Takes a gradient for each output (None for zero), `pullback(dy)` or `pullback(dy, dstate)`; adds to `grads`, and
-            returns the gradient of the input, or a tuple of them where there are several.
+            Takes a gradient for each output (None for zero), `pullback(dy)` or `pullback(dy, dstate)`; adds to `grads`,
+            and returns the gradient of the input, or a tuple of them where there are several.
         """
         tape = Tape(dropout=dropout, seed=seed, checkpoint=checkpoint, retain=retain)
         inputs: list[Variable] = []
@@ -168,8 +168,8 @@ class Model(Layer):
         for name, value in given.items():
             if not _jsonable(value):
                 raise TypeError(
-                    f"{type(self).__name__}: {name}={value!r:.60} can't be written to a file; write a method `config` that "
-                    "returns JSON-able constructor arguments"
+                    f"{type(self).__name__}: {name}={value!r:.60} can't be written to a file; write a method `config` "
+                    "that returns JSON-able constructor arguments"
                 )
         return given
 
@@ -235,15 +235,15 @@ def value_and_grad(loss: Callable[..., Any], model: Layer) -> Callable[..., tupl
     Returns
     -------
     callable
-        `f(*args, accumulate=False, dropout=True, seed=None, checkpoint=None, **kwargs)` returns `(loss, grads)`: the loss
-        as a float and `model.grads`, the live arrays by name. With `accumulate` they are not zeroed first.
+        `f(*args, accumulate=False, dropout=True, seed=None, checkpoint=None, **kwargs)` returns `(loss, grads)`: the
+        loss as a float and `model.grads`, the live arrays by name. With `accumulate` they are not zeroed first.
 
     Examples
     --------
     >>> import numpy as np, fastrnn as fr
     >>> model = fr.Linear(3, 2, seed=0)
     >>> def loss(x, target):
-    ...     return fr.losses.mse(model(x), target) + 0.1 * fr.ops.mean(model(2 * x)) ** 2
+    ...     return fr.losses.mse(model(x), target)[0] + 0.1 * fr.ops.mean(model(2 * x)) ** 2
     >>> x = np.ones((4, 3), np.float32)
     >>> value, grads = fr.value_and_grad(loss, model)(x, np.zeros((4, 2), np.float32))
     >>> sorted(grads)

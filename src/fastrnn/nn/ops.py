@@ -24,8 +24,8 @@ from fastrnn.nn._variable import FUNCTIONS, Variable
 __all__ = [
     "absolute", "add", "broadcast_to", "clip", "concat", "divide", "exp", "expand_dims", "flip", "log", "log_softmax",
     "matmul", "max", "maximum", "mean", "minimum", "multiply", "negative", "power", "relu", "reshape", "sigmoid",
-    "softmax", "softplus", "split", "sqrt", "square", "squeeze", "stack", "stop_gradient", "subtract", "sum", "swapaxes",
-    "tanh", "transpose", "where",
+    "softmax", "softplus", "split", "sqrt", "square", "squeeze", "stack", "stop_gradient", "subtract", "sum",
+    "swapaxes", "tanh", "transpose", "where",
 ]  # fmt: skip
 
 Array = Any  # an ndarray, or a Variable
