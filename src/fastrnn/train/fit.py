@@ -58,9 +58,11 @@ def fit(
         the model are so.
 
         ``loss(model, batch) -> loss`` or ``-> (loss, state)``, recognised by its first parameter being named
-        `model`. It adds the gradients to ``model.grads`` itself (``vjp``, then the pullback). It gets those
-        of these keywords that it has: ``seed`` (int, for dropout), ``state`` (with `carry_state`; None at an
-        epoch's begin), ``train`` (False in validation: no gradients, no dropout).
+        `model`. It adds the gradients to ``model.grads`` itself (``vjp``, then the pullback). With an `fr.Model`
+        it may call the model instead and return what it computes from that, as for `fr.value_and_grad`; the
+        gradients then follow from the loss. It gets those of these keywords that it has: ``seed`` (int, for
+        dropout), ``state`` (with `carry_state`; None at an epoch's begin), ``train`` (False in validation: no
+        gradients, no dropout).
     optimizer : Optimizer, optional
         ``fr.optim.Adam(model)`` by default.
     epochs, steps, minutes : optional

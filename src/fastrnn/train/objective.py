@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastrnn.nn import ops
 from fastrnn.nn._layer import Layer
+from fastrnn.nn._tape import Tape
+from fastrnn.nn._variable import Variable
+from fastrnn.nn.model import Model, pull_loss
 from fastrnn.train.data import Batch
 
 __all__ = ["Objective", "Result", "as_batch"]
@@ -150,13 +154,25 @@ class Objective:
             given = {"state": state, "seed": seed, "train": train}
             if not self.carry_state:
                 del given["state"]
-            value = self._whole(self.model, batch, **{k: v for k, v in given.items() if self._takes[k]})
+            options = {k: v for k, v in given.items() if self._takes[k]}
+            value = self._from_model(batch, seed, options) if train else self._whole(self.model, batch, **options)
             loss, after = value if isinstance(value, tuple) else (value, None)
             if self.carry_state and not isinstance(value, tuple):
                 raise TypeError("loss: with carry_state expected (loss, state)")
         else:
             loss, after = self._from_outputs(batch, state, seed, train)
         return Result(_as_number(loss), after if self.carry_state else None, items, weight)
+
+    def _from_model(self, batch: Batch, seed: int | None, options: dict[str, Any]) -> Any:
+        """Compute loss(model, batch) on a tape if the model records; the gradient of a recorded loss is pulled."""
+        if not isinstance(self.model, Model):
+            return self._whole(self.model, batch, **options)
+        with Tape(seed=seed) as tape:
+            value = self._whole(self.model, batch, **options)
+        loss, *after = value if isinstance(value, tuple) else (value,)
+        if isinstance(loss, Variable) or (tape.nodes and not any(grad.any() for grad in self.model.grads.values())):
+            loss = pull_loss(tape, loss)  # which says what is wrong with one that lost its gradient on the way
+        return (loss, *map(_plain, after)) if after else loss
 
     def _from_outputs(self, batch: Batch, state: Any, seed: int | None, train: bool) -> tuple[float, Any]:
         options: dict[str, Any] = {}
@@ -197,6 +213,11 @@ class Objective:
             if not self._takes[name]:
                 raise TypeError(f"loss: takes no `{name}`, but the batches have some, which it would ignore")
         return options
+
+
+def _plain(state: Any) -> Any:
+    """A state without the tape that recorded it: what is carried on has no gradient."""
+    return tuple(map(_plain, state)) if isinstance(state, tuple | list) else ops.stop_gradient(state)
 
 
 def _is_batch_first(model: Any) -> bool:
