@@ -14,6 +14,8 @@ from fastrnn.nn._tape import recording
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
+LAYER = "$layer"  # marks the description of a layer among a model's constructor arguments
+
 
 class Arrays(dict[str, Any]):
     """Name → live array. Assigning copies into the array, so that it stays the one that everybody holds.
@@ -282,4 +284,7 @@ def from_spec(spec: Mapping[str, Any]) -> Layer:
     Linear(in_features=3, out_features=2, bias=True, dtype='float32')
     """
     name, config = _check.spec(spec, Layer._registry)
+    for key, value in config.items():
+        if isinstance(value, dict) and value.keys() == {LAYER}:
+            config[key] = from_spec(value[LAYER])
     return Layer._registry[name](**config)

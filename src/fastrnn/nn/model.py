@@ -11,7 +11,7 @@ import numpy as np
 
 from fastrnn import _check
 from fastrnn._pullback import Pullback
-from fastrnn.nn._layer import Layer
+from fastrnn.nn._layer import LAYER, Layer, to_spec
 from fastrnn.nn._random import Seed
 from fastrnn.nn._tape import Tape, _flatten, _rebuild, current
 from fastrnn.nn._variable import Variable
@@ -164,7 +164,9 @@ class Model(Layer):
         """The constructor's arguments."""
         args, kwargs = self._arguments
         bound = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
-        given = dict(list(bound.arguments.items())[1:])
+        given = {name: _described(value) for name, value in list(bound.arguments.items())[1:]}
+        if isinstance(given.get("seed"), np.random.Generator):  # what it gave is in the parameters
+            del given["seed"]
         for name, value in given.items():
             if not _jsonable(value):
                 raise TypeError(
@@ -358,6 +360,15 @@ def _spread(gradient: Any, shape: Any, flat: list[Any], name: str) -> None:
             _spread(None if gradient is None else gradient[position], part, flat, f"{name}[{position}]")
     elif shape is None:
         flat.append(gradient)
+
+
+def _described(value: Any) -> Any:
+    """A constructor's argument as JSON can hold it, where it can."""
+    if isinstance(value, Layer):
+        return {LAYER: to_spec(value)}
+    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
+        return np.dtype(value).name
+    return value.item() if isinstance(value, np.integer | np.floating) else value
 
 
 def _jsonable(value: Any) -> bool:
