@@ -88,6 +88,14 @@ def at_least_zero(value: Any, name: str) -> float:
     return found
 
 
+def above_zero(value: Any, name: str) -> float:
+    """A number > 0."""
+    found = number(value, name)
+    if found <= 0:
+        raise ValueError(f"{name}: expected a number > 0, got {found}")
+    return found
+
+
 def seed(value: Any) -> int:
     """A seed given as an int ≥ 0 (None and Generators are dealt with before)."""
     try:

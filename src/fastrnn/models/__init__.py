@@ -1,5 +1,8 @@
 """Whole models, built from the layers of `fastrnn.nn`."""
 
+from fastrnn.models.autoencoder import Autoencoder
 from fastrnn.models.language_model import LanguageModel
+from fastrnn.models.vae import VAE, Elbo
+from fastrnn.models.vq_vae import VQVAE, VectorQuantizer
 
-__all__ = ["LanguageModel"]
+__all__ = ["VAE", "VQVAE", "Autoencoder", "Elbo", "LanguageModel", "VectorQuantizer"]
