@@ -2,7 +2,8 @@
 
 from fastrnn.models.autoencoder import Autoencoder
 from fastrnn.models.language_model import LanguageModel
+from fastrnn.models.sequence_vae import SequenceVAE
 from fastrnn.models.vae import VAE, Elbo
 from fastrnn.models.vq_vae import VQVAE, VectorQuantizer
 
-__all__ = ["VAE", "VQVAE", "Autoencoder", "Elbo", "LanguageModel", "VectorQuantizer"]
+__all__ = ["VAE", "VQVAE", "Autoencoder", "Elbo", "LanguageModel", "SequenceVAE", "VectorQuantizer"]

@@ -204,8 +204,9 @@ class Buffers(Layer):
         self._touched[name] = []
 
 
-def noise_seed(seed: Seed, train: bool) -> dict[str, Any]:
-    """Options with which a loss draws its noise: from the seed given, from the run's tape, or always the same."""
-    if seed is None:
-        return {"dropout": True} if current() is not None else {"dropout": True, "seed": None if train else 0}
-    return {"dropout": True, "seed": split(seed, 1)[0]}
+def noise_seeds(seed: Seed, train: bool, count: int = 1) -> list[int | None]:
+    """Seeds for what a loss draws: from the seed given, from the run's tape, or always the same ones."""
+    tape = current()
+    if seed is None and tape is not None:
+        return [tape.next_seed() for _ in range(count)]
+    return split(0 if seed is None and not train else seed, count)

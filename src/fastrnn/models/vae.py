@@ -159,7 +159,7 @@ class VAE(_parts.Coder):
         train : bool
         """
         x, weight = _parts.parts_of(batch)
-        reconstruction, kl = self._terms(x, weight, _parts.noise_seed(seed, train))
+        reconstruction, kl = self._terms(x, weight, *_parts.noise_seeds(seed, train))
         return reconstruction + self.beta * kl
 
     def elbo(self, x: ArrayLike, *, samples: int = 1, seed: Seed = 0) -> Elbo:
@@ -173,22 +173,20 @@ class VAE(_parts.Coder):
         seed
             For the draws.
         """
-        draws = [self._terms(x, None, {"seed": s, "dropout": True}) for s in split(seed, _positive(samples))]
+        draws = [self._terms(x, None, s) for s in split(seed, _check.positive_int(samples, "samples"))]
         reconstruction, kl = np.mean([draw[0] for draw in draws]), draws[0][1]
         return Elbo(-float(reconstruction + kl), float(reconstruction), float(kl))
 
-    def _terms(self, x: Any, weight: Any, noise: dict[str, Any]) -> tuple[Any, Any]:
+    def _terms(self, x: Any, weight: Any, seed: Seed) -> tuple[Any, Any]:
         x = self._rows(x)
         mean, log_var = self.encode(x)
-        reconstruction = self._nats(self._outputs(self.draw(mean, log_var, **noise)), ops.stop_gradient(x), weight)
+        reconstruction = self._nats(
+            self._outputs(self.draw(mean, log_var, dropout=True, seed=seed)), ops.stop_gradient(x), weight
+        )
         return reconstruction, _parts.kl_to_standard(mean, log_var, _parts.shares(len(x), weight, self.dtype))
 
     def _outputs(self, z: Any) -> Any:
         return _parts.output_of(self.decoder, _parts.rows(z, self.dtype, self.latent_size, "z"), None, "decoder")
-
-
-def _positive(samples: Any) -> int:
-    return _check.positive_int(samples, "samples")
 
 
 def interpolated(model: Any, a: ArrayLike, b: ArrayLike, steps: int) -> NDArray[Any]:

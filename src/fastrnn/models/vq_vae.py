@@ -105,7 +105,7 @@ class VectorQuantizer(_parts.Buffers):
         penalty : array [...]
         codes : integers [...]
         """
-        return self._forward(_check.features(z, self.dtype, self.code_size, "code_size"))
+        return self._forward(_check.features(z, self.dtype, self.code_size, "code_size", "z"))
 
     def vjp(
         self,
@@ -134,7 +134,7 @@ class VectorQuantizer(_parts.Buffers):
         pullback : callable
             `pullback(dq=None, dpenalty=None)` returns `dz`, and moves the table.
         """
-        z = _check.features(z, self.dtype, self.code_size, "code_size")
+        z = _check.features(z, self.dtype, self.code_size, "code_size", "z")
         q, penalty, codes = self._forward(z)
         seeds = split(seed, 1)
 

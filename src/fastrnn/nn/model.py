@@ -368,6 +368,8 @@ def _described(value: Any) -> Any:
         return {LAYER: to_spec(value)}
     if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
         return np.dtype(value).name
+    if callable(getattr(value, "config", None)) and not isinstance(value, type):  # a vocabulary; __init__ gets the dict
+        return value.config()
     return value.item() if isinstance(value, np.integer | np.floating) else value
 
 
