@@ -1,9 +1,21 @@
 """Whole models, built from the layers of `fastrnn.nn`."""
 
 from fastrnn.models.autoencoder import Autoencoder
+from fastrnn.models.classifier import SequenceClassifier
 from fastrnn.models.language_model import LanguageModel
+from fastrnn.models.regressor import SequenceRegressor
 from fastrnn.models.sequence_vae import SequenceVAE
 from fastrnn.models.vae import VAE, Elbo
 from fastrnn.models.vq_vae import VQVAE, VectorQuantizer
 
-__all__ = ["VAE", "VQVAE", "Autoencoder", "Elbo", "LanguageModel", "SequenceVAE", "VectorQuantizer"]
+__all__ = [
+    "VAE",
+    "VQVAE",
+    "Autoencoder",
+    "Elbo",
+    "LanguageModel",
+    "SequenceClassifier",
+    "SequenceRegressor",
+    "SequenceVAE",
+    "VectorQuantizer",
+]

@@ -370,7 +370,7 @@ def _described(value: Any) -> Any:
         return np.dtype(value).name
     if callable(getattr(value, "config", None)) and not isinstance(value, type):  # a vocabulary; __init__ gets the dict
         return value.config()
-    return value.item() if isinstance(value, np.integer | np.floating) else value
+    return value.tolist() if isinstance(value, np.ndarray | np.integer | np.floating) else value
 
 
 def _jsonable(value: Any) -> bool:

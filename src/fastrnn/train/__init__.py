@@ -1,6 +1,6 @@
 """Training: optimisers, schedules, batches, the loop, checkpoints."""
 
-from fastrnn.train import schedules
+from fastrnn.train import schedules, sequences
 from fastrnn.train.checkpoint import Checkpoint
 from fastrnn.train.clipping import clip_grad_norm, clip_grad_value
 from fastrnn.train.data import Batch, SequenceBatches, TokenWindows
@@ -27,4 +27,5 @@ __all__ = [
     "clip_grad_value",
     "fit",
     "schedules",
+    "sequences",
 ]
