@@ -14,6 +14,9 @@ SAYS = {
     "numpy_loop.py": r"[\d.]+ times faster",
     "realtime_audio.py": r"bitwise what the model makes of the whole 0.5 s at once: True",
     "ragged_classification.py": r"accuracy on held-out lines: (9\d|100)\.\d%",
+    "speech_classification.py": r"best: \w+",
+    "vae_digits.py": r"latent space of 16: bound_nats [\d.-]+",
+    "vqvae_digits.py": r"perplexity: (1\d|2\d|3[0-2])\.\d",
 }
 
 
@@ -24,8 +27,9 @@ def run(script, folder, *options):
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.name)
 def test_example_runs(script, tmp_path):
-    if "import torch" in script.read_text(encoding="utf-8"):
-        pytest.importorskip("torch")
+    text = script.read_text(encoding="utf-8")
+    for package in re.findall(r"(?:import|from) (torch|sklearn|aeon)\b", text):
+        pytest.importorskip(package, reason=f"the example needs {package}")
     start = time.perf_counter()
     result = run(script, tmp_path)
     assert result.returncode == 0, result.stderr
