@@ -80,7 +80,7 @@ def test_pooling_is_over_the_steps_that_are_there():
         assert_close(model(x, lengths=lengths), model.output(expected), 1e-12, pooling)
 
 
-def test_labels_probabilities_and_score():
+def test_labels_probabilities_and_score(tmp_path):
     sequences = ragged(20)
     model = classifier(["low", "mid", "high"])
     p = model.predict_proba(sequences)
@@ -94,6 +94,8 @@ def test_labels_probabilities_and_score():
     assert model.predict(sequences[0]) == labels[0]
     np.testing.assert_array_equal(classifier(2).classes_, [0, 1])
     assert classifier([3, 1]).predict(sequences).dtype.kind == "i"
+    again = same_after_files(classifier(np.array(["a", "b"])), tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(again.classes_, ["a", "b"])
 
 
 def test_the_regressors_score_is_r_squared():
