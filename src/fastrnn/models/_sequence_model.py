@@ -81,7 +81,7 @@ class SequenceModel(Model):
             h = state[0] if self.cell == "lstm" else state
             found = [h[k] for k in range(-1 - self.rnn.bidirectional, 0)]
         pooled = found[0] if len(found) == 1 else ops.concat(found, -1)
-        return self.output(self.dropout(pooled))
+        return self.output(self.dropout(pooled) if self.dropout.p else pooled)
 
     def _outputs(self, x: Any, lengths: Any, batch_size: int) -> NDArray[Any]:
         """Outputs for an array as `forward` takes it, or for a list of sequences."""
