@@ -8,7 +8,7 @@ coefficients, 270 to learn from and 370 to test on. Four networks read them:
 All have 64 units a direction and the same training, so the table shows what the layers do: reading both ways tells
 most. An example of ragged batches, too: sequences go in as a list, and no step of padding is computed.
 
-    python examples/speech_classification.py            # about half a minute, five runs of each; writes a plot
+    python examples/speech_classification.py            # about twenty seconds, five runs of each; writes a plot
     python examples/speech_classification.py --quick    # a few seconds, one short run of each
 
 Needs aeon for the data (inside the package, nothing is downloaded).

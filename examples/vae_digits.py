@@ -7,7 +7,7 @@ without having been told what they show, and the grid what the decoder makes of 
 dimensions reconstructs better; both are compared by their bound on log p(x), and by how well the nearest training
 images in latent space tell a digit's class.
 
-    python examples/vae_digits.py            # about twenty seconds; writes vae_digits.png
+    python examples/vae_digits.py            # about fifteen seconds; writes vae_digits.png
     python examples/vae_digits.py --quick    # a few seconds, worse results
 
 Needs scikit-learn for the images (they are inside the package).

@@ -6,7 +6,7 @@ Trained first, the autoencoder turns each image into a sequence of codes. A lang
 codes follow which; the sequences that it writes are decoded into new digits. Codes drawn independently make blots: how
 far samples lie from the nearest training image says by how much.
 
-    python examples/vqvae_digits.py            # about half a minute; writes vqvae_digits.png
+    python examples/vqvae_digits.py            # about fifteen seconds; writes vqvae_digits.png
     python examples/vqvae_digits.py --quick    # a few seconds, worse results
 
 Needs scikit-learn for the images (they are inside the package).
