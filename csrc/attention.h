@@ -64,8 +64,10 @@ struct AdditiveAttention {
     // backward
     const void* dy;  // [T, B, E] in
     ptrdiff_t dy_t, dy_b;
-    void* dq;  // [T, B, A] out, contiguous
-    void* dk;  // [S, B, A] out, contiguous, 0 past lengths
+    void* dq;  // like q, out
+    ptrdiff_t dq_t, dq_b;
+    void* dk;  // like k, out, 0 past lengths
+    ptrdiff_t dk_s, dk_b;
     void* dv;  // [A] accumulates
     void* dx;  // [S, B, E] out, 0 past lengths; rows dx_s and dx_b apart
     ptrdiff_t dx_s, dx_b;

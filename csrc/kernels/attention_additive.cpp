@@ -85,7 +85,7 @@ void additive_backward_row(const AdditiveJob<T>& j, ptrdiff_t b, T* scratch) {
     const AdditiveSpace<T> m(a, true, pieces);
     const ptrdiff_t n = j.length(b), e = m.pe.columns();
     const T* v = static_cast<const T*>(a.v);
-    T *dq = static_cast<T*>(a.dq) + b * a.A, *dk = static_cast<T*>(a.dk) + b * a.A, *dv = j.dv + b * a.A;
+    T *dq = static_cast<T*>(a.dq) + b * a.dq_b, *dk = static_cast<T*>(a.dk) + b * a.dk_b, *dv = j.dv + b * a.A;
     T* dx = static_cast<T*>(a.dx) + b * a.dx_b;
     std::memset(dv, 0, size_t(a.A) * sizeof(T));
     std::memset(m.dk, 0, size_t(n * m.lda) * sizeof(T));
@@ -104,11 +104,11 @@ void additive_backward_row(const AdditiveJob<T>& j, ptrdiff_t b, T* scratch) {
     for (ptrdiff_t c = 0; c < a.A; c += kColumns)
         for (ptrdiff_t t = 0; t < a.T; ++t)
             additive_scores_backward(j.q(t, b) + c, v + c, m.k + c, m.lda, m.de + t * m.lds, n, least(kColumns, a.A - c),
-                                     dq + t * a.B * a.A + c, m.dk + c, m.lda, dv + c);
-    gather_rows(dk, a.B * a.A, m.dk, m.lda, n, a.A);
+                                     dq + t * a.dq_t + c, m.dk + c, m.lda, dv + c);
+    gather_rows(dk, a.dk_s, m.dk, m.lda, n, a.A);
     gather_rows(dx, a.dx_s, m.dx, e, n, a.E);
     for (ptrdiff_t s = n; s < a.S; ++s) {
-        std::memset(dk + s * a.B * a.A, 0, size_t(a.A) * sizeof(T));
+        std::memset(dk + s * a.dk_s, 0, size_t(a.A) * sizeof(T));
         std::memset(dx + s * a.dx_s, 0, size_t(a.E) * sizeof(T));
     }
 }

@@ -49,7 +49,9 @@ cdef extern from "attention.h" namespace "fastrnn" nogil:
         const void* dy
         ptrdiff_t dy_t, dy_b
         void* dq
+        ptrdiff_t dq_t, dq_b
         void* dk
+        ptrdiff_t dk_s, dk_b
         void* dv
         void* dx
         ptrdiff_t dx_s, dx_b
@@ -218,8 +220,8 @@ def additive_attention_backward(q, k, v, x, lengths, weights, dy, dq, dk, dv, dx
     cdef AdditiveAttention a
     cdef int t = describe_additive(&a, q, k, v, x, lengths, weights, False)
     a.dy = rows_of(dy, t, a.T, a.B, a.E, &a.dy_t, &a.dy_b, "dy")
-    a.dq = block(dq, t, a.T * a.B, a.A, "dq", True)
-    a.dk = block(dk, t, a.S * a.B, a.A, "dk", True)
+    a.dq = rows_of(dq, t, a.T, a.B, a.A, &a.dq_t, &a.dq_b, "dq", True)
+    a.dk = rows_of(dk, t, a.S, a.B, a.A, &a.dk_s, &a.dk_b, "dk", True)
     a.dv = block(dv, t, a.A, 1, "dv", True)
     a.dx = rows_of(dx, t, a.S, a.B, a.E, &a.dx_s, &a.dx_b, "dx", True)
     cdef const AttentionTable* table = attention()

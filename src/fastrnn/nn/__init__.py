@@ -3,6 +3,7 @@
 from fastrnn.nn import activations, init, losses, ops
 from fastrnn.nn._layer import Layer, from_spec, to_spec
 from fastrnn.nn.activations import LeakyReLU, ReLU, Sigmoid, Softmax, Swish, Tanh
+from fastrnn.nn.attention import Attention
 from fastrnn.nn.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.nn.combine import Parallel, Residual
 from fastrnn.nn.dropout import Dropout
@@ -10,6 +11,7 @@ from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.layer_norm import LayerNorm
 from fastrnn.nn.linear import Linear
 from fastrnn.nn.model import Model, Parameter, value_and_grad
+from fastrnn.nn.multihead import MultiHeadAttention
 from fastrnn.nn.ops import concat, stack
 from fastrnn.nn.pooling import Last, MaxPool, MeanPool
 from fastrnn.nn.recurrent import GRU, LSTM, RNN
@@ -20,6 +22,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Attention",
     "Dropout",
     "Embedding",
     "GRUCell",
@@ -32,6 +35,7 @@ __all__ = [
     "MaxPool",
     "MeanPool",
     "Model",
+    "MultiHeadAttention",
     "Parallel",
     "Parameter",
     "RNNCell",

@@ -34,6 +34,13 @@ from .activations import (
     tanh_derivative,
     tanh_vjp,
 )
+from .attention import (
+    additive_attention,
+    additive_attention_vjp,
+    attention,
+    attention_vjp,
+    dropped_weights,
+)
 from .gates import reorder_gates
 from .gru import GRUGrads, gru, gru_vjp
 from .layers import (
@@ -65,12 +72,17 @@ __all__ = [
     "RNNGrads",
     "adam",
     "adamw",
+    "additive_attention",
+    "additive_attention_vjp",
+    "attention",
+    "attention_vjp",
     "bce_with_logits",
     "clip_grad_norm",
     "clip_grad_value",
     "cross_entropy",
     "dropout",
     "dropout_vjp",
+    "dropped_weights",
     "embedding",
     "embedding_vjp",
     "gru",
