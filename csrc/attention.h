@@ -27,7 +27,7 @@ struct DotAttention {
     const void* mask;        // [B, N, T, S] in, added to the scores, or null; any of the first strides may be 0
     ptrdiff_t m_b, m_h, m_t;
     double scale, dropout;  // share of weights to drop, 0 ≤ dropout < 1
-    uint64_t seed;          // Note [dropped weights] in kernels/attention.cpp
+    uint64_t seed;          // Note [dropped weights] in kernels/attention_dot.cpp
     void* y;                // [T, B, N·E] out; backward: in
     ptrdiff_t y_t, y_b;
     void* stats;    // [B, N, T, 2] out, or null for inference; backward: in

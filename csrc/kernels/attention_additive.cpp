@@ -12,8 +12,9 @@ namespace fastrnn {
 namespace FASTRNN_ISA {
 namespace {
 
-constexpr ptrdiff_t kQueries = 96;  // of a block
-constexpr ptrdiff_t kColumns = 64;  // of k and dk at a time
+constexpr ptrdiff_t kQueries = 96;    // of a block
+constexpr ptrdiff_t kColumns = 64;    // of k and dk at a time
+constexpr ptrdiff_t kFewQueries = 3;  // so few go the way of a decoder's step
 
 template <class T>
 struct AdditiveSpace {
@@ -55,8 +56,40 @@ void gather_rows(T* out, ptrdiff_t ld, const T* in, ptrdiff_t rs, ptrdiff_t rows
 }
 
 template <class T>
+AttentionSource<T> source_of(const AdditiveAttention& a) {
+    return {a.S,   a.A,   a.E,       static_cast<const T*>(a.k), a.k_s, a.k_b, static_cast<const T*>(a.x),
+            a.x_s, a.x_b, a.lengths, static_cast<const T*>(a.v), T(1)};
+}
+
+template <class T>
+void few_forward(const AdditiveJob<T>& j, ptrdiff_t b) {
+    const AdditiveAttention& a = j.a;
+    for (ptrdiff_t t = 0; t < a.T; ++t)
+        attend(source_of<T>(a), b, j.q(t, b), j.w(t, b), static_cast<T*>(a.y) + t * a.y_t + b * a.y_b);
+}
+
+template <class T>
+void few_backward(const AdditiveJob<T>& j, ptrdiff_t b, T* scratch) {
+    const AdditiveAttention& a = j.a;
+    const AttentionSource<T> source = source_of<T>(a);
+    const T* dy = static_cast<const T*>(a.dy) + b * a.dy_b;
+    T *dk = static_cast<T*>(a.dk) + b * a.dk_b, *dx = static_cast<T*>(a.dx) + b * a.dx_b, *dv = j.dv + b * a.A;
+    std::memset(dv, 0, size_t(a.A) * sizeof(T));
+    for (ptrdiff_t s = 0; s < a.S; ++s) {
+        std::memset(dk + s * a.dk_s, 0, size_t(a.A) * sizeof(T));
+        std::memset(dx + s * a.dx_s, 0, size_t(a.E) * sizeof(T));
+    }
+    for (ptrdiff_t t = 0; t < a.T; ++t)
+        attend_backward(source, b, j.q(t, b), j.w(t, b), dy + t * a.dy_t, scratch + t * a.S,
+                        static_cast<T*>(a.dq) + t * a.dq_t + b * a.dq_b, dk, a.dk_s, dv);
+    attend_finish(source, b, a.T, j.q(0, b), a.q_t, j.w(0, b), a.w_t, scratch, a.S, dy, a.dy_t, static_cast<T*>(nullptr), 0, dx,
+                  a.dx_s, scratch + round_up(a.T * a.S, 16));
+}
+
+template <class T>
 void additive_forward_row(const AdditiveJob<T>& j, ptrdiff_t b, T* scratch) {
     const AdditiveAttention& a = j.a;
+    if (a.T <= kFewQueries) return few_forward(j, b);
     Scratch<T> pieces{scratch};
     const AdditiveSpace<T> m(a, false, pieces);
     const ptrdiff_t n = j.length(b);
@@ -81,6 +114,7 @@ void additive_forward_row(const AdditiveJob<T>& j, ptrdiff_t b, T* scratch) {
 template <class T>
 void additive_backward_row(const AdditiveJob<T>& j, ptrdiff_t b, T* scratch) {
     const AdditiveAttention& a = j.a;
+    if (a.T <= kFewQueries) return few_backward(j, b, scratch);
     Scratch<T> pieces{scratch};
     const AdditiveSpace<T> m(a, true, pieces);
     const ptrdiff_t n = j.length(b), e = m.pe.columns();
@@ -127,7 +161,12 @@ void additive_job(void* ctx, int id, int) noexcept {
 template <class T>
 ptrdiff_t additive_scratch(const AdditiveAttention& a, bool backward) {
     Scratch<T> pieces{nullptr};
-    AdditiveSpace<T>(a, backward, pieces);
+    if (a.T <= kFewQueries) {
+        pieces.take(round_up(a.T * a.S, 16));
+        pieces.take(finish_scratch<T>(a.T, a.S, a.E));
+    } else {
+        AdditiveSpace<T>(a, backward, pieces);
+    }
     return pieces.used + 64 / ptrdiff_t(sizeof(T));
 }
 

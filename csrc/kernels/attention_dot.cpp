@@ -11,102 +11,14 @@
 // written and read would cost more than one.
 //
 // Note [dropped weights]: weight s of row r = (b·N + h)·T + t is element r·2³² + s of Note [dropout mask].
-#include "../attention.h"
+#include "attention_dot.h"
+
 #include "../fastrnn.h"
 #include "../pool.h"
-#include "attention_step.h"
-#include "ops_dropout.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
 namespace {
-
-constexpr ptrdiff_t kQueries = 96, kCausalQueries = 48;  // rows of a block: multiples of what tiles take
-constexpr ptrdiff_t kScores = 256 << 10;                 // bytes of a block of Z
-constexpr ptrdiff_t kSources = 256;                      // backward: source steps of a block, whole vectors of masks
-constexpr ptrdiff_t kFewQueries = 3;                     // so few don't pay for panels
-
-// rows of a block: a line more where they are powers of two apart
-template <class T>
-ptrdiff_t block_stride(ptrdiff_t columns) {
-    return columns * ptrdiff_t(sizeof(T)) % 256 ? columns : columns + 64 / ptrdiff_t(sizeof(T));
-}
-template <class T>
-ptrdiff_t queries_at_once(const DotAttention& a) {
-    const ptrdiff_t most = a.causal ? kCausalQueries : kQueries;
-    ptrdiff_t fit = kScores / (block_stride<T>(Panels<T>(a.S).columns()) * ptrdiff_t(sizeof(T)));
-    fit = fit < 12 ? 12 : fit / 12 * 12;
-    return least(a.T > 0 ? a.T : 1, least(most, fit));
-}
-
-// out[t] = scale·rows of src, N columns, zeros up to p.columns(): for one panel that is the panel itself
-template <class T>
-void gather(const Panels<T>& p, T* out, const T* src, ptrdiff_t rs, ptrdiff_t rows, ptrdiff_t N, T scale) {
-    const auto by = broadcast(scale);
-    for (ptrdiff_t r = 0; r < rows; ++r, out += p.columns(), src += rs) {
-        const T* s = src;
-        T* d = out;
-        vectors<T>(0, N, [=](auto at) { store(d + at.i, at.get(s) * by); });
-        for (ptrdiff_t n = round_up(N, VL<T>); n < p.columns(); n += VL<T>) store(d + n, zero<T>());
-    }
-}
-
-// panels of what gather() made, `step` rows at a time: the same memory where there is one panel
-template <class T>
-const T* as_panels(const Panels<T>& p, T* panels, const T* gathered, ptrdiff_t rows, ptrdiff_t step, ptrdiff_t N) {
-    if (p.count == 1) return gathered;
-    for (ptrdiff_t r = 0; r < rows; r += step)
-        pack_straight(p, panels + r * p.columns(), gathered + r * p.columns(), p.columns(), least(step, rows - r), N);
-    return panels;
-}
-
-// What to multiply the weights of one row with.
-template <class T>
-struct Drop {
-    typename Simd<T>::V scale;
-    int32_t threshold;
-    MaskKey key;
-    Drop(const DotAttention& a, ptrdiff_t row)
-        : scale(broadcast(T(1 / (1 - a.dropout)))), key(mask_key(a.seed, uint64_t(row))) {
-        const double limit = a.dropout * 0x1p31;
-        threshold = limit < 0x1p31 - 1 ? int32_t(limit) : INT32_MAX;
-    }
-    FR_INLINE typename Simd<T>::V at(ptrdiff_t s) const {  // for steps s …, s a multiple of VL
-        const ptrdiff_t first = s & ~ptrdiff_t(VL<float> - 1);
-        return mask_factor(kept(uint64_t(first), key, threshold), scale, int(s - first) / VL<T>);
-    }
-};
-
-template <class T>
-struct DotJob {
-    const DotAttention& a;
-    ptrdiff_t R, splits;  // queries of a block, pieces that a head's blocks are dealt into
-    ptrdiff_t scratch_each;
-    ptrdiff_t next;  // piece of work
-
-    const T* mask(ptrdiff_t b, ptrdiff_t h, ptrdiff_t t) const {
-        return a.mask ? static_cast<const T*>(a.mask) + b * a.m_b + h * a.m_h + t * a.m_t : nullptr;
-    }
-    ptrdiff_t length(ptrdiff_t b) const { return a.lengths ? ptrdiff_t(a.lengths[b]) : a.S; }
-    ptrdiff_t seen(ptrdiff_t t, ptrdiff_t length) const { return a.causal ? least(t + 1, length) : length; }  // by query t
-    T* stats(ptrdiff_t b, ptrdiff_t h, ptrdiff_t t) const {
-        return a.stats ? static_cast<T*>(a.stats) + ((b * a.N + h) * a.T + t) * 2 : nullptr;
-    }
-};
-
-template <class T>
-FR_INLINE T* head(void* p, ptrdiff_t b, ptrdiff_t stride_b, ptrdiff_t h, ptrdiff_t size) {
-    return static_cast<T*>(p) + b * stride_b + h * size;
-}
-template <class T>
-FR_INLINE const T* head(const void* p, ptrdiff_t b, ptrdiff_t stride_b, ptrdiff_t h, ptrdiff_t size) {
-    return static_cast<const T*>(p) + b * stride_b + h * size;
-}
-
-template <class T>
-FR_INLINE void set_rows(T* p, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t N) {  // to zero
-    for (ptrdiff_t r = 0; r < rows; ++r) std::memset(p + r * stride, 0, size_t(N) * sizeof(T));
-}
 
 // ---- forward
 
@@ -204,6 +116,40 @@ void forward_piece(const DotJob<T>& j, ptrdiff_t piece, T* scratch) {
 }
 
 // ---- backward
+
+// Few queries go the way of a decoder's step (attention_step.h), where each sees the same of its source.
+inline bool few_backward(const DotAttention& a) { return a.T <= kFewQueries && !a.mask && !a.causal && !(a.dropout > 0); }
+template <class T>
+struct FewSpace {
+    ptrdiff_t ldz;
+    T *w, *de, *finish;
+    FewSpace(const DotAttention& a, Scratch<T>& s) : ldz(a.S) {
+        w = s.take(a.T * ldz);
+        de = s.take(a.T * ldz);
+        finish = s.take(finish_scratch<T>(a.T, a.S, a.D > a.E ? a.D : a.E));
+    }
+};
+template <class T>
+void few_queries_backward(const DotJob<T>& j, ptrdiff_t b, ptrdiff_t h, const FewSpace<T>& m) {
+    const DotAttention& a = j.a;
+    const AttentionSource<T> source{
+        a.S,       a.D,     a.E,       head<T>(a.k, 0, 0, h, a.D), a.k_s, a.k_b, head<T>(a.v, 0, 0, h, a.E), a.v_s, a.v_b,
+        a.lengths, nullptr, T(a.scale)};
+    const ptrdiff_t n = source.length(b);
+    const T *q = head<T>(a.q, b, a.q_b, h, a.D), *dy = head<T>(a.dy, b, a.dy_b, h, a.E);
+    T *dk = head<T>(a.dk, b, a.dk_b, h, a.D), *dv = head<T>(a.dv, b, a.dv_b, h, a.E);
+    for (ptrdiff_t t = 0; t < a.T; ++t) {
+        T* w = m.w + t * m.ldz;
+        row_products(q + t * a.q_t, source.k + b * a.k_b, a.k_s, n, a.D, T(a.scale), w);
+        const auto shift = broadcast(j.stats(b, h, t)[0]), inverse = broadcast(j.stats(b, h, t)[1]);
+        vectors<T>(0, n, [=](auto at) { at.put(w, exp<T>(at.get(w) - shift) * inverse); });
+        attend_backward(source, b, q + t * a.q_t, w, dy + t * a.dy_t, m.de + t * m.ldz,
+                        head<T>(a.dq, b, a.dq_b, h, a.D) + t * a.dq_t, static_cast<T*>(nullptr), 0, static_cast<T*>(nullptr));
+    }
+    set_rows(dk, a.dk_s, a.S, a.D);
+    set_rows(dv, a.dv_s, a.S, a.E);
+    attend_finish(source, b, a.T, q, a.q_t, m.w, m.ldz, m.de, m.ldz, dy, a.dy_t, dk, a.dk_s, dv, a.dv_s, m.finish);
+}
 
 template <class T>
 struct BackwardSpace {
@@ -305,6 +251,7 @@ void backward_piece(const DotJob<T>& j, ptrdiff_t piece, T* scratch) {
     const DotAttention& a = j.a;
     const ptrdiff_t b = piece / a.N, h = piece % a.N, length = j.length(b);
     Scratch<T> s{scratch};
+    if (few_backward(a)) return few_queries_backward(j, b, h, FewSpace<T>(a, s));
     const BackwardSpace<T> m(a, j.R, s);
     const ptrdiff_t d = m.pd.columns(), e = m.pe.columns();
     const T *dy = head<T>(a.dy, b, a.dy_b, h, a.E), *y = head<T>(a.y, b, a.y_b, h, a.E);
@@ -346,7 +293,9 @@ void dot_job(void* ctx, int id, int) noexcept {
 template <class T>
 ptrdiff_t dot_scratch(const DotAttention& a, bool backward) {
     Scratch<T> s{nullptr};
-    if (backward)
+    if (backward && few_backward(a))
+        FewSpace<T>(a, s);
+    else if (backward)
         BackwardSpace<T>(a, queries_at_once<T>(a), s);
     else
         ForwardSpace<T>(a, queries_at_once<T>(a), s);

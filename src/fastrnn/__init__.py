@@ -16,6 +16,7 @@ from fastrnn import functional, io, models, nn, optim, text, train
 from fastrnn._info import __version__, get_num_threads, info, set_num_threads
 from fastrnn.io import load, save
 from fastrnn.nn import (
+    GELU,
     GRU,
     LSTM,
     RNN,
@@ -35,6 +36,7 @@ from fastrnn.nn import (
     MultiHeadAttention,
     Parallel,
     Parameter,
+    PositionalEncoding,
     ReLU,
     Residual,
     RNNCell,
@@ -44,6 +46,10 @@ from fastrnn.nn import (
     Stream,
     Swish,
     Tanh,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
     activations,
     concat,
     init,
@@ -55,6 +61,7 @@ from fastrnn.nn import (
 from fastrnn.train import Batch, History, Interrupted, Progress, SequenceBatches, TokenWindows, fit, schedules
 
 __all__ = [
+    "GELU",
     "GRU",
     "LSTM",
     "RNN",
@@ -77,6 +84,7 @@ __all__ = [
     "MultiHeadAttention",
     "Parallel",
     "Parameter",
+    "PositionalEncoding",
     "Progress",
     "RNNCell",
     "ReLU",
@@ -89,6 +97,10 @@ __all__ = [
     "Swish",
     "Tanh",
     "TokenWindows",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "__version__",
     "activations",
     "concat",

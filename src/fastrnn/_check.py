@@ -757,10 +757,10 @@ def heads(
     return found[0], found[1], found[2]
 
 
-def heads_divide(embed_dim: int, heads: int) -> None:
+def heads_divide(size: int, heads: int, name: str = "num_heads", other: str = "embed_dim") -> None:
     """Every head gets the same number of features."""
-    if embed_dim % heads:
-        raise ValueError(f"num_heads: expected a divisor of embed_dim={embed_dim}, got {heads}")
+    if size % heads:
+        raise ValueError(f"{name}: expected a divisor of {other}={size}, got {heads}")
 
 
 def equal_sizes(kind: str, query_size: int, source_size: int) -> None:

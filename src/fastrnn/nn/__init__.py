@@ -8,17 +8,26 @@ from fastrnn.nn.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.nn.combine import Parallel, Residual
 from fastrnn.nn.dropout import Dropout
 from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.gelu import GELU
 from fastrnn.nn.layer_norm import LayerNorm
 from fastrnn.nn.linear import Linear
 from fastrnn.nn.model import Model, Parameter, value_and_grad
 from fastrnn.nn.multihead import MultiHeadAttention
 from fastrnn.nn.ops import concat, stack
 from fastrnn.nn.pooling import Last, MaxPool, MeanPool
+from fastrnn.nn.positional import PositionalEncoding
 from fastrnn.nn.recurrent import GRU, LSTM, RNN
 from fastrnn.nn.sequential import Sequential
 from fastrnn.nn.stream import Stream
+from fastrnn.nn.transformer import (
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 __all__ = [
+    "GELU",
     "GRU",
     "LSTM",
     "RNN",
@@ -38,6 +47,7 @@ __all__ = [
     "MultiHeadAttention",
     "Parallel",
     "Parameter",
+    "PositionalEncoding",
     "RNNCell",
     "ReLU",
     "Residual",
@@ -47,6 +57,10 @@ __all__ = [
     "Stream",
     "Swish",
     "Tanh",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "activations",
     "concat",
     "from_spec",

@@ -13,6 +13,9 @@ Examples
 """
 
 from .activations import (
+    gelu,
+    gelu_derivative,
+    gelu_vjp,
     leaky_relu,
     leaky_relu_derivative,
     leaky_relu_vjp,
@@ -85,6 +88,9 @@ __all__ = [
     "dropped_weights",
     "embedding",
     "embedding_vjp",
+    "gelu",
+    "gelu_derivative",
+    "gelu_vjp",
     "gru",
     "gru_vjp",
     "last",
