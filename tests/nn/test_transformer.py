@@ -171,7 +171,7 @@ def same(torch, ours, peer, arrays, options, peer_options, dtype, tolerance, rng
             value += 0.1 * torch.randn_like(value)
     ours.load_state_dict({name: value.numpy() for name, value in peer.state_dict().items()})
     peer.zero_grad()
-    ours.zero_grad()
+    ours.zero_grads()
     peers = [torch.tensor(a, requires_grad=True) for a in arrays]
     expected = peer(*peers, **peer_options)
     y, pullback = ours.vjp(*arrays, **options)

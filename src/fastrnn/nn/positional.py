@@ -43,9 +43,9 @@ class PositionalEncoding(Layer):
     >>> import numpy as np, fastrnn as fr
     >>> layer = fr.PositionalEncoding(4)
     >>> layer(np.zeros((3, 1, 4), np.float32))[:, 0].round(3)
-    array([[0.   , 1.   , 0.   , 1.   ],
-           [0.841, 0.54 , 0.01 , 1.   ],
-           [0.909, -0.416, 0.02 , 1.   ]], dtype=float32)
+    array([[ 0.   ,  1.   ,  0.   ,  1.   ],
+           [ 0.841,  0.54 ,  0.01 ,  1.   ],
+           [ 0.909, -0.416,  0.02 ,  1.   ]], dtype=float32)
     """
 
     takes_dropout = True
