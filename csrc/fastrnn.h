@@ -101,6 +101,7 @@ struct Sizes {
 
 constexpr int kMostLayers = 16;  // of a stack
 
+struct AttentionTable;
 struct Ops;
 struct Streams;
 
@@ -130,8 +131,9 @@ struct Kernels {
     // runs `n` rounds of independent FMAs in registers and returns the floating-point operations done
     double (*fma_peak)(int dtype, int64_t n);
 
-    const Ops* ops;         // what surrounds recurrent layers: ops.h
-    const Streams* stream;  // one step at a time: stream.h
+    const Ops* ops;                   // what surrounds recurrent layers: ops.h
+    const Streams* stream;            // one step at a time: stream.h
+    const AttentionTable* attention;  // attention.h
 };
 
 const Kernels* kernels();                        // the table in use; null until select() succeeded

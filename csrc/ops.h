@@ -16,6 +16,7 @@ enum Activation : int {
     kRelu = 3,
     kLeakyRelu = 4,  // x for x > 0, else alpha·x
     kSwish = 5,      // x·σ(alpha·x)
+    kGelu = 6,       // x·Φ(x)
 };
 
 // Elements of a contiguous array: all, or whole rows.
@@ -54,7 +55,7 @@ struct Ops {
     // alpha: slope of leaky_relu below 0, β of swish
     void (*activation)(int dtype, int f, const void* x, void* out, ptrdiff_t n, double alpha, int threads);
 
-    // x:   [n] in, read by leaky_relu and swish only
+    // x:   [n] in, read by leaky_relu, swish and gelu only
     // y:   [n] in, f(x), read by the others only
     // dy:  [n] in
     // out: [n] out, dx = f'(x)·dy; may be dy, x or y

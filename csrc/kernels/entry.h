@@ -1,5 +1,6 @@
 // entry.h: what each file of this folder contributes to the table (table.cpp), so that they compile side by side.
 #pragma once
+#include "../attention.h"
 #include "../fastrnn.h"
 
 namespace fastrnn {
@@ -22,6 +23,14 @@ void gemm(int dtype, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const void* A, ptrdi
           ptrdiff_t B_rs, ptrdiff_t B_cs, void* C, ptrdiff_t C_rs, const void* bias, int accumulate, void* workspace,
           int threads);
 double fma_peak(int dtype, int64_t n);
+
+// attention_dot.cpp, attention_additive.cpp
+size_t dot_workspace(const DotAttention*, int backward);
+void dot_forward(const DotAttention*);
+void dot_backward(const DotAttention*);
+size_t additive_workspace(const AdditiveAttention*, int backward);
+void additive_forward(const AdditiveAttention*);
+void additive_backward(const AdditiveAttention*);
 
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

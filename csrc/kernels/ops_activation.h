@@ -6,11 +6,13 @@
 //   relu      y = max(x, 0)           dx = dy where y > 0, else 0
 //   leaky     y = x or α·x            dx = dy where x > 0, else α·dy
 //   swish     y = x·σ(α·x)            dx = σ(z)·(1 + z·σ(-z))·dy    z = α·x
+//   gelu      y = x·Φ(x)              dx = (Φ(x) + x·e^(-x²/2)/√2π)·dy
 //
 // NaN in gives NaN out, in the kinked functions' derivatives too.
 #pragma once
 #include "../ops.h"
 #include "ops_vectors.h"
+#include "vmath_erf.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -34,6 +36,8 @@ void activation(int f, const T* x, T* out, ptrdiff_t n, double alpha, int thread
             return apply(0.1, [=](V v) { return v > none ? v : a * v; });
         case kSwish:
             return apply(0.7, [=](V v) { return v * sigmoid<T>(a * v); });
+        case kGelu:
+            return apply(1.2, [](V v) { return v * normal<T>(v).phi; });
     }
 }
 
@@ -67,6 +71,11 @@ void activation_backward(int f, const T* x, const T* y, const T* dy, T* out, ptr
                 V z = a * v, e = exp<T>(negative_abs<T>(z)), q = one / (one + e), r = e * q;  // σ(|z|), σ(-|z|)
                 V s = z < none ? r : q, t = z < none ? q : r;
                 return d * s * fma(z, t, one);
+            });
+        case kGelu:
+            return apply(1.2, x, [=](V v, V d) {
+                const Normal<T> g = normal<T>(v);
+                return d * fma(v * g.e, broadcast(T(0.39894228040143267794)), g.phi);
             });
     }
 }

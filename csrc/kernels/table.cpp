@@ -1,4 +1,5 @@
 // table.cpp: this instruction set's one Kernels table.
+#include "../attention.h"
 #include "../ops.h"
 #include "../pool.h"
 #include "entry.h"
@@ -42,11 +43,14 @@ void backward_stack(const Sequence* const* q, int layers) { stack_of(q, layers, 
 #define FR_STRING_(x) #x
 #define FR_STRING(x) FR_STRING_(x)
 
+extern const AttentionTable attention_table;
+const AttentionTable attention_table = {dot_workspace,      dot_forward,      dot_backward,
+                                        additive_workspace, additive_forward, additive_backward};
 extern const Ops ops_table;         // ops.cpp
 extern const Streams stream_table;  // stream.cpp
 extern const Kernels table;
-const Kernels table = {FR_STRING(FASTRNN_ISA), FASTRNN_VBYTES, sizes, forward,  backward,   stack_teams,  forward_stack,
-                       backward_stack,         gemm_workspace, gemm,  fma_peak, &ops_table, &stream_table};
+const Kernels table = {FR_STRING(FASTRNN_ISA), FASTRNN_VBYTES, sizes, forward,  backward,   stack_teams,   forward_stack,
+                       backward_stack,         gemm_workspace, gemm,  fma_peak, &ops_table, &stream_table, &attention_table};
 
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

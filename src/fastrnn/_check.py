@@ -197,14 +197,14 @@ def in_range(x: NDArray[np.int64], size: int, what: str, name: str) -> None:
         raise ValueError(f"{name}: expected integers from 0 to {size - 1} ({what}={size}), got {bad}")
 
 
-def lengths(value: Any, batch: int, steps: int) -> NDArray[np.int64]:
-    """Lengths as int64 [B], each from 0 to T."""
+def lengths(value: Any, batch: int, steps: int, axis: str = "T") -> NDArray[np.int64]:
+    """Lengths as int64 [B], each from 0 to T, or to what the axis is called."""
     found = integers(value, "lengths")
     if found.shape != (batch,):
         raise ValueError(f"lengths: expected {batch} integers, one for each row, got shape {found.shape}")
     if found.size and int(found.view(np.uint64).max()) > steps:
         row = int(np.flatnonzero((found < 0) | (found > steps))[0])
-        raise ValueError(f"lengths: expected integers from 0 to T={steps}, got {found[row]} in row {row}")
+        raise ValueError(f"lengths: expected integers from 0 to {axis}={steps}, got {found[row]} in row {row}")
     return found
 
 
@@ -702,3 +702,113 @@ def fits_below(name: str, below: int | None, size: int | None, out: int | None) 
     if below is not None and size is not None and below != size:
         raise ValueError(f"stream: {name} takes {size} values, but the layer below gives {below}")
     return below if out is None else out
+
+
+# ---- attention -----------------------------------------------------------------------------------------------
+
+
+def attended(q: Any, k: Any, v: Any, heads: int, batch_first: bool) -> tuple[NDArray[Any], ...]:
+    """Queries, keys and values of one dtype, [T, B, N·D], [S, B, N·D], [S, B, N·E], or all without a batch."""
+    q = floats(q, None, "q")
+    k, v = floats(k, q.dtype, "k"), floats(v, q.dtype, "v")
+    rows = "B, {}" if batch_first else "{}, B"
+    if q.ndim not in (2, 3) or q.shape[-1] == 0 or q.shape[-1] % heads:
+        expected = f"[{rows.format('T')}, F] or [T, F] with F divisible by num_heads={heads}"
+        raise ValueError(f"q: expected {expected}, got shape {q.shape}")
+    time = 1 if batch_first and q.ndim == 3 else 0
+    batch = q.shape[1 - time : 2 - time] if q.ndim == 3 else ()
+    for name, a, size in (("k", k, q.shape[-1]), ("v", v, None)):
+        fits = a.ndim == q.ndim and a.shape[time] > 0 and a.shape[-1] > 0
+        fits = fits and (a.shape[-1] == size if size else a.shape[-1] % heads == 0)
+        if not fits or (q.ndim == 3 and a.shape[1 - time : 2 - time] != batch):
+            last = size or f"a multiple of num_heads={heads}"
+            axes = [*map(str, batch), "S"] if time else ["S", *map(str, batch)]
+            raise ValueError(f"{name}: expected [{', '.join(axes)}, {last}] with S ≥ 1, to fit q, got shape {a.shape}")
+    if k.shape[:-1] != v.shape[:-1]:
+        raise ValueError(f"v: expected as many source steps as k, of shape {k.shape}, got shape {v.shape}")
+    if q.shape[time] == 0:
+        raise ValueError(f"q: expected at least one time step, got shape {q.shape}")
+    return q, k, v
+
+
+def score_mask(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Bools, or floats of that dtype, that broadcast to [B, N, T, S]."""
+    array = np.asarray(value)
+    if array.dtype != np.bool_:
+        array = floats(value, dtype, "mask")
+    try:
+        fits = np.broadcast_shapes(array.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"mask: expected a shape that broadcasts to [B, N, T, S] = {shape}, got {array.shape}")
+    return array
+
+
+def no_weights_gradient(value: Any) -> None:
+    """Weights are returned to be looked at."""
+    if value is not None:
+        raise ValueError("dweights: expected None; no gradient is handed through the returned weights")
+
+
+def source(query: Any, x: Any, dtype: np.dtype[Any], sizes: tuple[int, int], batch_first: bool) -> tuple[Any, Any]:
+    """Queries [T, B, Q], or one step [B, Q], and source states [S, B, K]; or [T, Q] and [S, K] of one sequence."""
+    query = features(query, dtype, sizes[0], "query_size", "query")
+    x = features(x, dtype, sizes[1], "source_size", "source")
+    time = 1 if batch_first and x.ndim == 3 else 0
+    if x.ndim not in (2, 3) or x.shape[time] == 0:
+        expected = f"[B, S, {sizes[1]}]" if batch_first else f"[S, B, {sizes[1]}]"
+        raise ValueError(f"source: expected {expected}, or [S, {sizes[1]}] for one sequence, got shape {x.shape}")
+    if x.ndim == 2:
+        if query.ndim != 2 or len(query) == 0:
+            raise ValueError(f"query: expected [T, {sizes[0]}], for one sequence like source, got shape {query.shape}")
+        return query, x
+    batch = x.shape[1 - time]
+    rows = query.shape[0] if query.ndim == 2 or batch_first else query.shape[1] if query.ndim == 3 else -1
+    if query.ndim not in (2, 3) or rows != batch or (query.ndim == 3 and query.shape[time] == 0):
+        expected = f"[{batch}, T, {sizes[0]}]" if batch_first else f"[T, {batch}, {sizes[0]}]"
+        raise ValueError(
+            f"query: expected {expected}, or [{batch}, {sizes[0]}] for one step, to fit source, got shape {query.shape}"
+        )
+    return query, x
+
+
+def heads(
+    given: tuple[Any, Any, Any], dtype: np.dtype[Any], sizes: tuple[int, int, int], batch_first: bool
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Query, key and value that go together; key None is query, value None is key."""
+    if given[1] is None and given[2] is not None:
+        raise TypeError("key: expected an array, since there is a value, got None")
+    query = features(given[0], dtype, sizes[0], "embed_dim", "query")
+    time = 1 if batch_first and query.ndim == 3 else 0
+    if query.ndim not in (2, 3) or query.shape[time] == 0:
+        expected = f"[B, T, {sizes[0]}]" if batch_first else f"[T, B, {sizes[0]}]"
+        raise ValueError(f"query: expected {expected}, or [T, {sizes[0]}] for one sequence, got shape {query.shape}")
+    batch = query.shape[1 - time : 2 - time] if query.ndim == 3 else ()
+    found = [query]
+    for name, value, size, label in (("key", given[1], sizes[1], "kdim"), ("value", given[2], sizes[2], "vdim")):
+        array = features(found[-1] if value is None else value, dtype, size, label, name)
+        if array.ndim != query.ndim or array.shape[time] == 0 or (batch and array.shape[1 - time : 2 - time] != batch):
+            axes = [*map(str, batch), "S"] if time else ["S", *map(str, batch)]
+            raise ValueError(
+                f"{name}: expected [{', '.join(axes)}, {size}] with S ≥ 1, to fit query, got shape {array.shape}"
+            )
+        found.append(array)
+    if found[1].shape[:-1] != found[2].shape[:-1]:
+        raise ValueError(f"value: expected as many steps as key, of shape {found[1].shape}, got shape {found[2].shape}")
+    return found[0], found[1], found[2]
+
+
+def heads_divide(size: int, heads: int, name: str = "num_heads", other: str = "embed_dim") -> None:
+    """Every head gets the same number of features."""
+    if size % heads:
+        raise ValueError(f"{name}: expected a divisor of {other}={size}, got {heads}")
+
+
+def equal_sizes(kind: str, query_size: int, source_size: int) -> None:
+    """Dot products need vectors of one size."""
+    if query_size != source_size:
+        raise ValueError(
+            f"source_size: expected query_size={query_size} for kind={kind!r}, got {source_size}; "
+            "kind='general' takes both"
+        )

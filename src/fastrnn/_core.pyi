@@ -158,6 +158,58 @@ def mean_pool_backward(dy: Array, lengths: NDArray[Any] | None, dx: Array) -> No
 def dropout(x: Array, p: float, seed: int, out: Array) -> None: ...
 def dropout_mask(n: int, p: float, seed: int) -> NDArray[Any]: ...
 
+# ---- attention
+
+def dot_attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    heads: int,
+    lengths: NDArray[Any] | None,
+    causal: bool,
+    mask: Array | None,
+    scale: float,
+    dropout: float,
+    seed: int,
+    y: Array,
+    stats: Array | None = None,
+    weights: Array | None = None,
+) -> None: ...
+def dot_attention_backward(
+    q: Array,
+    k: Array,
+    v: Array,
+    heads: int,
+    lengths: NDArray[Any] | None,
+    causal: bool,
+    mask: Array | None,
+    scale: float,
+    dropout: float,
+    seed: int,
+    y: Array,
+    stats: Array,
+    dy: Array,
+    dq: Array,
+    dk: Array,
+    dv: Array,
+) -> None: ...
+def additive_attention(
+    q: Array, k: Array, v: Array, x: Array, lengths: NDArray[Any] | None, y: Array, weights: Array
+) -> None: ...
+def additive_attention_backward(
+    q: Array,
+    k: Array,
+    v: Array,
+    x: Array,
+    lengths: NDArray[Any] | None,
+    weights: Array,
+    dy: Array,
+    dq: Array,
+    dk: Array,
+    dv: Array,
+    dx: Array,
+) -> None: ...
+
 # ---- optimisers
 
 Item: TypeAlias = tuple[Array, Array, Sequence[Array | None], Sequence[float], Array | None]

@@ -11,7 +11,7 @@ import numpy as np
 cimport numpy as cnp
 from libc.stdint cimport int64_t, uint64_t
 from libc.stddef cimport ptrdiff_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 cnp.import_array()
 
@@ -91,6 +91,7 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
         double (*fma_peak)(int, int64_t) noexcept nogil
         const Ops* ops
         const Streams* stream
+        const void* attention
 
     const Kernels* kernels()
     const char* select(const char*)
@@ -330,3 +331,4 @@ include "_core_ops.pxi"
 include "_core_pool.pxi"
 include "_core_stream.pxi"
 include "_core_optim.pxi"
+include "_core_attention.pxi"

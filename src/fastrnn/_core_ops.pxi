@@ -86,7 +86,7 @@ cdef inline void* optional(object a, int t, ptrdiff_t rows, ptrdiff_t columns, s
 
 # ---- activations and softmax
 
-cdef dict _ACTIVATIONS = {"exp": 0, "tanh": 1, "sigmoid": 2, "relu": 3, "leaky_relu": 4, "swish": 5}
+cdef dict _ACTIVATIONS = {"exp": 0, "tanh": 1, "sigmoid": 2, "relu": 3, "leaky_relu": 4, "swish": 5, "gelu": 6}
 
 
 cdef int activation_of(object name) except -1:
@@ -108,7 +108,7 @@ def activation(name, x, out, double alpha=0.01):
 
 
 def activation_backward(name, x, y, dy, out, double alpha=0.01):
-    """out = f'(x)·dy, from x for leaky_relu and swish, from y = f(x) for the others; out may be any of them."""
+    """out = f'(x)·dy, from x for leaky_relu, swish and gelu, from y = f(x) for the others; out may be any of them."""
     cdef int f = activation_of(name), t = floats(dy, "dy")
     cdef ptrdiff_t n = cnp.PyArray_SIZE(dy)
     cdef const void* px = block(x, t, n, 1, "x")

@@ -1,4 +1,4 @@
-"""Stateless recurrent layers: arrays in, arrays and a pullback out.
+"""Stateless recurrent layers and attention: arrays in, arrays and a pullback out.
 
 For code that has its own arrays. Arguments come in the order of PyTorch's `lstm_cell`; weights have PyTorch's layout
 and gate order (i, f, g, o and r, z, n) and may have any strides. The dtype is that of `x`, float32 or float64.
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastrnn import _check, _core
+from fastrnn._attention import attention, attention_vjp
 from fastrnn._call import infer, train
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ __all__ = [
     "GRUGrads",
     "LSTMGrads",
     "RNNGrads",
+    "attention",
+    "attention_vjp",
     "gru",
     "gru_vjp",
     "lstm",

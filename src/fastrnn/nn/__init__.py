@@ -5,23 +5,35 @@ from fastrnn.nn import activations, init, losses, ops
 from fastrnn.nn._layer import Layer, from_spec, to_spec
 from fastrnn.nn._one_hot import OneHot
 from fastrnn.nn.activations import LeakyReLU, ReLU, Sigmoid, Softmax, Swish, Tanh
+from fastrnn.nn.attention import Attention
 from fastrnn.nn.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.nn.combine import Parallel, Residual
 from fastrnn.nn.dropout import Dropout
 from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.gelu import GELU
 from fastrnn.nn.layer_norm import LayerNorm
 from fastrnn.nn.linear import Linear
 from fastrnn.nn.model import Model, Parameter, value_and_grad
+from fastrnn.nn.multihead import MultiHeadAttention
 from fastrnn.nn.ops import concat, stack
 from fastrnn.nn.pooling import Last, MaxPool, MeanPool
+from fastrnn.nn.positional import PositionalEncoding
 from fastrnn.nn.recurrent import GRU, LSTM, RNN
 from fastrnn.nn.sequential import Sequential
 from fastrnn.nn.stream import Stream
+from fastrnn.nn.transformer import (
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 __all__ = [
+    "GELU",
     "GRU",
     "LSTM",
     "RNN",
+    "Attention",
     "Dropout",
     "Embedding",
     "GRUCell",
@@ -34,10 +46,12 @@ __all__ = [
     "MaxPool",
     "MeanPool",
     "Model",
+    "MultiHeadAttention",
     "OneHot",
     "OneHotArray",
     "Parallel",
     "Parameter",
+    "PositionalEncoding",
     "RNNCell",
     "ReLU",
     "Residual",
@@ -47,6 +61,10 @@ __all__ = [
     "Stream",
     "Swish",
     "Tanh",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "activations",
     "concat",
     "from_spec",

@@ -13,6 +13,9 @@ Examples
 """
 
 from .activations import (
+    gelu,
+    gelu_derivative,
+    gelu_vjp,
     leaky_relu,
     leaky_relu_derivative,
     leaky_relu_vjp,
@@ -33,6 +36,13 @@ from .activations import (
     tanh,
     tanh_derivative,
     tanh_vjp,
+)
+from .attention import (
+    additive_attention,
+    additive_attention_vjp,
+    attention,
+    attention_vjp,
+    dropped_weights,
 )
 from .gates import reorder_gates
 from .gru import GRUGrads, gru, gru_vjp
@@ -65,14 +75,22 @@ __all__ = [
     "RNNGrads",
     "adam",
     "adamw",
+    "additive_attention",
+    "additive_attention_vjp",
+    "attention",
+    "attention_vjp",
     "bce_with_logits",
     "clip_grad_norm",
     "clip_grad_value",
     "cross_entropy",
     "dropout",
     "dropout_vjp",
+    "dropped_weights",
     "embedding",
     "embedding_vjp",
+    "gelu",
+    "gelu_derivative",
+    "gelu_vjp",
     "gru",
     "gru_vjp",
     "last",

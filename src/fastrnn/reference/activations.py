@@ -9,6 +9,7 @@ All of them keep the dtype of a floating-point ``x`` and give NaN for NaN. None 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -98,6 +99,38 @@ def swish_derivative(x: Array) -> Array:
     """σ(x) + x σ'(x)."""
     dy_dx: Array = sigmoid(x) + x * sigmoid_derivative(x)
     return dy_dx
+
+
+def gelu(x: Array) -> Array:
+    """x · Φ(x), Φ the normal distribution function (Hendrycks and Gimpel 2016).
+
+    Examples
+    --------
+    >>> gelu(np.array([0.0, 30.0])).tolist()
+    [0.0, 30.0]
+    """
+    return np.multiply(x, _normal(x))
+
+
+def gelu_derivative(x: Array) -> Array:
+    """Φ(x) + x · φ(x).
+
+    Examples
+    --------
+    >>> gelu_derivative(np.array([0.0, 30.0])).tolist()
+    [0.5, 1.0]
+    """
+    return _normal(x) + np.multiply(x, np.exp(-np.square(x) / 2)) / math.sqrt(2 * math.pi)
+
+
+def gelu_vjp(x: Array) -> tuple[Array, Pullback]:
+    """Return ``gelu(x)`` and its pullback."""
+    return gelu(x), lambda dy: dy * gelu_derivative(x)
+
+
+def _normal(x: Array) -> Array:
+    phi: Array = np.vectorize(lambda z: math.erfc(-z / math.sqrt(2)) / 2, otypes=[np.float64])(x)
+    return phi.astype(np.asarray(x).dtype)
 
 
 def softmax(x: Array, axis: int = -1) -> Array:
