@@ -33,6 +33,7 @@ from fastrnn.nn import (
     Model,
     Parallel,
     Parameter,
+    RecursiveNet,
     ReLU,
     Residual,
     RNNCell,
@@ -42,6 +43,8 @@ from fastrnn.nn import (
     Stream,
     Swish,
     Tanh,
+    TreeLSTM,
+    Trees,
     activations,
     concat,
     init,
@@ -50,7 +53,17 @@ from fastrnn.nn import (
     stack,
     value_and_grad,
 )
-from fastrnn.train import Batch, History, Interrupted, Progress, SequenceBatches, TokenWindows, fit, schedules
+from fastrnn.train import (
+    Batch,
+    History,
+    Interrupted,
+    Progress,
+    SequenceBatches,
+    TokenWindows,
+    TreeBatches,
+    fit,
+    schedules,
+)
 
 __all__ = [
     "GRU",
@@ -76,6 +89,7 @@ __all__ = [
     "Progress",
     "RNNCell",
     "ReLU",
+    "RecursiveNet",
     "Residual",
     "SequenceBatches",
     "Sequential",
@@ -85,6 +99,9 @@ __all__ = [
     "Swish",
     "Tanh",
     "TokenWindows",
+    "TreeBatches",
+    "TreeLSTM",
+    "Trees",
     "__version__",
     "activations",
     "concat",

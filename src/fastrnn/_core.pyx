@@ -71,6 +71,9 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
     cdef struct Streams:
         pass
 
+    cdef struct TreeKernels:
+        pass
+
     cdef struct Kernels:
         const char* name
         int vector_bytes
@@ -83,6 +86,7 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
         double (*fma_peak)(int, int64_t) noexcept nogil
         const Ops* ops
         const Streams* stream
+        const TreeKernels* tree
 
     const Kernels* kernels()
     const char* select(const char*)
@@ -320,3 +324,4 @@ include "_core_ops.pxi"
 include "_core_pool.pxi"
 include "_core_stream.pxi"
 include "_core_optim.pxi"
+include "_core_tree.pxi"

@@ -15,6 +15,8 @@ from fastrnn.nn.pooling import Last, MaxPool, MeanPool
 from fastrnn.nn.recurrent import GRU, LSTM, RNN
 from fastrnn.nn.sequential import Sequential
 from fastrnn.nn.stream import Stream
+from fastrnn.nn.tree_net import RecursiveNet, TreeLSTM
+from fastrnn.nn.trees import Trees
 
 __all__ = [
     "GRU",
@@ -36,6 +38,7 @@ __all__ = [
     "Parameter",
     "RNNCell",
     "ReLU",
+    "RecursiveNet",
     "Residual",
     "Sequential",
     "Sigmoid",
@@ -43,6 +46,8 @@ __all__ = [
     "Stream",
     "Swish",
     "Tanh",
+    "TreeLSTM",
+    "Trees",
     "activations",
     "concat",
     "from_spec",

@@ -9,6 +9,7 @@ from fastrnn.train.history import History
 from fastrnn.train.interrupt import Interrupted
 from fastrnn.train.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from fastrnn.train.progress import Progress
+from fastrnn.train.tree_data import TreeBatches
 
 __all__ = [
     "SGD",
@@ -23,6 +24,7 @@ __all__ = [
     "RMSprop",
     "SequenceBatches",
     "TokenWindows",
+    "TreeBatches",
     "clip_grad_norm",
     "clip_grad_value",
     "fit",
