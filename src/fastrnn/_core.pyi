@@ -145,6 +145,19 @@ def tree_backward(
     dc: Array | None,
 ) -> None: ...
 
+# ---- many small steps
+
+def online_sgd(
+    cell: int,
+    x: Array,
+    target: Array,
+    weights: tuple[Array | None, Array | None, Array | None, Array | None],
+    V: Array,
+    b_v: Array | None,
+    lr: float,
+    losses: Array,
+) -> None: ...
+
 # ---- matrix products and vector math
 
 def gemm(a: Array, b: Array, out: Array, bias: Array | None = None, accumulate: bool = False) -> Array: ...

@@ -11,7 +11,7 @@ import numpy as np
 cimport numpy as cnp
 from libc.stdint cimport int64_t, uint64_t
 from libc.stddef cimport ptrdiff_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 cnp.import_array()
 
@@ -325,3 +325,4 @@ include "_core_pool.pxi"
 include "_core_stream.pxi"
 include "_core_optim.pxi"
 include "_core_tree.pxi"
+include "_core_online.pxi"

@@ -188,7 +188,7 @@ def test_empty_batches_and_single_nodes():
     assert fr.TreeLSTM(2, 3)(np.empty((0, 2), np.float32), none).shape == (0, 3)
     assert fr.RecursiveNet(3)(np.empty((0, 3), np.float32), none, roots=True).shape == (0, 3)
     ones = fr.Trees([[-1], [-1]])
-    x = ones(2, 3)
+    x = np.ones((2, 3), np.float32)
     np.testing.assert_array_equal(fr.RecursiveNet(3)(x, ones), x)
     for kind in ("child_sum", "binary"):
         net = fr.TreeLSTM(3, 3, kind, seed=0)

@@ -7,6 +7,7 @@ from fastrnn.train.data import Batch, SequenceBatches, TokenWindows
 from fastrnn.train.fit import fit
 from fastrnn.train.history import History
 from fastrnn.train.interrupt import Interrupted
+from fastrnn.train.online import online
 from fastrnn.train.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from fastrnn.train.progress import Progress
 from fastrnn.train.tree_data import TreeBatches
@@ -28,5 +29,6 @@ __all__ = [
     "clip_grad_norm",
     "clip_grad_value",
     "fit",
+    "online",
     "schedules",
 ]
