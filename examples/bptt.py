@@ -107,22 +107,22 @@ def truncation_errors(rng, lengths, T, radii, hidden=32):
 
 
 def gradient_norms(cell, T, hidden, repeats, seed):
-    """‖∂L/∂h_t‖ for t = 0 … T-1, relative to the last, when the loss sits at the last step; the geometric mean of runs."""
-    logs = []
+    """‖∂L/∂(state k steps before the last)‖ over that at the last, k = 1 … T: the geometric mean of runs."""
+    logs, kind = [], cell.split(",")[0]
     for run in range(repeats):
         rng = np.random.default_rng([seed, run])
-        layer = {"RNN": fr.RNN, "LSTM": fr.LSTM, "GRU": fr.GRU}[cell.split()[0]](3, hidden, dtype=np.float64, seed=rng)
-        fr.init.apply(layer, "weight_hh*", fr.init.orthogonal, gates=layer.gates, seed=rng)
+        layer = {"RNN": fr.RNN, "LSTM": fr.LSTM, "GRU": fr.GRU}[kind](3, hidden, dtype=np.float64, seed=rng)
+        if "orthogonal" in cell:
+            fr.init.apply(layer, "weight_hh*", fr.init.orthogonal, seed=rng)
         if "forget" in cell:
-            fr.init.lstm_forget_bias(layer, 2.0)
-        # dx_t = Wᵀ·dz_t would show W's share, too: what arrives at h_t is asked for by cutting the sequence there
+            fr.init.lstm_forget_bias(layer, 3.0)
         x, norms = rng.standard_normal((T, 1, 3)), []
         direction = rng.standard_normal((1, 1, hidden))
-        y, state, states = None, None, []
+        state, states = None, []
         for t in range(T):
             states.append(state)
-            y, state = layer(x[t : t + 1], state)
-        given = direction if cell.split()[0] != "LSTM" else (direction, None)
+            _, state = layer(x[t : t + 1], state)
+        given = direction if kind != "LSTM" else (direction, None)
         for t in reversed(range(T)):
             _, pullback = layer.vjp(x[t : t + 1], states[t])
             _, given = pullback(None, given)
@@ -138,8 +138,7 @@ def gradient_norms(cell, T, hidden, repeats, seed):
 def explode(rng, steps, T, clip, radius=1.6, hidden=32):
     """Losses and norms of gradients of a network that shall recall its first input after T steps."""
     rnn = fr.RNN(1, hidden, nonlinearity="tanh", seed=3)
-    W, R = make_rnn(np.random.default_rng(0), 1, hidden, radius)
-    rnn.params["weight_hh_l0"] = R
+    rnn.params["weight_hh_l0"] = make_rnn(np.random.default_rng(0), 1, hidden, radius)[1]
     model = fr.Sequential(rnn, fr.Last(), fr.Linear(hidden, 1, seed=4))
     sgd = fr.optim.SGD(model, lr=0.05)
     losses, norms = [], []
@@ -221,7 +220,7 @@ def main():
         print(f"truncation, radius {radius}: " + ", ".join(f"k={k} {e:.0e}" for k, e in zip(ks, values)))
 
     T, repeats = (30, 2) if args.quick else (100, 10)
-    cells = ("RNN", "GRU", "LSTM", "LSTM, forget bias 2")
+    cells = ("RNN", "RNN, orthogonal", "GRU", "LSTM", "LSTM, forget bias 3")
     norms = {cell: gradient_norms(cell, T, 32, repeats, args.seed) for cell in cells}
     for cell, values in norms.items():
         print(f"{cell}: of a gradient {values[9]:.1e} arrives after 10 steps, {values[-1]:.1e} after {T}")
