@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastrnn.nn._random import Seed, split
+from fastrnn import _check
+from fastrnn.nn._random import Seed
 from fastrnn.nn._variable import Variable
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class Tape:
         if isinstance(self._seed, np.random.Generator):
             return int(self._seed.integers(1 << 63))
         self._seeds += 1
-        return split([self._seed, self._seeds] if isinstance(self._seed, int) else self._seed, 1)[0]
+        return int(np.random.SeedSequence([_check.seed(self._seed), self._seeds]).generate_state(1, np.uint64)[0])
 
     # ---- recording ---------------------------------------------------------------------------------------------
 
