@@ -175,18 +175,15 @@ def main():
     tests = [make(np.random.default_rng([args.seed, k]), 200 if args.quick else 1_000, span)
              for k, span in enumerate(lengths)]  # fmt: skip
     known = {tuple(words) for words in words_of(trees)}
-    print(
-        f"{trees}; {np.mean([tuple(w) in known for t in tests[1:] for w in words_of(t)]):.1%} of the test's in training"
-    )
+    seen = [tuple(words) in known for test in tests[1:] for words in words_of(test)]
+    print(f"{trees}; {np.mean(seen):.1%} of the test's word sequences are in training")
 
     results, seconds = {}, {}
     bag = BagOfWords(len(WORDS), hidden, args.seed)
     history = fr.fit(bag, bag_batches(trees, 50, True), fr.losses.cross_entropy, fr.optim.Adam(bag, lr=3e-3),
                      epochs=epochs, seed=args.seed, progress=False)  # fmt: skip
-    results["bag of words"], seconds["bag of words"] = (
-        [accuracy(bag, test) for test in tests],
-        history.epochs[-1]["seconds"],
-    )
+    results["bag of words"] = [accuracy(bag, test) for test in tests]
+    seconds["bag of words"] = history.epochs[-1]["seconds"]
     models = {}
     for name, kind in NETS.items():
         model = models[name] = fr.models.TreeClassifier(
@@ -195,7 +192,8 @@ def main():
         data = fr.TreeBatches(trees, batch_size=50, seed=args.seed)  # the trees' labels are the targets
         history = fr.fit(model, data, optimizer=fr.optim.Adam(model, lr=3e-3), epochs=epochs, clip_norm=1.0,
                          seed=args.seed, progress=False)  # fmt: skip
-        results[name], seconds[name] = [accuracy(model, test) for test in tests], history.epochs[-1]["seconds"]
+        results[name] = [accuracy(model, test) for test in tests]
+        seconds[name] = history.epochs[-1]["seconds"]
 
     print(f"{'phrases right; words:':24}" + "".join(f"{f'{a}-{b}':>8}" for a, b in lengths) + f"{'seconds':>9}")
     for name, shares in results.items():
