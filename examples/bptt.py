@@ -233,7 +233,7 @@ def main():
     runs = {}
     for name, clip in (("as it is", False), ("norm clipped to 1", True)):
         with np.errstate(all="ignore"):
-            runs[name] = explode(np.random.default_rng(args.seed), steps, 12, clip)
+            runs[name] = explode(np.random.default_rng(args.seed), steps, 24, clip)
         losses, sizes = runs[name]
         lasted = f"{len(losses)} of {steps} steps"
         print(f"relu, {name}: {lasted}, largest norm {sizes.max():.1e}, loss at the end {losses[-20:].mean():.3g}")

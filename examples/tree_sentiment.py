@@ -91,21 +91,28 @@ class BagOfWords(fr.Model):
         return self.output(fr.ops.tanh(self.hidden(pooled)))
 
 
-def words_of(trees):
-    """Each tree's words, one array a tree."""
-    ends = np.cumsum(np.bincount(np.repeat(np.arange(len(trees)), trees.sizes)[trees.leaves]))
-    return np.split(trees.values, ends[:-1])
+def words_of(trees, phrases):
+    """The words below each of the nodes `phrases`, one array a node."""
+    first = np.cumsum(trees.heights == 0) - 1  # the words up to a node; those below it are adjacent and end there
+    last = first + 1
+    for n in np.argsort(trees.heights, kind="stable"):
+        above = trees.parents[n]
+        if above >= 0:
+            first[above] = min(first[above], first[n])
+    return [trees.values[first[n] : last[n]] for n in phrases]
 
 
-def bag_batches(trees, batch_size, shuffle):
-    classes = trees.labels[trees.roots]
-    return fr.SequenceBatches(words_of(trees), classes, batch_size=batch_size, shuffle=shuffle, per_step=False)
+def bag_batches(trees, phrases, batch_size, shuffle):
+    words, classes = words_of(trees, phrases), trees.labels[phrases]
+    return fr.SequenceBatches(words, classes, batch_size=batch_size, shuffle=shuffle, per_step=False)
 
 
 def accuracy(model, trees):
     """The share of whole phrases that are classified right."""
     if isinstance(model, BagOfWords):
-        right = [model(b.x, lengths=b.lengths).argmax(-1) == b.target for b in bag_batches(trees, 500, False)]
+        right = [
+            model(b.x, lengths=b.lengths).argmax(-1) == b.target for b in bag_batches(trees, trees.roots, 500, False)
+        ]
         return float(np.concatenate(right).mean())
     return float((model(trees)[trees.roots].argmax(-1) == trees.labels[trees.roots]).mean())
 
@@ -174,13 +181,15 @@ def main():
     lengths = [(3, 5), (6, 8), (9, 12), (13, 16), (17, 22), (23, 30)]
     tests = [make(np.random.default_rng([args.seed, k]), 200 if args.quick else 1_000, span)
              for k, span in enumerate(lengths)]  # fmt: skip
-    known = {tuple(words) for words in words_of(trees)}
-    seen = [tuple(words) in known for test in tests[1:] for words in words_of(test)]
+    known = {tuple(words) for words in words_of(trees, trees.roots)}
+    seen = [tuple(words) in known for test in tests[1:] for words in words_of(test, test.roots)]
     print(f"{trees}; {np.mean(seen):.1%} of the test's word sequences are in training")
 
     results, seconds = {}, {}
     bag = BagOfWords(len(WORDS), hidden, args.seed)
-    history = fr.fit(bag, bag_batches(trees, 50, True), fr.losses.cross_entropy, fr.optim.Adam(bag, lr=3e-3),
+    labelled = np.flatnonzero(trees.labels >= 0)  # every phrase in a tree, as the networks over trees get them
+    phrases = bag_batches(trees, labelled, 50 * len(labelled) // len(trees), True)
+    history = fr.fit(bag, phrases, fr.losses.cross_entropy, fr.optim.Adam(bag, lr=3e-3),
                      epochs=epochs, seed=args.seed, progress=False)  # fmt: skip
     results["bag of words"] = [accuracy(bag, test) for test in tests]
     seconds["bag of words"] = history.epochs[-1]["seconds"]

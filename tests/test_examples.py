@@ -14,6 +14,11 @@ SAYS = {
     "numpy_loop.py": r"[\d.]+ times faster",
     "realtime_audio.py": r"bitwise what the model makes of the whole 0.5 s at once: True",
     "ragged_classification.py": r"accuracy on held-out lines: (9\d|100)\.\d%",
+    "binary_addition.py": r"best setting: \w+, \w+: (99\.\d|100\.0)%",
+    "bptt.py": r"relu, norm clipped to 1: 100 of 100 steps",
+    "numpy_pipeline.py": r"largest relative difference of the losses of 20 steps: \d+e-1\d",
+    "predict_sine.py": r"LSTM  rms error one step ahead 0\.0",
+    "tree_sentiment.py": r"recursive net  +(9\d|100)\.\d%",
 }
 
 
