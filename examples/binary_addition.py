@@ -160,7 +160,7 @@ def plot(found, hidden_sizes, path):
         below.axhline(np.log(2), color="grey", lw=0.8, ls=":")
     axes[0, 0].set_ylabel("exact sums of held-out pairs, %")
     axes[1, 0].set_ylabel("loss, nats a bit")
-    axes[0, 2].legend(title="initialisation", loc="lower right", fontsize=8)
+    axes[1, 0].legend(title="initialisation", loc="upper right", fontsize=8)
     figure.savefig(path, dpi=110)
     print(f"plot: {path}")
 

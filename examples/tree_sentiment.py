@@ -133,7 +133,7 @@ def plot(results, lengths, model, example, path):
     left.axhline(50, color="grey", lw=0.8, ls=":")
     left.axvspan(1, 12, color="grey", alpha=0.1, lw=0)
     left.text(6.5, 101.5, "lengths seen in training", ha="center", fontsize=8, color="grey")
-    left.set(xlabel="words of a phrase", ylabel="phrases classified right, %", ylim=(40, 104), title="Held-out phrases")
+    left.set(xlabel="words of a phrase", ylabel="phrases classified right, %", ylim=(25, 104), title="Held-out phrases")
     left.legend(loc="lower right", fontsize=8)
     draw_tree(right, model, example)
     right.set_title("What the recursive net thinks of each phrase")
@@ -157,7 +157,8 @@ def draw_tree(axes, model, trees):
     shown = axes.scatter(at[real], trees.heights[real], c=share[real], s=330, **kind)
     axes.scatter(at[~real], trees.heights[~real], c="white", s=30, edgecolors="grey", zorder=2)
     for n in np.flatnonzero(real):
-        axes.text(at[n], trees.heights[n], f"{share[n]:.2f}", ha="center", va="center", fontsize=6.5, zorder=3)
+        axes.text(at[n], trees.heights[n], f"{share[n]:.2f}", ha="center", va="center", fontsize=6.5, zorder=3,
+                  color="w" if abs(share[n] - 0.5) > 0.35 else "k")  # fmt: skip
     for n, word in zip(trees.leaves, trees.values):
         axes.text(at[n], -0.75, WORDS[word], ha="center", va="top", rotation=35, fontsize=9)
     axes.set_ylim(-2.2, trees.heights.max() + 0.7)
