@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def online(model: Sequential, x: ArrayLike, target: ArrayLike, *, lr: float) -> 
             f"model: expected fr.Sequential of an RNN, LSTM or GRU and a Linear, got {_check.describe(model)}"
             + (f" of {', '.join(t.__name__ for t in shape)}" if shape else "")
         )
-    rnn, linear = layers
+    rnn, linear = cast("Any", layers[0]), cast("Any", layers[1])
     for name, plain in (("num_layers", 1), ("bidirectional", False), ("batch_first", False), ("proj_size", 0)):
         if getattr(rnn, name) != plain:
             raise ValueError(f"model: expected {name}={plain}, got {getattr(rnn, name)}")
