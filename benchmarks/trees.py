@@ -6,6 +6,7 @@ nodes. All start from the same weights, and must agree in h and in every gradien
 
 import argparse
 import time
+from itertools import pairwise
 
 import numpy as np
 
@@ -63,7 +64,7 @@ class Loops:
         i, _, g, o = linear(x, p["weight_ih"], p["bias"]).split(H, 1)
         c = torch.sigmoid(i) * torch.tanh(g)
         h, b = torch.sigmoid(o) * torch.tanh(c), p["bias"].split(H)
-        for n0, n1 in zip(level[1:], level[2:]):
+        for n0, n1 in pairwise(level[1:]):
             left, right = self.slots[n0 - level[1] : n1 - level[1]].unbind(1)
             s = linear(torch.cat([h[left], h[right]], 1), p["weight_hh"]).split(H, 1)
             h_n, c_n = self.cell(b[0] + s[0], b[1] + s[1], b[1] + s[2], b[2] + s[3], b[3] + s[4], c[left], c[right])
