@@ -35,7 +35,7 @@ cdef bint levels_rise(const TreeCall* q) noexcept nogil:
     if q.first[0] != 0 or q.first[q.N - q.L] != q.E:
         return False
     for l in range(q.levels):
-        if q.level[l + 1] < q.level[l]:
+        if q.level[l + 1] < q.level[l] or q.level[l + 1] > q.N:
             return False
         if l == 0:
             continue

@@ -245,6 +245,7 @@ def test_the_core_stays_in_bounds():
     _core.tree_forward(0, *good, U, None, None, None, h, None, hc)
     for which, bad in [
         (0, [0, 2, 4]),
+        (0, [0, 2, 99, 3]),
         (0, [1, 2, 3]),
         (0, [0, 3, 3]),
         (1, [0, 3]),
