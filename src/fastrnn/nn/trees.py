@@ -61,7 +61,7 @@ class Trees:
     >>> trees = fr.Trees.from_nested([((0, 1), 2), (3, 4)])
     >>> len(trees), trees.num_nodes, trees.parents.tolist()
     (2, 8, [2, 2, 4, 4, -1, 7, 7, -1])
-    >>> trees.values, trees.roots, trees.heights.max()
+    >>> trees.values, trees.roots, int(trees.heights.max())
     (array([0, 1, 2, 3, 4]), array([4, 7]), 2)
     >>> trees[[1]].values
     array([3, 4])
