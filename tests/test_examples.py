@@ -53,8 +53,9 @@ def test_an_example_is_reproducible_and_draws(tmp_path):
 
 def test_without_pytorch_the_example_says_so(tmp_path):
     (tmp_path / "torch.py").write_text("raise ImportError('none here')")
+    script = str(EXAMPLES[0].with_name("from_pytorch.py"))
     code = f"import sys, runpy; sys.argv = ['x']; sys.path.insert(0, {str(tmp_path)!r}); "
-    code += f"runpy.run_path({str(EXAMPLES[0])!r}, run_name='__main__')"
+    code += f"runpy.run_path({script!r}, run_name='__main__')"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.returncode == 1
     assert result.stderr.strip() == "this example needs PyTorch: pip install torch"
