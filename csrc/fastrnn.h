@@ -104,6 +104,7 @@ constexpr int kMostLayers = 16;  // of a stack
 struct AttentionTable;
 struct Ops;
 struct Streams;
+struct TreeKernels;
 
 // One instruction set's kernels. dtype arguments are Dtype; `n` counts elements.
 struct Kernels {
@@ -134,6 +135,7 @@ struct Kernels {
     const Ops* ops;                   // what surrounds recurrent layers: ops.h
     const Streams* stream;            // one step at a time: stream.h
     const AttentionTable* attention;  // attention.h
+    const TreeKernels* tree;          // recursive networks over trees: tree.h
 };
 
 const Kernels* kernels();                        // the table in use; null until select() succeeded

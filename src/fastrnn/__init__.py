@@ -39,6 +39,7 @@ from fastrnn.nn import (
     Parallel,
     Parameter,
     PositionalEncoding,
+    RecursiveNet,
     ReLU,
     Residual,
     RNNCell,
@@ -52,6 +53,8 @@ from fastrnn.nn import (
     TransformerDecoderLayer,
     TransformerEncoder,
     TransformerEncoderLayer,
+    TreeLSTM,
+    Trees,
     activations,
     concat,
     init,
@@ -61,7 +64,17 @@ from fastrnn.nn import (
     stack,
     value_and_grad,
 )
-from fastrnn.train import Batch, History, Interrupted, Progress, SequenceBatches, TokenWindows, fit, schedules
+from fastrnn.train import (
+    Batch,
+    History,
+    Interrupted,
+    Progress,
+    SequenceBatches,
+    TokenWindows,
+    TreeBatches,
+    fit,
+    schedules,
+)
 
 __all__ = [
     "GELU",
@@ -93,6 +106,7 @@ __all__ = [
     "Progress",
     "RNNCell",
     "ReLU",
+    "RecursiveNet",
     "Residual",
     "SequenceBatches",
     "Sequential",
@@ -106,6 +120,9 @@ __all__ = [
     "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "TreeBatches",
+    "TreeLSTM",
+    "Trees",
     "__version__",
     "activations",
     "concat",

@@ -812,3 +812,115 @@ def equal_sizes(kind: str, query_size: int, source_size: int) -> None:
             f"source_size: expected query_size={query_size} for kind={kind!r}, got {source_size}; "
             "kind='general' takes both"
         )
+
+
+# ---- trees ---------------------------------------------------------------------------------------------------
+
+
+def no_tree(number: int, why: str) -> ValueError:
+    """Something that was given as a tree is none."""
+    return ValueError(f"trees: tree {number} is none: {why}")
+
+
+def parents(value: Any) -> list[NDArray[np.int64]]:
+    """One array of parents a tree: each −1 (once) or another node of the tree."""
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "iu":
+        raise TypeError("parents: expected a list with one array for each tree, got one array; for one tree, [parents]")
+    found = []
+    for number, part in enumerate(value):
+        array = integers(part, f"parents[{number}]")
+        if array.ndim != 1 or array.size == 0:
+            raise ValueError(f"parents[{number}]: expected one integer for each node, got shape {array.shape}")
+        bad = (array < -1) | (array >= len(array)) | (array == np.arange(len(array)))
+        if bad.any():
+            at = int(np.flatnonzero(bad)[0])
+            raise no_tree(
+                number, f"the parent of node {at} is {array[at]}, not another of its {len(array)} nodes or -1"
+            )
+        if (array < 0).sum() != 1:
+            raise no_tree(number, f"expected one root, a node whose parent is -1, got {(array < 0).sum()}")
+        found.append(array)
+    return found
+
+
+def node_values(value: Any, leaves: int, nodes: int) -> NDArray[Any]:
+    """One value for each leaf, or for each node."""
+    array = np.asarray(value)
+    if array.ndim == 0 or len(array) not in (leaves, nodes):
+        raise ValueError(
+            f"values: expected one for each of the {leaves} leaves or of the {nodes} nodes, got {describe(array)}"
+        )
+    return array
+
+
+def node_labels(value: Any, nodes: int) -> NDArray[Any]:
+    """One label for each node."""
+    array = np.asarray(value)
+    if array.ndim == 0 or len(array) != nodes:
+        raise ValueError(f"labels: expected one for each of the {nodes} nodes, got {describe(array)}")
+    return array
+
+
+def has_values(values: Any) -> Any:
+    """The values of trees that have some."""
+    if values is None:
+        raise ValueError("trees: expected trees with values, what their leaves hold; these have none")
+    return values
+
+
+def some_of(index: Any, size: int, what: str) -> NDArray[np.int64]:
+    """An index, a slice, indices or a mask, as indices from 0 on."""
+    array = np.asarray([] if isinstance(index, slice) else index)
+    if array.dtype.kind not in "iub" and array.size:
+        raise TypeError(f"{what}: expected integers, a slice or a mask, got {index!r:.60}")
+    try:
+        return np.atleast_1d(np.arange(size)[index if isinstance(index, slice) or array.size else slice(0)])
+    except IndexError:
+        raise IndexError(f"{what}: expected indices of {size} {what}, got {index!r:.60}") from None
+
+
+def trees(value: Any, kind: type[Any], arity: int | None, exact: bool) -> Any:
+    """Trees whose inner nodes have up to `arity` children, or just so many."""
+    if not isinstance(value, kind):
+        raise TypeError(f"trees: expected fr.Trees, got {describe(value)}; make some with fr.Trees.from_nested")
+    if arity is None:
+        return value
+    counts = value._counts()
+    bad = (counts > arity) | (exact & (counts > 0) & (counts != arity))
+    if bad.any():
+        at = int(np.flatnonzero(bad)[0])
+        raise ValueError(f"trees: expected {'' if exact else 'up to '}{arity} children, got {counts[at]} at node {at}")
+    return value
+
+
+def tree_input(x: Any, dtype: np.dtype[Any], size: int, label: str, leaves: int, nodes: int | None) -> NDArray[Any]:
+    """Floats [leaves, size], or where `nodes` is given [nodes, size]."""
+    array = floats(x, dtype, layer=True)
+    rows = (leaves,) if nodes is None else (leaves, nodes)
+    if array.ndim != 2 or array.shape[1] != size or len(array) not in rows:
+        each = " or ".join(f"[{n}, {size}] (one row a {what})" for n, what in zip(rows, ("leaf", "node")))
+        raise ValueError(f"x: expected {each}, {label}={size}, got shape {array.shape}")
+    return np.ascontiguousarray(array)
+
+
+def tree_tokens(values: NDArray[Any]) -> NDArray[np.int64]:
+    """The values of trees as numbers of tokens."""
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        raise TypeError(
+            f"trees: expected values that are integers, the tokens' numbers, got {values.dtype} of shape "
+            f"{values.shape}; make them with trees.map({{word: number, …}}.get)"
+        )
+    return integers(values, "trees")
+
+
+def has_labels(labels: Any) -> Any:
+    """The labels of trees that have some."""
+    if labels is None:
+        raise ValueError("target: expected a batch with targets, or trees with labels; there are none")
+    return labels
+
+
+def same_size(value: int, other: int, name: str, other_name: str) -> None:
+    """Two sizes are one."""
+    if value != other:
+        raise ValueError(f"{name}: expected {other}, that of {other_name}, got {value}")

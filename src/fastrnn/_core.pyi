@@ -108,6 +108,56 @@ class Stream:
     def read_states(self, states: list[tuple[int, Any, Any]]) -> None: ...
     def write_states(self, states: list[tuple[int, Any, Any]], rows: NDArray[Any] | None) -> None: ...
 
+# ---- trees
+
+TREE_TANH: int
+TREE_RELU: int
+TREE_SIGMOID: int
+TREE_CHILD_SUM: int
+TREE_NARY: int
+
+_Indices: TypeAlias = NDArray[Any]  # int64
+
+def tree_forward(
+    cell: int,
+    levels: _Indices,
+    first: _Indices,
+    child: _Indices,
+    U: Array,
+    bias: Array | None,
+    z: Array | None,
+    f: Array | None,
+    h: Array,
+    c: Array | None,
+    hc: Array,
+) -> None: ...
+def tree_backward(
+    cell: int,
+    levels: _Indices,
+    first: _Indices,
+    child: _Indices,
+    U: Array,
+    z: Array,
+    f: Array | None,
+    h: Array,
+    c: Array | None,
+    dh: Array,
+    dc: Array | None,
+) -> None: ...
+
+# ---- many small steps
+
+def online_sgd(
+    cell: int,
+    x: Array,
+    target: Array,
+    weights: tuple[Array | None, Array | None, Array | None, Array | None],
+    V: Array,
+    b_v: Array | None,
+    lr: float,
+    losses: Array,
+) -> None: ...
+
 # ---- matrix products and vector math
 
 def gemm(a: Array, b: Array, out: Array, bias: Array | None = None, accumulate: bool = False) -> Array: ...

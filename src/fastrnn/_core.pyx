@@ -76,6 +76,9 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
     cdef struct Streams:
         pass
 
+    cdef struct TreeKernels:
+        pass
+
     cdef struct Kernels:
         const char* name
         int vector_bytes
@@ -92,6 +95,7 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
         const Ops* ops
         const Streams* stream
         const void* attention
+        const TreeKernels* tree
 
     const Kernels* kernels()
     const char* select(const char*)
@@ -332,3 +336,5 @@ include "_core_pool.pxi"
 include "_core_stream.pxi"
 include "_core_optim.pxi"
 include "_core_attention.pxi"
+include "_core_tree.pxi"
+include "_core_online.pxi"

@@ -5,6 +5,7 @@ from fastrnn.models.classifier import SequenceClassifier
 from fastrnn.models.language_model import LanguageModel
 from fastrnn.models.regressor import SequenceRegressor
 from fastrnn.models.sequence_vae import SequenceVAE
+from fastrnn.models.tree_classifier import TreeClassifier
 from fastrnn.models.vae import VAE, Elbo
 from fastrnn.models.vq_vae import VQVAE, VectorQuantizer
 
@@ -17,5 +18,6 @@ __all__ = [
     "SequenceClassifier",
     "SequenceRegressor",
     "SequenceVAE",
+    "TreeClassifier",
     "VectorQuantizer",
 ]

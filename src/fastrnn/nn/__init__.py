@@ -27,6 +27,8 @@ from fastrnn.nn.transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
+from fastrnn.nn.tree_net import RecursiveNet, TreeLSTM
+from fastrnn.nn.trees import Trees
 
 __all__ = [
     "GELU",
@@ -54,6 +56,7 @@ __all__ = [
     "PositionalEncoding",
     "RNNCell",
     "ReLU",
+    "RecursiveNet",
     "Residual",
     "Sequential",
     "Sigmoid",
@@ -65,6 +68,8 @@ __all__ = [
     "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "TreeLSTM",
+    "Trees",
     "activations",
     "concat",
     "from_spec",

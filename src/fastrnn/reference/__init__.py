@@ -65,6 +65,7 @@ from .optim import adam, adamw, clip_grad_norm, clip_grad_value, rmsprop, sgd
 from .pooling import last, last_vjp, max_pool, max_pool_vjp, mean_pool, mean_pool_vjp
 from .rnn import RNNGrads, rnn, rnn_vjp
 from .stack import stack, stack_vjp
+from .tree import RecursiveNetGrads, TreeLSTMGrads, recursive_net, recursive_net_vjp, tree_lstm, tree_lstm_vjp
 
 __all__ = [
     "EmbeddingGrads",
@@ -73,6 +74,8 @@ __all__ = [
     "LayerNormGrads",
     "LinearGrads",
     "RNNGrads",
+    "RecursiveNetGrads",
+    "TreeLSTMGrads",
     "adam",
     "adamw",
     "additive_attention",
@@ -111,6 +114,8 @@ __all__ = [
     "mean_pool",
     "mean_pool_vjp",
     "mse",
+    "recursive_net",
+    "recursive_net_vjp",
     "relu",
     "relu_derivative",
     "relu_vjp",
@@ -133,4 +138,6 @@ __all__ = [
     "tanh",
     "tanh_derivative",
     "tanh_vjp",
+    "tree_lstm",
+    "tree_lstm_vjp",
 ]

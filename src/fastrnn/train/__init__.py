@@ -7,8 +7,10 @@ from fastrnn.train.data import Batch, SequenceBatches, TokenWindows
 from fastrnn.train.fit import fit
 from fastrnn.train.history import History
 from fastrnn.train.interrupt import Interrupted
+from fastrnn.train.online import online
 from fastrnn.train.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from fastrnn.train.progress import Progress
+from fastrnn.train.tree_data import TreeBatches
 
 __all__ = [
     "SGD",
@@ -23,9 +25,11 @@ __all__ = [
     "RMSprop",
     "SequenceBatches",
     "TokenWindows",
+    "TreeBatches",
     "clip_grad_norm",
     "clip_grad_value",
     "fit",
+    "online",
     "schedules",
     "sequences",
 ]
