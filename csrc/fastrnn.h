@@ -99,6 +99,7 @@ struct Sizes {
 
 struct Ops;
 struct Streams;
+struct Word2VecKernels;
 
 // One instruction set's kernels. dtype arguments are Dtype; `n` counts elements.
 struct Kernels {
@@ -118,8 +119,9 @@ struct Kernels {
     // runs `n` rounds of independent FMAs in registers and returns the floating-point operations done
     double (*fma_peak)(int dtype, int64_t n);
 
-    const Ops* ops;         // what surrounds recurrent layers: ops.h
-    const Streams* stream;  // one step at a time: stream.h
+    const Ops* ops;                   // what surrounds recurrent layers: ops.h
+    const Streams* stream;            // one step at a time: stream.h
+    const Word2VecKernels* word2vec;  // training of word vectors: word2vec.h
 };
 
 const Kernels* kernels();                        // the table in use; null until select() succeeded

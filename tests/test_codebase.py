@@ -19,8 +19,8 @@ SOURCE = ROOT / "src" / "fastrnn"
 
 # A room imports from the rooms before it. "fastrnn" stands for the package as users see it.
 ROOMS = [
-    *("_core", "_check", "_info", "reference", "_pullback", "_call", "functional", "jit", "nn", "io", "text", "models"),
-    *("train", "optim", "fastrnn", "interop", "bench", "cli"),
+    *("_core", "_check", "_info", "reference", "_pullback", "_call", "functional", "jit", "nn", "io", "text", "train"),
+    *("optim", "models", "fastrnn", "interop", "bench", "cli"),
 ]
 MODULES = sorted(path.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
 

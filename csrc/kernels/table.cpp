@@ -1,6 +1,7 @@
 // table.cpp: this instruction set's one Kernels table.
 #include "../ops.h"
 #include "../pool.h"
+#include "../word2vec.h"
 #include "entry.h"
 #include "plan.h"
 #include "vmath.h"
@@ -32,11 +33,13 @@ void backward(const Sequence* q) {
 #define FR_STRING_(x) #x
 #define FR_STRING(x) FR_STRING_(x)
 
-extern const Ops ops_table;         // ops.cpp
-extern const Streams stream_table;  // stream.cpp
+extern const Ops ops_table;                   // ops.cpp
+extern const Streams stream_table;            // stream.cpp
+extern const Word2VecKernels word2vec_table;  // word2vec.cpp
 extern const Kernels table;
 const Kernels table = {FR_STRING(FASTRNN_ISA), FASTRNN_VBYTES, sizes,    forward,    backward,
-                       gemm_workspace,         gemm,           fma_peak, &ops_table, &stream_table};
+                       gemm_workspace,         gemm,           fma_peak, &ops_table, &stream_table,
+                       &word2vec_table};
 
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

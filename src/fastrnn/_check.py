@@ -660,3 +660,21 @@ def fits_below(name: str, below: int | None, size: int | None, out: int | None) 
     if below is not None and size is not None and below != size:
         raise ValueError(f"stream: {name} takes {size} values, but the layer below gives {below}")
     return below if out is None else out
+
+
+# ---- word vectors --------------------------------------------------------------------------------------
+
+
+def flag(value: Any, name: str) -> bool:
+    """A bool; 0 and 1 are taken for one, as many write them."""
+    if isinstance(value, bool | np.bool_) or (isinstance(value, int) and value in (0, 1)):
+        return bool(value)
+    raise TypeError(f"{name}: expected True or False, got {value!r}")
+
+
+def natural(value: Any, name: str) -> int:
+    """An int ≥ 0."""
+    found = integer(value, name)
+    if found < 0:
+        raise ValueError(f"{name}: expected an integer of at least 0, got {found}")
+    return found

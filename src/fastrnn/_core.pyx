@@ -9,7 +9,7 @@ import os
 import numpy as np
 
 cimport numpy as cnp
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy
 
@@ -71,6 +71,9 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
     cdef struct Streams:
         pass
 
+    cdef struct Word2VecKernels:
+        pass
+
     cdef struct Kernels:
         const char* name
         int vector_bytes
@@ -83,6 +86,7 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
         double (*fma_peak)(int, int64_t) noexcept nogil
         const Ops* ops
         const Streams* stream
+        const Word2VecKernels* word2vec
 
     const Kernels* kernels()
     const char* select(const char*)
@@ -320,3 +324,4 @@ include "_core_ops.pxi"
 include "_core_pool.pxi"
 include "_core_stream.pxi"
 include "_core_optim.pxi"
+include "_core_word2vec.pxi"
