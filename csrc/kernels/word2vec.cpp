@@ -313,7 +313,7 @@ FR_INLINE void fetch_rows(const Word2Vec& q, const int32_t* r) {
 
 // ---- predictions
 
-struct Part {  // of a batch: one prediction
+struct Member {  // of a batch: one prediction
     const int32_t* input;
     int32_t inputs;
     ptrdiff_t first, end;  // its groups
@@ -355,7 +355,7 @@ FR_INLINE ptrdiff_t targets(const Word2Vec& q, const int32_t* target, float* h, 
     return count;
 }
 
-FR_INLINE void learn(const Word2Vec& q, const Part& part, const Thread& own) {
+FR_INLINE void learn(const Word2Vec& q, const Member& part, const Thread& own) {
     const ptrdiff_t stride = q.stride;
     const Group* groups = own.groups;
     if (part.inputs == 1 && part.end == part.first + 1)
@@ -378,14 +378,14 @@ FR_INLINE void learn(const Word2Vec& q, const Part& part, const Thread& own) {
 
 void predict_batch(const Word2Vec& q, ptrdiff_t first, int n, float lr, Thread& own) {
     const List& list = own.list;
-    Part part[kBatch];
+    Member part[kBatch];
     ptrdiff_t groups = 0;
     for (int p = 0; p < n; ++p) {
         if (first + kBatch + p < list.count) fetch_rows(q, list.record + list.start[first + kBatch + p]);
         const int32_t* r = list.record + list.start[first + p];
         float* h = hidden(q, r + 1, r[0], own.h + p * q.stride);
         const ptrdiff_t end = groups + targets(q, r + 1 + r[0], h, own.groups + groups);
-        part[p] = Part{r + 1, r[0], groups, end};
+        part[p] = Member{r + 1, r[0], groups, end};
         groups = end;
     }
     gradients_of(own.groups, groups, own.g, q.stride, lr, own.product);

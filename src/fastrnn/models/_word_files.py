@@ -1,7 +1,7 @@
 """The files of Mikolov's word2vec program, text and binary, which gensim and many others read and write.
 
-Both begin with a line "words size". Text: a line a word, the word and its numbers with blanks between. Binary: the word,
-a blank, the numbers as little-endian float32, and, from most writers, a line break.
+Both begin with a line "words size". Text: a line a word, the word and its numbers with blanks between. Binary: the
+word, a blank, the numbers as little-endian float32, and, from most writers, a line break.
 """
 
 from __future__ import annotations
@@ -28,9 +28,15 @@ def write(path: str | os.PathLike[str], words: Sequence[Any], vectors: NDArray[A
     for word, vector in zip(words, vectors):
         text = str(word)
         if not text or text.split() != [text]:
-            raise ValueError(f"path: this format has no place for a word with white space, such as {text!r:.80}; use fr.save")
+            raise ValueError(
+                f"path: this format has no place for a word with white space, such as {text!r:.80}; use fr.save"
+            )
         out += text.encode() + b" "
-        out += np.ascontiguousarray(vector, "<f4").tobytes() + b"\n" if binary else (numbers % tuple(vector.tolist())).encode()
+        out += (
+            np.ascontiguousarray(vector, "<f4").tobytes() + b"\n"
+            if binary
+            else (numbers % tuple(vector.tolist())).encode()
+        )
     write_atomic(path, bytes(out))
 
 

@@ -30,7 +30,7 @@ def batch_loss(model: Word2Vec, batch: Any, rng: np.random.Generator, train: boo
         u = model._params[name][rows]  # [N, M, D]
         z = signs * np.einsum("nd,nmd->nm", h, u)
         each = np.where(signs != 0, np.logaddexp(0, -z), 0)
-        g = -signs * np.exp(-np.logaddexp(0, z)) / max(len(words), 1)  # dloss/dz, times the sign
+        g = -signs * np.exp(-np.logaddexp(0, z)) / max(len(words), 1)  # dloss/dz·sign
         if weight is not None:
             each, g = each * weight[:, None], g * weight[:, None]
         total += float(each.sum(dtype=np.float64))

@@ -78,9 +78,7 @@ def huffman(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.in
     return _ways(parent, code, size)
 
 
-def _ways(
-    parent: NDArray[np.int64], code: NDArray[np.int64], size: int
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+def _ways(parent: NDArray[np.int64], code: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Follow all leaves up to the root at once."""
     root = 2 * size - 2
     words, at = np.arange(size), np.arange(size)

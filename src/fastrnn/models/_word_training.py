@@ -56,9 +56,7 @@ class Training:
         self.loss = 0.0
 
     @staticmethod
-    def check(
-        epochs: Any, lr: Any, min_lr: Any, threads: Any, seed: int | None, progress: bool | Progress
-    ) -> Settings:
+    def check(epochs: Any, lr: Any, min_lr: Any, threads: Any, seed: int | None, progress: bool | Progress) -> Settings:
         """Return the arguments of `Word2Vec.train`, or say what is wrong with them."""
         lr = _check.at_least_zero(lr, "lr")
         min_lr = _check.at_least_zero(min_lr, "min_lr")
@@ -152,7 +150,9 @@ class Training:
     def _finite(self) -> None:
         for name, array in self.model.params.items():
             if array.size and not _core.all_finite(array):
-                raise FloatingPointError(f"{name} is not finite any more; a lower learning rate than {self.settings.lr} may help")
+                raise FloatingPointError(
+                    f"{name} is not finite any more; a lower learning rate than {self.settings.lr} may help"
+                )
 
 
 class _Rows:

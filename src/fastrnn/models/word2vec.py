@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,14 +128,13 @@ class Word2Vec(WordQueries, Layer):
         self.embedding: Embedding | None = None
         self._tables: dict[str, Any] | None = None
         if vocabulary is not None:
-            self._set_vocabulary(*self._choose(*_words_and_counts(vocabulary)))
+            words, counts, chosen = _words_and_counts(vocabulary)
+            self._set_vocabulary(*((words, counts) if chosen else self._choose(words, counts)))
 
     # ---- vocabulary --------------------------------------------------------------------------------------
 
-    def _choose(self, words: list[Any], counts: NDArray[np.int64] | None) -> tuple[list[Any], NDArray[np.int64] | None]:
+    def _choose(self, words: list[Any], counts: NDArray[np.int64]) -> tuple[list[Any], NDArray[np.int64]]:
         """Return the words that are frequent enough, the most frequent first."""
-        if counts is None:
-            return words, None
         order = np.argsort(-counts, kind="stable")
         order = order[counts[order] >= self.min_count][: self.max_vocab]
         if not len(order):
@@ -339,17 +338,18 @@ _SETTINGS = (
 )
 
 
-def _words_and_counts(vocabulary: Mapping[Any, Any]) -> tuple[list[Any], NDArray[np.int64] | None]:
-    """Return words and counts of a mapping, or of what `config` makes of them."""
+def _words_and_counts(vocabulary: Mapping[Any, Any]) -> tuple[list[Any], Any, bool]:
+    """Return words, counts, and whether they are chosen already: `config` writes {"words": […], "counts": […]}."""
     if not isinstance(vocabulary, Mapping):
         raise TypeError(f"vocabulary: expected a mapping of words to counts, got {type(vocabulary).__name__}")
-    if set(vocabulary) == {"words", "counts"} and isinstance(vocabulary["words"], Iterable):
-        words, counts = list(vocabulary["words"]), vocabulary["counts"]
-        if counts is None:
-            return words, None
-    else:
-        words, counts = list(vocabulary), list(vocabulary.values())
+    chosen = set(vocabulary) == {"words", "counts"} and isinstance(vocabulary["words"], list)
+    words = list(vocabulary["words"] if chosen else vocabulary)
+    counts = vocabulary["counts"] if chosen else list(vocabulary.values())
+    if chosen and counts is None:
+        return words, None, True
     found = _check.integers(counts, "vocabulary")
     if found.shape != (len(words),) or (found < 0).any():
-        raise ValueError(f"vocabulary: expected a count of at least 0 for each of {len(words)} words, got {counts!r:.80}")
-    return words, found
+        raise ValueError(
+            f"vocabulary: expected a count of at least 0 for each of {len(words)} words, got {counts!r:.80}"
+        )
+    return words, found, chosen

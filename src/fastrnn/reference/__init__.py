@@ -55,6 +55,7 @@ from .optim import adam, adamw, clip_grad_norm, clip_grad_value, rmsprop, sgd
 from .pooling import last, last_vjp, max_pool, max_pool_vjp, mean_pool, mean_pool_vjp
 from .rnn import RNNGrads, rnn, rnn_vjp
 from .stack import stack, stack_vjp
+from .word2vec import word2vec, word2vec_draws, word2vec_loss, word2vec_predictions
 
 __all__ = [
     "EmbeddingGrads",
@@ -115,4 +116,8 @@ __all__ = [
     "tanh",
     "tanh_derivative",
     "tanh_vjp",
+    "word2vec",
+    "word2vec_draws",
+    "word2vec_loss",
+    "word2vec_predictions",
 ]
