@@ -47,9 +47,8 @@ class WordQueries:
         KeyError
             There is no such word.
         """
-        if isinstance(words, list):
-            return self.vectors[[self._number(word) for word in words]]
-        return self.vectors[self._number(words)].copy()
+        numbers = [self._number(word) for word in words] if isinstance(words, list) else self._number(words)
+        return np.array(self.vectors[numbers])
 
     def _number(self, word: Any) -> int:
         try:

@@ -22,7 +22,8 @@ def keep_shares(counts: NDArray[np.int64], sample: float) -> NDArray[np.uint32] 
         return None
     ratio = sample * counts.sum() / np.maximum(counts, 1)
     stay = np.minimum(np.sqrt(ratio) + ratio, 1.0)
-    return np.clip(np.ceil(stay * CASES) - 1, 0, CASES - 1).astype(np.uint32)
+    shares: NDArray[np.uint32] = np.clip(np.ceil(stay * CASES) - 1, 0, CASES - 1).astype(np.uint32)
+    return shares
 
 
 def alias_table(weights: NDArray[Any]) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastrnn import _check, _core
-from fastrnn._info import get_num_threads
+from fastrnn._info import _MAX_THREADS, get_num_threads
 from fastrnn.models._word_corpus import PIECE, Piece, Scan
 from fastrnn.nn._random import mask_seed
 from fastrnn.train import History, Interrupted, Progress
@@ -63,8 +63,8 @@ class Training:
         if min_lr > lr:
             raise ValueError(f"min_lr: expected at most lr={lr}, got {min_lr}")
         threads = get_num_threads() if threads is None else _check.positive_int(threads, "threads")
-        if threads > _core_limit():
-            raise ValueError(f"threads: expected 1 to {_core_limit()}, got {threads}")
+        if threads > _MAX_THREADS:
+            raise ValueError(f"threads: expected 1 to {_MAX_THREADS}, got {threads}")
         bar = Progress(unit="word") if progress is True else progress or None
         return Settings(_check.positive_int(epochs, "epochs"), lr, min_lr, threads, mask_seed(seed), bar)
 
@@ -101,11 +101,16 @@ class Training:
 
     def _trainer(self, rows: _Rows) -> _core.Word2VecTrainer:
         model = self.model
-        cbow = 0 if model.sg else 1 + model.cbow_mean
-        options = {"negative": model.negative, "window": min(model.window, 1 << 20), "shrink": model.shrink_windows}
-        tables = model.tables()
         return _core.Word2VecTrainer(
-            rows.vectors, rows.output, rows.nodes, cbow=cbow, seed=self.settings.seed, **options, **tables
+            rows.vectors,
+            rows.output,
+            rows.nodes,
+            negative=model.negative,
+            window=min(model.window, 1 << 20),  # sentences are shorter
+            shrink=model.shrink_windows,
+            cbow=0 if model.sg else 1 + model.cbow_mean,
+            seed=self.settings.seed,
+            **model.tables(),
         )
 
     def _share(self) -> float:
@@ -159,17 +164,19 @@ class _Rows:
     """The model's matrices as the kernel wants them, back in the model at the end."""
 
     def __init__(self, model: Word2Vec) -> None:
-        assert model.embedding is not None
-        self._live = [model.embedding.params["weight"], model._params.get("output"), model._params.get("nodes")]
-        self._padded = [None if a is None else _padded(a) for a in self._live]
-        self.vectors, self.output, self.nodes = self._padded
+        live = [model.vectors, model._params.get("output"), model._params.get("nodes")]
+        self._copied = [(a, _padded(a)) for a in live if a is not None]
+        padded = iter([rows for _, rows in self._copied])
+        self.vectors = next(padded)
+        self.output = next(padded) if model.negative else None
+        self.nodes = next(padded) if model.hs else None
 
     def __enter__(self) -> _Rows:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for live, padded in zip(self._live, self._padded):
-            if live is not None and padded is not None and padded is not live:
+        for live, padded in self._copied:
+            if padded is not live:
                 live[...] = padded[:, : live.shape[1]]
 
 
@@ -183,9 +190,3 @@ def _padded(a: NDArray[Any]) -> NDArray[Any]:
     rows[:, :D] = a
     rows[:, D:] = 0
     return rows
-
-
-def _core_limit() -> int:
-    from fastrnn._info import _MAX_THREADS
-
-    return _MAX_THREADS

@@ -63,7 +63,7 @@ def word2vec_loss(
     for matrix, row, sign in targets:
         u = matrices[matrix][row]
         x = sign * (h @ u)
-        dx = -1 / (1 + np.exp(x))
+        dx = -np.exp(-np.logaddexp(0, x))
         loss += np.logaddexp(0, -x)
         dh = dh + sign * dx * u
         du.append(sign * dx * h)
@@ -167,7 +167,7 @@ def _batch(batch: list[Prediction], matrices: dict[str, Array], rate: float, mea
         for matrix, row, sign in targets:
             x = sign * (h @ matrices[matrix][row])
             total += float(np.logaddexp(0, -x))
-            g.append(rate * sign / (1 + np.exp(x)))
+            g.append(rate * sign * np.exp(-np.logaddexp(0, x)))
         steps.append((h, g))
     for (inputs, targets), (before, g) in zip(batch, steps):
         # one input's row is read again: predictions of the same word follow each other
