@@ -100,8 +100,8 @@ def plot(path, model, history):
             left.annotate(word, (x, y), color=f"C{colour}", fontsize=8, textcoords="offset points", xytext=(3, 3))
     left.set(title="Words and their five nearest (skip-gram, two principal axes)", xticks=[], yticks=[])
     for name, one in history.items():
-        right.plot(np.array(one.steps["step"]) / one.steps["step"][-1], one.steps["loss"], label=name)
-    right.set(title="Loss of a prediction, before its own update", xlabel="share of the run", ylabel="nats")
+        right.plot([e["epoch"] for e in one.epochs], [e["loss"] for e in one.epochs], "o-", label=name)
+    right.set(title="Mean loss of a prediction, before its own update", xlabel="epoch", ylabel="nats")
     right.legend()
     figure.savefig(path, dpi=110)
     print(f"plot: {path}")
@@ -119,7 +119,7 @@ def main():
 
     sentences, twins = load(args.quick, np.random.default_rng(args.seed))
     figures = {"words": sum(map(len, sentences)), "threads": args.threads}
-    print(f"{figures['words']} words in {len(sentences)} files, {len(twins)} of them split in two")
+    print(f"{figures['words']} words in {len(sentences)} files; {len(twins)} different ones are split in two")
     models, histories = {}, {}
     for name, skip_gram in KINDS.items():
         model, history = train(sentences, skip_gram, args)

@@ -14,6 +14,7 @@
 #include "pool_group.h"
 #include "recurrent.h"
 #include "stream_group.h"
+#include "word2vec_group.h"
 
 using namespace fastrnn;
 
@@ -336,13 +337,20 @@ void streams() {
     }
 }
 
+void word2vec() {
+    for (const std::string& isa : isas()) {
+        use(isa);
+        word2vec_group(isa, kThreadSanitizer);
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     const std::pair<const char*, void (*)()> groups[] = {
         {"dispatch", dispatch},   {"vmath", vmath}, {"gemm", gemm},       {"ops", ops},
         {"recurrent", recurrent}, {"rows", rows},   {"streams", streams}, {"threads", threads},
-        {"workspace", workspace}, {"pool", pool},   {"forked", forked},
+        {"workspace", workspace}, {"pool", pool},   {"forked", forked},   {"word2vec", word2vec},
     };
     int ran = 0;
     for (const auto& [name, group] : groups) {
