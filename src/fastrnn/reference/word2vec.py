@@ -51,10 +51,10 @@ def word2vec_loss(
     Examples
     --------
     >>> import numpy as np
-    >>> matrices = {"vectors": np.array([[1.0, 0.0]]), "output": np.array([[0.0, 1.0]])}
+    >>> matrices = {"vectors": np.array([[1.0, 2.0]]), "output": np.array([[2.0, -1.0]])}
     >>> loss, dh, (du,) = word2vec_loss(([0], [("output", 0, 1)]), matrices)
     >>> round(loss, 4), dh.tolist(), du.tolist()
-    (0.6931, [0.0, -0.5], [-0.5, 0.0])
+    (0.6931, [-1.0, 0.5], [-0.5, -1.0])
     """
     inputs, targets = prediction
     rows = matrices["vectors"][inputs]
