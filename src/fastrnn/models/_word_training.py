@@ -44,14 +44,14 @@ class Training:
         self.scan = Scan(corpus, size=size)
         if model.embedding is None:
             model._set_vocabulary(*model._choose(self.scan.words, self.scan.counts))
-        elif model.counts is None:
-            found = dict(zip(self.scan.words, self.scan.counts.tolist()))
-            model.counts = np.array([found.get(word, 0) for word in model.words], np.int64)
         self.tokens = self.scan.encode(model.words)
         if not self.tokens:
             raise ValueError(
                 f"corpus: expected some of the {len(model)} words of this model, got {self.scan.total} others"
             )
+        if model.counts is None:
+            found = dict(zip(self.scan.words, self.scan.counts.tolist()))
+            model.counts = np.array([found.get(word, 0) for word in model.words], np.int64)
         self.done = self.step = self.kept = self.predictions = self.blocks = 0
         self.loss = 0.0
 
