@@ -102,8 +102,9 @@ def plot(path, model, history):
     for name, one in history.items():
         right.plot([e["epoch"] for e in one.epochs], [e["loss"] for e in one.epochs], "o-", label=name)
     right.set(title="Mean loss of a prediction, before its own update", xlabel="epoch", ylabel="nats")
+    right.set_xticks(range(1, 1 + len(one.epochs)))
     right.legend()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=90)
     print(f"plot: {path}")
 
 
