@@ -105,6 +105,7 @@ struct AttentionTable;
 struct Ops;
 struct Streams;
 struct TreeKernels;
+struct Word2VecKernels;
 
 // One instruction set's kernels. dtype arguments are Dtype; `n` counts elements.
 struct Kernels {
@@ -136,6 +137,7 @@ struct Kernels {
     const Streams* stream;            // one step at a time: stream.h
     const AttentionTable* attention;  // attention.h
     const TreeKernels* tree;          // recursive networks over trees: tree.h
+    const Word2VecKernels* word2vec;  // training of word vectors: word2vec.h
 };
 
 const Kernels* kernels();                        // the table in use; null until select() succeeded

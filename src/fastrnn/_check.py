@@ -924,3 +924,21 @@ def same_size(value: int, other: int, name: str, other_name: str) -> None:
     """Two sizes are one."""
     if value != other:
         raise ValueError(f"{name}: expected {other}, that of {other_name}, got {value}")
+
+
+# ---- word vectors --------------------------------------------------------------------------------------
+
+
+def flag(value: Any, name: str) -> bool:
+    """A bool; 0 and 1 are taken for one, as many write them."""
+    if isinstance(value, bool | np.bool_) or (isinstance(value, int) and value in (0, 1)):
+        return bool(value)
+    raise TypeError(f"{name}: expected True or False, got {value!r}")
+
+
+def natural(value: Any, name: str) -> int:
+    """An int ≥ 0."""
+    found = integer(value, name)
+    if found < 0:
+        raise ValueError(f"{name}: expected an integer of at least 0, got {found}")
+    return found

@@ -276,3 +276,36 @@ def all_finite(a: Array) -> bool: ...
 def scale(a: Array, s: float) -> None: ...
 def clip(a: Array, low: float, high: float) -> None: ...
 def add(a: Array, b: Array, out: Array) -> None: ...
+
+# ---- word vectors
+
+word2vec_block: int
+word2vec_pad: int
+
+class Word2VecTrainer:
+    def __init__(
+        self,
+        vectors: Array,
+        output: Array | None,
+        nodes: Array | None,
+        *,
+        path: NDArray[Any] | None,
+        steps: NDArray[Any] | None,
+        keep: NDArray[Any] | None,
+        alias_share: NDArray[Any] | None,
+        alias: NDArray[Any] | None,
+        negative: int,
+        window: int,
+        shrink: bool,
+        cbow: int,
+        seed: int,
+    ) -> None: ...
+    def train(
+        self,
+        tokens: NDArray[Any],
+        begin: NDArray[Any],
+        lr_first: float,
+        lr_last: float,
+        first_block: int,
+        num_threads: int,
+    ) -> tuple[float, int, int]: ...

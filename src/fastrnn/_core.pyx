@@ -9,7 +9,7 @@ import os
 import numpy as np
 
 cimport numpy as cnp
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy, memset
 
@@ -79,6 +79,9 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
     cdef struct TreeKernels:
         pass
 
+    cdef struct Word2VecKernels:
+        pass
+
     cdef struct Kernels:
         const char* name
         int vector_bytes
@@ -96,6 +99,7 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
         const Streams* stream
         const void* attention
         const TreeKernels* tree
+        const Word2VecKernels* word2vec
 
     const Kernels* kernels()
     const char* select(const char*)
@@ -338,3 +342,4 @@ include "_core_optim.pxi"
 include "_core_attention.pxi"
 include "_core_tree.pxi"
 include "_core_online.pxi"
+include "_core_word2vec.pxi"

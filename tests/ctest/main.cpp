@@ -16,6 +16,7 @@
 #include "recurrent.h"
 #include "stack_group.h"
 #include "stream_group.h"
+#include "word2vec_group.h"
 
 using namespace fastrnn;
 
@@ -356,13 +357,20 @@ void stacks() {
     busy_stacks();
 }
 
+void word2vec() {
+    for (const std::string& isa : isas()) {
+        use(isa);
+        word2vec_group(isa, kThreadSanitizer);
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     const std::pair<const char*, void (*)()> groups[] = {
-        {"dispatch", dispatch}, {"vmath", vmath},   {"gemm", gemm},       {"ops", ops},         {"recurrent", recurrent},
-        {"one_hot", one_hot},   {"rows", rows},     {"streams", streams}, {"threads", threads}, {"workspace", workspace},
-        {"pool", pool},         {"forked", forked}, {"stacks", stacks},
+        {"dispatch", dispatch}, {"vmath", vmath},   {"gemm", gemm},       {"ops", ops},           {"recurrent", recurrent},
+        {"one_hot", one_hot},   {"rows", rows},     {"streams", streams}, {"threads", threads},   {"workspace", workspace},
+        {"pool", pool},         {"forked", forked}, {"stacks", stacks},   {"word2vec", word2vec},
     };
     int ran = 0;
     for (const auto& [name, group] : groups) {

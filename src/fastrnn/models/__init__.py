@@ -8,6 +8,7 @@ from fastrnn.models.sequence_vae import SequenceVAE
 from fastrnn.models.tree_classifier import TreeClassifier
 from fastrnn.models.vae import VAE, Elbo
 from fastrnn.models.vq_vae import VQVAE, VectorQuantizer
+from fastrnn.models.word2vec import Word2Vec
 
 __all__ = [
     "VAE",
@@ -20,4 +21,5 @@ __all__ = [
     "SequenceVAE",
     "TreeClassifier",
     "VectorQuantizer",
+    "Word2Vec",
 ]

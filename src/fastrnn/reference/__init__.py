@@ -66,6 +66,7 @@ from .pooling import last, last_vjp, max_pool, max_pool_vjp, mean_pool, mean_poo
 from .rnn import RNNGrads, rnn, rnn_vjp
 from .stack import stack, stack_vjp
 from .tree import RecursiveNetGrads, TreeLSTMGrads, recursive_net, recursive_net_vjp, tree_lstm, tree_lstm_vjp
+from .word2vec import word2vec, word2vec_draws, word2vec_loss, word2vec_predictions
 
 __all__ = [
     "EmbeddingGrads",
@@ -140,4 +141,8 @@ __all__ = [
     "tanh_vjp",
     "tree_lstm",
     "tree_lstm_vjp",
+    "word2vec",
+    "word2vec_draws",
+    "word2vec_loss",
+    "word2vec_predictions",
 ]
