@@ -38,6 +38,31 @@ struct ForwardSpace {
     }
 };
 
+// Calls for row t of an array of the next piece of work. Rows of one head lie a [B, F] apart, where no prefetcher looks.
+template <class T, int kWrite>
+FR_INLINE void call_row(const void* p, ptrdiff_t rows, ptrdiff_t t, ptrdiff_t stride_t, ptrdiff_t b, ptrdiff_t stride_b,
+                        ptrdiff_t h, ptrdiff_t size) {
+    if (t >= rows) return;
+    const T* row = head<T>(p, b, stride_b, h, size) + t * stride_t;
+    for (ptrdiff_t i = 0; i < size; i += 64 / ptrdiff_t(sizeof(T))) __builtin_prefetch(row + i, kWrite, 2);
+}
+template <class T, bool kBackward>
+FR_INLINE void call_next(const DotAttention& a, ptrdiff_t b, ptrdiff_t h, ptrdiff_t t) {
+    if (++h == a.N) {
+        h = 0;
+        if (++b == a.B) return;
+    }
+    call_row<T, 0>(a.q, a.T, t, a.q_t, b, a.q_b, h, a.D);
+    call_row<T, 0>(a.k, a.S, t, a.k_s, b, a.k_b, h, a.D);
+    call_row<T, 0>(a.v, a.S, t, a.v_s, b, a.v_b, h, a.E);
+    call_row<T, !kBackward>(a.y, a.T, t, a.y_t, b, a.y_b, h, a.E);
+    if (!kBackward) return;
+    call_row<T, 0>(a.dy, a.T, t, a.dy_t, b, a.dy_b, h, a.E);
+    call_row<T, 1>(a.dq, a.T, t, a.dq_t, b, a.dq_b, h, a.D);
+    call_row<T, 1>(a.dk, a.S, t, a.dk_s, b, a.dk_b, h, a.D);
+    call_row<T, 1>(a.dv, a.S, t, a.dv_s, b, a.dv_b, h, a.E);
+}
+
 // Row t's scores to weights before normalisation; what to multiply y with, and the row's part of `weights`.
 template <class T>
 T row_forward(const DotJob<T>& j, ptrdiff_t b, ptrdiff_t h, ptrdiff_t t, ptrdiff_t n, ptrdiff_t end, T* z) {
@@ -87,8 +112,10 @@ void queries_forward(const DotJob<T>& j, ptrdiff_t b, ptrdiff_t h, ptrdiff_t t0,
         block_product(Operand<T>{m.q, m.pd.columns(), 1}, rows, a.D, PackedBlock<T>{m.ps, m.k, a.D}, panels, m.z, m.ldz, false);
     }
     T factor[kQueries];
-    for (ptrdiff_t r = 0; r < rows; ++r)
+    for (ptrdiff_t r = 0; r < rows; ++r) {
+        call_next<T, false>(a, b, h, t0 + r);
         factor[r] = row_forward(j, b, h, t0 + r, j.seen(t0 + r, length), seen, m.z + r * m.ldz);
+    }
     if (seen == 0) return set_rows(y, a.y_t, rows, a.E);
     const Panels<T>& pe = m.pe;
     block_product(Operand<T>{m.z, m.ldz, 1}, rows, seen, PackedBlock<T>{pe, m.v, most}, pe.count, m.y, pe.columns(), false);
@@ -226,9 +253,11 @@ void sources_backward(const DotJob<T>& j, ptrdiff_t b, ptrdiff_t h, ptrdiff_t c0
         if (cols <= 0) continue;
         block_product(Operand<T>{m.q + t0 * d, d, 1}, rows, a.D, PackedBlock<T>{m.ps, m.kt, a.D}, panels, m.p, m.ldz, false);
         block_product(Operand<T>{m.dy + t0 * e, e, 1}, rows, a.E, PackedBlock<T>{m.ps, m.vt, a.E}, panels, m.dz, m.ldz, false);
-        for (ptrdiff_t r = 0; r < rows; ++r)
+        for (ptrdiff_t r = 0; r < rows; ++r) {
+            if (c0 == 0) call_next<T, true>(a, b, h, t0 + r);
             row_backward(j, b, h, t0 + r, c0, j.seen(t0 + r, c1) - c0, cols, m.delta[t0 + r], m.p + r * m.ldz,
                          m.dz + r * m.ldz);
+        }
         const PackedBlock<T> dyp{m.pe, dy + t0 * e, rows}, qp{m.pd, q + t0 * d, rows}, kp{m.pd, kr, C};
         block_product(Operand<T>{m.p, 1, m.ldz}, cols, rows, dyp, m.pe.count, m.dv, e, true);
         block_product(Operand<T>{m.dz, 1, m.ldz}, cols, rows, qp, m.pd.count, m.dk, d, true);
