@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check
-from fastrnn.models import _trainer
+from fastrnn.models._fit_sequences import fit_sequences
 from fastrnn.models.language_model import CELLS
 from fastrnn.nn import Dropout, Embedding, Linear, MaxPool, MeanPool, init, ops
 from fastrnn.nn._random import Seed, split
@@ -127,4 +127,4 @@ class SequenceModel(Model):
             raise ValueError(f"y: expected {len(sequences)}, one for each sequence, got {len(targets)}")
         if validation is not None:
             validation = (self._sequences(validation[0], "validation[0]"), validation[1])
-        self.history_ = _trainer.train(self, sequences, targets, validation=validation, weight=weight, **options)
+        self.history_ = fit_sequences(self, sequences, targets, validation=validation, weight=weight, **options)

@@ -1,6 +1,6 @@
 """Training: optimisers, schedules, batches, the loop, checkpoints."""
 
-from fastrnn.train import schedules, sequences
+from fastrnn.train import schedules
 from fastrnn.train.checkpoint import Checkpoint
 from fastrnn.train.clipping import clip_grad_norm, clip_grad_value
 from fastrnn.train.data import Batch, SequenceBatches, TokenWindows
@@ -31,5 +31,4 @@ __all__ = [
     "fit",
     "online",
     "schedules",
-    "sequences",
 ]

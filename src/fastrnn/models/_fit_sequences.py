@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastrnn.models import _trainer
 from fastrnn.train.data import SequenceBatches
 from fastrnn.train.fit import fit
 from fastrnn.train.history import History
@@ -34,6 +33,3 @@ def fit_sequences(
         validation = SequenceBatches(held_out, their_targets, batch_size=256, shuffle=False, **per_step)
     optimizer = options.pop("optimizer", None) or AdamW(model, lr=lr, weight_decay=weight_decay)
     return fit(model, data, None, optimizer, validation=validation, seed=seed, **options)
-
-
-_trainer.trainers.append(fit_sequences)
