@@ -158,7 +158,7 @@ def tsan(session: nox.Session) -> None:
 def neon(session: nox.Session) -> None:
     """Cross-compile for aarch64 and emulate it (Debian: g++-aarch64-linux-gnu, qemu-user)."""
     session.install("cmake", "ninja")
-    groups = ("dispatch", "vmath", "gemm", "ops", "recurrent", "rows", "threads", "workspace", "pool")
+    groups = ("dispatch", "vmath", "gemm", "ops", "attention", "recurrent", "rows", "threads", "workspace", "pool")
     # not `forked`: QEMU itself fails when a forked child starts a thread
     ctest(session, "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
           "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++", groups=groups,
