@@ -7,6 +7,7 @@
 // undefined behaviour, data races, and machines that are only emulated.
 #include <sstream>
 
+#include "attention_group.h"
 #include "check.h"
 #include "fastrnn.h"
 #include "naive.h"
@@ -337,6 +338,14 @@ void threads() {
             }
 }
 
+void attention() {
+    for (const std::string& isa : isas()) {
+        use(isa);
+        attention_of<float>(kFloat32, isa);
+        attention_of<double>(kFloat64, isa);
+    }
+}
+
 void streams() {
     for (const std::string& isa : isas()) {
         use(isa);
@@ -370,7 +379,7 @@ int main(int argc, char** argv) {
     const std::pair<const char*, void (*)()> groups[] = {
         {"dispatch", dispatch}, {"vmath", vmath},   {"gemm", gemm},       {"ops", ops},           {"recurrent", recurrent},
         {"one_hot", one_hot},   {"rows", rows},     {"streams", streams}, {"threads", threads},   {"workspace", workspace},
-        {"pool", pool},         {"forked", forked}, {"stacks", stacks},   {"word2vec", word2vec},
+        {"pool", pool},         {"forked", forked}, {"stacks", stacks},   {"word2vec", word2vec}, {"attention", attention},
     };
     int ran = 0;
     for (const auto& [name, group] : groups) {

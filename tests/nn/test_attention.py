@@ -186,30 +186,35 @@ def test_multi_head_in_a_sequential(rng):
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_functional(rng, batch_first):
+@pytest.mark.parametrize("options", [{}, {"dropout": 0.3, "seed": 8}], ids=["plain", "dropout"])
+def test_functional(rng, batch_first, options):
     q, k, v = rng.standard_normal((4, 3, 8)), rng.standard_normal((6, 3, 8)), rng.standard_normal((6, 3, 10))
-    options = {"num_heads": 2, "lengths": [6, 0, 3], "mask": rng.random((4, 6)) < 0.8}
-    (expected, weights), pull = reference.attention_vjp(q, k, v, **options)
-    dy = rng.standard_normal(expected.shape)
-    swap = (lambda a: a.swapaxes(0, 1)) if batch_first else (lambda a: a)
-    arrays = [swap(a) for a in (q, k, v)]
-    y, found = F.attention(*arrays, **options, batch_first=batch_first, return_weights=True)
-    assert_close(swap(y), expected, 1e-13)
-    assert_close(swap(found), weights.transpose(2, 0, 1, 3), 1e-13)
-    y, pullback = F.attention_vjp(*arrays, **options, batch_first=batch_first)
+    if batch_first:
+        q, k, v = (a.swapaxes(0, 1) for a in (q, k, v))
+    shared = {"num_heads": 2, "lengths": [6, 0, 3], "mask": rng.random((4, 6)) < 0.8, "batch_first": batch_first}
+    (expected, weights), pull = reference.attention_vjp(q, k, v, return_weights=True, **shared, **options)
+    (y, found), pullback = F.attention_vjp(q, k, v, return_weights=True, **shared, **options)
     assert not y.flags.writeable
-    for actual, wanted in zip(pullback(swap(dy)), pull(dy), strict=True):
-        assert_close(swap(actual), wanted, 1e-12)
-    with pytest.raises(RuntimeError, match="has already run"):
-        pullback(swap(dy))
-    one, weights = F.attention(q[:, 0], k[:, 0], v[:, 0], num_heads=2, return_weights=True)
-    assert_close(one, F.attention(q, k, v, num_heads=2)[:, 0], 1e-14)
-    assert weights.shape == (4, 2, 6)
-    (y, _), pullback = F.attention_vjp(q, k, v, num_heads=2, dropout=0.3, seed=8, return_weights=True)
-    (expected, _), pull = reference.attention_vjp(q, k, v, num_heads=2, dropout=0.3, seed=8)
     assert_close(y, expected, 1e-13)
-    for actual, wanted in zip(pullback(dy[..., :10]), pull(dy[..., :10]), strict=True):
+    assert_close(found, weights, 1e-13)
+    dy = rng.standard_normal(y.shape)
+    for actual, wanted in zip(pullback(dy), pull(dy), strict=True):
         assert_close(actual, wanted, 1e-12)
+    with pytest.raises(RuntimeError, match="has already run"):
+        pullback(dy)
+    if not options:
+        np.testing.assert_array_equal(F.attention(q, k, v, **shared), y)
+
+
+def test_functional_of_one_sequence(rng):
+    q, k, v = rng.standard_normal((4, 8)), rng.standard_normal((6, 8)), rng.standard_normal((6, 10))
+    y, weights = F.attention(q, k, v, num_heads=2, lengths=5, return_weights=True)
+    expected = reference.attention(q, k, v, num_heads=2, lengths=5, return_weights=True)
+    assert_close(y, expected[0], 1e-13)
+    assert_close(weights, expected[1], 1e-13)
+    assert weights.shape == (4, 2, 6)
+    for actual, wanted in zip(F.attention_vjp(q, k, v)[1](v[:4]), (q, k, v), strict=True):
+        assert actual.shape == wanted.shape
 
 
 # ---- errors

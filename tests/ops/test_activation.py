@@ -26,6 +26,7 @@ FUNCTIONS = {
         lambda x: reference.leaky_relu_derivative(x, ALPHA),
     ),
     "swish": (swish, swish_derivative),
+    "gelu": (reference.gelu, reference.gelu_derivative),
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._sequence import Array, check_lengths
+from ._sequence import Array, Layout, check_lengths
 
 
 def _softmax(z: Array, allowed: Array) -> Array:
@@ -79,10 +79,14 @@ def attention_vjp(
     causal: bool = False,
     mask: Any = None,
     scale: float | None = None,
+    batch_first: bool = False,
+    return_weights: bool = False,
     dropout: float = 0.0,
     seed: int = 0,
-) -> tuple[tuple[Array, Array], Callable[[Array], tuple[Array, Array, Array]]]:
-    """``(y, weights)`` of `attention`, weights [B, N, T, S], and the function ``dy`` → ``(dq, dk, dv)``."""
+) -> tuple[Any, Callable[[Array], tuple[Array, Array, Array]]]:
+    """Return what `attention` returns and the function ``dy`` → ``(dq, dk, dv)``; ``dropout``: of the weights."""
+    layout = Layout.of(q, batch_first)
+    q, k, v = (layout.sequence_in(a) for a in (q, k, v))
     T, B, S = len(q), q.shape[1], len(k)
     Q, K, V = (_split(a, num_heads) for a in (q, k, v))
     factor = Q.shape[-1] ** -0.5 if scale is None else scale
@@ -97,16 +101,16 @@ def attention_vjp(
         else:
             Z = Z + mask
     P = _softmax(Z, np.broadcast_to(allowed, Z.shape))
-    M = dropped_weights(P.shape, dropout, seed).astype(q.dtype) / q.dtype.type(1 - dropout)
-    Y = (M * P) @ V
+    M = dropped_weights((B, num_heads, T, S), dropout, seed).astype(q.dtype) / q.dtype.type(1 - dropout)
+    y = layout.sequence_out(_join((M * P) @ V))
 
     def pullback(dy: Array) -> tuple[Array, Array, Array]:
-        dY = _split(dy, num_heads)
+        dY = _split(layout.sequence_in(dy), num_heads)
         dZ = _softmax_backward(P, M * (dY @ V.swapaxes(-1, -2)))
         dQ, dK, dV = factor * (dZ @ K), factor * (dZ.swapaxes(-1, -2) @ Q), (M * P).swapaxes(-1, -2) @ dY
-        return _join(dQ), _join(dK), _join(dV)
+        return layout.sequence_out(_join(dQ)), layout.sequence_out(_join(dK)), layout.sequence_out(_join(dV))
 
-    return (_join(Y), P), pullback
+    return (y, layout.sequence_out(P.transpose(2, 0, 1, 3))) if return_weights else y, pullback
 
 
 def attention(
@@ -119,8 +123,14 @@ def attention(
     causal: bool = False,
     mask: Any = None,
     scale: float | None = None,
-) -> Array:
+    batch_first: bool = False,
+    return_weights: bool = False,
+) -> Any:
     """Scaled dot-product attention of heads side by side in the last axis (Vaswani et al. 2017).
+
+    Returns
+    -------
+    y, or with ``return_weights`` ``(y, weights)``, weights [T, B, N, S]
 
     Examples
     --------
@@ -128,7 +138,8 @@ def attention(
     [[[2.0]]]
     """
     options: dict[str, Any] = {"lengths": lengths, "causal": causal, "mask": mask, "scale": scale}
-    return attention_vjp(q, k, v, num_heads=num_heads, **options)[0][0]
+    options |= {"batch_first": batch_first, "return_weights": return_weights}
+    return attention_vjp(q, k, v, num_heads=num_heads, **options)[0]
 
 
 def additive_attention_vjp(
