@@ -98,6 +98,7 @@ struct Sizes {
 };
 
 struct AttentionTable;
+struct DecoderTable;
 struct Ops;
 struct Streams;
 
@@ -122,6 +123,7 @@ struct Kernels {
     const Ops* ops;                   // what surrounds recurrent layers: ops.h
     const Streams* stream;            // one step at a time: stream.h
     const AttentionTable* attention;  // attention.h
+    const DecoderTable* decoder;      // decoder.h
 };
 
 const Kernels* kernels();                        // the table in use; null until select() succeeded

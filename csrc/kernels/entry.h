@@ -1,6 +1,7 @@
 // entry.h: what each file of this folder contributes to the table (table.cpp), so that they compile side by side.
 #pragma once
 #include "../attention.h"
+#include "../decoder.h"
 #include "../fastrnn.h"
 
 namespace fastrnn {
@@ -28,6 +29,11 @@ void dot_backward(const DotAttention*);
 size_t additive_workspace(const AdditiveAttention*, int backward);
 void additive_forward(const AdditiveAttention*);
 void additive_backward(const AdditiveAttention*);
+
+// decoder.cpp
+void decoder_sizes(const Decoder*, DecoderSizes*);
+void decoder_forward(const Decoder*);
+void decoder_backward(const Decoder*);
 
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

@@ -189,14 +189,14 @@ def in_range(x: NDArray[np.int64], size: int, what: str, name: str) -> None:
         raise ValueError(f"{name}: expected integers from 0 to {size - 1} ({what}={size}), got {bad}")
 
 
-def lengths(value: Any, batch: int, steps: int) -> NDArray[np.int64]:
+def lengths(value: Any, batch: int, steps: int, name: str = "lengths", most: str = "T") -> NDArray[np.int64]:
     """Lengths as int64 [B], each from 0 to T."""
-    found = integers(value, "lengths")
+    found = integers(value, name)
     if found.shape != (batch,):
-        raise ValueError(f"lengths: expected {batch} integers, one for each row, got shape {found.shape}")
+        raise ValueError(f"{name}: expected {batch} integers, one for each row, got shape {found.shape}")
     if found.size and int(found.view(np.uint64).max()) > steps:
         row = int(np.flatnonzero((found < 0) | (found > steps))[0])
-        raise ValueError(f"lengths: expected integers from 0 to T={steps}, got {found[row]} in row {row}")
+        raise ValueError(f"{name}: expected integers from 0 to {most}={steps}, got {found[row]} in row {row}")
     return found
 
 
@@ -660,3 +660,50 @@ def fits_below(name: str, below: int | None, size: int | None, out: int | None) 
     if below is not None and size is not None and below != size:
         raise ValueError(f"stream: {name} takes {size} values, but the layer below gives {below}")
     return below if out is None else out
+
+
+# ---- decoders ------------------------------------------------------------------------------------------------
+
+
+def decoder_layers(value: Any, most: int) -> int:
+    """How many layers a decoder has."""
+    found = positive_int(value, "num_layers")
+    if found > most:
+        raise ValueError(f"num_layers: expected at most {most}, got {found}")
+    return found
+
+
+def score_sizes(attention: str, additive: bool, hidden: int, source: int, size: int | None) -> None:
+    """Sizes that fit the kind of score."""
+    if attention in ("dot", "scaled_dot") and hidden != source:
+        raise ValueError(
+            f"attention: {attention!r} needs source_size = hidden_size, got {source} and {hidden}; use 'general'"
+        )
+    if size is not None and not additive:
+        raise ValueError(f"attention_size: only 'additive' and 'concat' have one, got {size} with {attention!r}")
+
+
+def batch_of_sequences(
+    x: Any, dtype: np.dtype[Any], batch_first: bool, size: int, name: str, label: str
+) -> NDArray[Any]:
+    """Floats [T, B, size], or [B, T, size], with at least one step."""
+    array = floats(x, dtype, name, layer=True)
+    if array.ndim != 3 or array.shape[-1] != size:
+        steps = "S" if name == "source" else "T"
+        axes = f"[B, {steps}, {size}]" if batch_first else f"[{steps}, B, {size}]"
+        raise ValueError(f"{name}: expected {axes} ({label}={size}), got shape {array.shape}")
+    if array.shape[1 if batch_first else 0] == 0:
+        raise ValueError(f"{name}: expected at least one time step, got shape {array.shape}")
+    return array
+
+
+def same_batch(source: int, batch: int) -> None:
+    """The source has a row for each row of x."""
+    if source != batch:
+        raise ValueError(f"source: expected {batch} rows, as many as x has, got {source}")
+
+
+def no_weights_gradient(value: Any) -> None:
+    """Attention weights are for looking at."""
+    if value is not None:
+        raise ValueError("dweights: expected None: attention weights take no gradient")

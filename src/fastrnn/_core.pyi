@@ -262,3 +262,43 @@ def all_finite(a: Array) -> bool: ...
 def scale(a: Array, s: float) -> None: ...
 def clip(a: Array, low: float, high: float) -> None: ...
 def add(a: Array, b: Array, out: Array) -> None: ...
+
+# ---- the decoder with attention and input feeding
+
+DECODER_LAYERS: int
+
+class SavedDecoder:
+    def backward(
+        self,
+        dy: Array | None,
+        dh_n: Array | None,
+        dc_n: Array | None,
+        grads: tuple[_Grads, ...],
+        others: tuple[Array | None, ...],
+        input_grad: bool,
+        dkeys: Array,
+        dvalues: Array,
+        retain: bool = False,
+    ) -> tuple[Array | None, Array, Array | None, Array]: ...
+
+def decoder_forward(
+    cell: int,
+    x: Array,
+    layers: tuple[_Weights, ...],
+    h_0: Array | None,
+    c_0: Array | None,
+    feed_0: Array | None,
+    lengths: NDArray[Any] | None,
+    keys: Array,
+    values: Array,
+    source_lengths: NDArray[Any] | None,
+    U: Array | None,
+    v: Array | None,
+    scale: float,
+    C: Array,
+    b_c: Array | None,
+    feeding: bool,
+    batch_first: bool,
+    weights: bool,
+    save: bool,
+) -> tuple[Array, Array, Array | None, Array | None, SavedDecoder | None]: ...

@@ -84,6 +84,7 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
         const Ops* ops
         const Streams* stream
         const void* attention
+        const void* decoder
 
     const Kernels* kernels()
     const char* select(const char*)
@@ -322,3 +323,4 @@ include "_core_pool.pxi"
 include "_core_stream.pxi"
 include "_core_optim.pxi"
 include "_core_attention.pxi"
+include "_core_decoder.pxi"

@@ -5,6 +5,7 @@ from fastrnn.nn._layer import Layer, from_spec, to_spec
 from fastrnn.nn.activations import LeakyReLU, ReLU, Sigmoid, Softmax, Swish, Tanh
 from fastrnn.nn.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.nn.combine import Parallel, Residual
+from fastrnn.nn.decoder import AttentionDecoder
 from fastrnn.nn.dropout import Dropout
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.layer_norm import LayerNorm
@@ -20,6 +21,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AttentionDecoder",
     "Dropout",
     "Embedding",
     "GRUCell",
