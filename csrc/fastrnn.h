@@ -100,6 +100,7 @@ struct Sizes {
 struct AttentionTable;
 struct DecoderTable;
 struct Ops;
+struct SearchTable;
 struct Streams;
 
 // One instruction set's kernels. dtype arguments are Dtype; `n` counts elements.
@@ -124,6 +125,7 @@ struct Kernels {
     const Streams* stream;            // one step at a time: stream.h
     const AttentionTable* attention;  // attention.h
     const DecoderTable* decoder;      // decoder.h
+    const SearchTable* search;        // search.h
 };
 
 const Kernels* kernels();                        // the table in use; null until select() succeeded

@@ -25,6 +25,7 @@ struct CellCalls {
     void (*input)(Step<T>&, int);
     void (*start)(const Step<T>&);
     void (*forward)(Step<T>&);
+    void (*cell)(Step<T>&);  // forward without the pointers, which the caller has set
     void (*finish)(const Step<T>&);
     void (*pack_backward)(Step<T>&, bool);
     Segments (*input_gates)(const Plan<T>&);
@@ -85,6 +86,7 @@ CellCalls<T> calls_of() {
             input_gemm<T, Cell>,
             start_rows<T, Cell>,
             [](Step<T>& st) { step_forward<T, Cell>(st, nullptr); },
+            [](Step<T>& st) { Cell::forward(st); },
             finish_rows<T, Cell>,
             pack_backward<T, Cell>,
             [](const Plan<T>& p) { return gate_segments(p, Cell::kSectionX, Cell::G); },

@@ -66,6 +66,7 @@ void pack_decoder(DecoderRun<T>& run) {
         run.U = Packed<T>{p.U, d.H, d.Q, kMaxNV, false};
         pack_share(run, run.U, d.U, d.U_cs, d.U_rs);
     }
+    if (!d.C) return;
     run.Cc = Packed<T>{p.Cc, d.K, d.A, kMaxNV, false};
     run.Ch = Packed<T>{p.Ch, d.H, d.A, kMaxNV, false};
     pack_share(run, run.Cc, C, d.C_cs, d.C_rs);
@@ -75,20 +76,16 @@ void pack_decoder(DecoderRun<T>& run) {
             p.b_c[a] = d.b_c && a < d.A ? static_cast<const T*>(d.b_c)[a] : T(0);
 }
 
-// source states of this thread's rows into [B, S, ·]; what lies past a row's length is not read
+// source states of one row into [B, S, ·]; what lies past its length is not read
 template <class T>
-void copy_source(const DecoderRun<T>& run) {
+void copy_row(const DecoderRun<T>& run, ptrdiff_t b) {
     const DecoderPlan<T>& p = run.p;
     const Decoder& d = run.d;
-    const AttentionSource<T> source = p.source();
     const T *keys = static_cast<const T*>(d.keys), *values = static_cast<const T*>(d.values);
-    const int rows = run.mine(int(d.B));
-    for (int r = 0; r < rows; ++r) {
-        const ptrdiff_t b = run.batch(r), n = source.length(b);
-        for (ptrdiff_t s = 0; s < n; ++s) {
-            copy_n(p.values + (b * d.S + s) * p.values_s, values + s * d.v_s + b * d.v_b, d.K);
-            if (p.keys != p.values) copy_n(p.keys + (b * d.S + s) * p.keys_s, keys + s * d.k_s + b * d.k_b, d.Q);
-        }
+    const ptrdiff_t n = p.source().length(b);
+    for (ptrdiff_t s = 0; s < n; ++s) {
+        copy_n(p.values + (b * d.S + s) * p.values_s, values + s * d.v_s + b * d.v_b, d.K);
+        if (p.keys != p.values) copy_n(p.keys + (b * d.S + s) * p.keys_s, keys + s * d.k_s + b * d.k_b, d.Q);
     }
 }
 
@@ -159,7 +156,8 @@ void decoder_forward_job(void* ctx, int id, int n) noexcept {
     zero_padding(plan, static_cast<T*>(d.y), d.y_t, d.y_b, d.A, id, n);
     if (d.weights) zero_padding(plan, static_cast<T*>(d.weights), d.B * d.S, d.S, d.S, id, n);
     if (!run.team.idle) {
-        copy_source(run);
+        const int rows = run.mine(int(d.B));
+        for (int r = 0; r < rows; ++r) copy_row(run, run.batch(r));
         for (int l = 0; l < d.layers; ++l) run.cell.start(run.step(l, 0, 0));
     }
     barrier_wait(run.team.all, n);

@@ -34,6 +34,7 @@ struct DecoderPlan {
     Sequence* q;    // [layers]
     int most_threads;
     ptrdiff_t rows_at_once;  // pointers that a thread has room for
+    ptrdiff_t sources;       // rows of keys and values: B, or in a search its sentences
     DecoderThread<T>* threads;
     // saved
     TimeRows<T> h[kDecoderLayers], w, context, query;
@@ -140,8 +141,9 @@ size_t lay_out_states(DecoderPlan<T>& p, const Decoder& d, Arena& m, size_t* gat
     }
     p.keys_s = round_up(d.Q, VL<T>);
     p.values_s = round_up(d.K, VL<T>);
-    p.values = m.take<T>(d.B * d.S * p.values_s);
-    p.keys = d.keys == d.values ? p.values : m.take<T>(d.B * d.S * p.keys_s);
+    if (!d.C) return m.used;
+    p.values = m.take<T>(p.sources * d.S * p.values_s);
+    p.keys = d.keys == d.values ? p.values : m.take<T>(p.sources * d.S * p.keys_s);
     p.w = take_rows<T>(m, d, d.S, all);
     p.context = take_rows<T>(m, d, row_stride<T>(d.K), all);
     if (d.U) p.query = take_rows<T>(m, d, row_stride<T>(d.Q), all);
@@ -168,6 +170,7 @@ void lay_out_weights(DecoderPlan<T>& p, const Decoder& d, bool backward, Arena& 
     }
     if (d.feeding) p.F = m.take<T>(backward ? p.plan[0].G * d.H * A : d.A * p.plan[0].G * H);
     if (d.U) p.U = m.take<T>(backward ? d.Q * H : d.H * whole_panels<T>(d.Q));
+    if (!d.C) return;
     p.Cc = m.take<T>(backward ? d.A * whole_panels<T>(d.K) : d.K * A);
     p.Ch = m.take<T>(backward ? d.A * H : d.H * A);
     if (!backward) p.b_c = m.take<T>(A);
@@ -208,12 +211,14 @@ void lay_out_thread(DecoderPlan<T>& p, const Decoder& d, bool backward, Arena& m
 
 // Lays out the workspace; with a null base it measures, and the pointers mean nothing.
 template <class T>
-size_t lay_out_decoder(DecoderPlan<T>& p, const Decoder& d, bool backward, void* base, DecoderSizes* sizes) {
+size_t lay_out_decoder(DecoderPlan<T>& p, const Decoder& d, bool backward, void* base, DecoderSizes* sizes,
+                       ptrdiff_t sources = 0) {
     Plan<T> plans[kDecoderLayers] = {};
     Sequence sequences[kDecoderLayers] = {};
     Arena m{static_cast<char*>(base), 0};
     p = DecoderPlan<T>{};
     p.d = &d;
+    p.sources = sources ? sources : d.B;
     p.plan = m.take<Plan<T>>(d.layers);
     p.q = m.take<Sequence>(d.layers);
     if (!base) p.plan = plans, p.q = sequences;
@@ -259,14 +264,21 @@ size_t lay_out_decoder(DecoderPlan<T>& p, const Decoder& d, bool backward, void*
     return m.used;
 }
 
+// the order of rows, and what has to be there before the threads start
 template <class T>
-bool prepare_decoder(DecoderPlan<T>& p, const Decoder& d, bool backward) {
-    if (d.B == 0) return false;
-    lay_out_decoder(p, d, backward, d.workspace, nullptr);
+void start_decoder(DecoderPlan<T>& p) {
+    const Decoder& d = *p.d;
     order_rows(p.plan[0]);
     for (int l = 1; l < d.layers; ++l) p.plan[l].chunks = p.plan[0].chunks, p.plan[l].segments = p.plan[0].segments;
     copy_n<T>(p.plan[0].zeros, nullptr, d.A > p.plan[0].wide ? d.A : p.plan[0].wide);
     for (int i = 0; i < 1 + p.most_threads; ++i) barrier_init(p.plan[0].barriers + i);
+}
+
+template <class T>
+bool prepare_decoder(DecoderPlan<T>& p, const Decoder& d, bool backward) {
+    if (d.B == 0) return false;
+    lay_out_decoder(p, d, backward, d.workspace, nullptr);
+    start_decoder(p);
     return true;
 }
 

@@ -3,6 +3,7 @@
 #include "../attention.h"
 #include "../decoder.h"
 #include "../fastrnn.h"
+#include "../search.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -34,6 +35,10 @@ void additive_backward(const AdditiveAttention*);
 void decoder_sizes(const Decoder*, DecoderSizes*);
 void decoder_forward(const Decoder*);
 void decoder_backward(const Decoder*);
+
+// search.cpp
+size_t search_bytes(const Search*);
+void search_run(const Search*);
 
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

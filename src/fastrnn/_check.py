@@ -707,3 +707,76 @@ def no_weights_gradient(value: Any) -> None:
     """Attention weights are for looking at."""
     if value is not None:
         raise ValueError("dweights: expected None: attention weights take no gradient")
+
+
+# ---- searches ------------------------------------------------------------------------------------------------
+
+
+def share(value: Any, name: str) -> float:
+    """A number in (0, 1]."""
+    found = number(value, name)
+    if not 0.0 < found <= 1.0:
+        raise ValueError(f"{name}: expected 0 < {name} ≤ 1, got {found}")
+    return found
+
+
+def search_layers(decoder: Any, embedding: Any, output: Any, decoders: Any, table: type, linear: type) -> None:
+    """Layers of the types that a search can run."""
+    if not isinstance(decoder, decoders):
+        raise TypeError(f"decoder: expected an AttentionDecoder, LSTM, GRU or RNN, got {describe(decoder)}")
+    if getattr(decoder, "bidirectional", False) or getattr(decoder, "proj_size", 0):
+        raise ValueError("decoder: expected one direction and no projection")
+    if not isinstance(embedding, table):
+        raise TypeError(f"embedding: expected an Embedding, got {describe(embedding)}")
+    if not isinstance(output, linear):
+        raise TypeError(f"output: expected a Linear, got {describe(output)}")
+
+
+def search_sizes(dtype: Any, embedding: Any, output: Any, size: int) -> None:
+    """The output reads the decoder's outputs and has a logit for each row of the embedding."""
+    for name, layer in (("embedding", embedding), ("output", output)):
+        if layer.dtype != dtype:
+            raise TypeError(f"{name}: expected {dtype}, the decoder's dtype, got {layer.dtype}")
+    if output.in_features != size:
+        raise ValueError(
+            f"output: expected in_features={size}, the size of the decoder's output, got {output.in_features}"
+        )
+    if output.out_features != embedding.num_embeddings:
+        raise ValueError(
+            f"output: expected out_features={embedding.num_embeddings}, as many as embedding has rows, "
+            f"got {output.out_features}"
+        )
+
+
+def without_attention(decoder: Any, source: Any, feed: Any, source_lengths: Any, weights: Any) -> None:
+    """Arguments that only a decoder with attention has."""
+    for name, value in (("source", source), ("feed", feed), ("source_lengths", source_lengths)):
+        if value is not None:
+            raise ValueError(f"{name}: expected None, because {type(decoder).__name__} has no attention")
+    if weights:
+        raise ValueError(f"weights: expected False, because {type(decoder).__name__} has no attention")
+
+
+def batch_of_state(state: Any, pair_: bool) -> int:
+    """B of a state [num_layers, B, H], or of the h of a pair."""
+    h = pair(state, "state")[0] if pair_ else state
+    if h is None or np.ndim(h) != 3:
+        raise ValueError(f"state: expected [num_layers, B, H], which says how many texts to write, got {describe(h)}")
+    return int(np.shape(h)[1])
+
+
+def extra(value: Any, batch: int, size: int, dtype: np.dtype[Any]) -> NDArray[Any] | None:
+    """What follows every embedding: [B, size], or None for size 0."""
+    if size < 0:
+        raise ValueError(f"embedding: expected at most the decoder's input_size, got {-size} more")
+    if value is None:
+        if size:
+            raise ValueError(f"extra: expected [B, {size}]: embedding_dim is {size} less than the decoder's input_size")
+        return None
+    array = floats(value, dtype, "extra")
+    if array.shape != (batch, size) or size == 0:
+        raise ValueError(
+            f"extra: expected {(batch, size)}, what the decoder's input_size leaves beside an embedding, "
+            f"got shape {array.shape}"
+        )
+    return np.require(array, requirements=("C", "A"))

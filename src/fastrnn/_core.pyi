@@ -302,3 +302,48 @@ def decoder_forward(
     weights: bool,
     save: bool,
 ) -> tuple[Array, Array, Array | None, Array | None, SavedDecoder | None]: ...
+
+# ---- searches
+
+SEARCH_BEAM: int
+SEARCH_SAMPLE: int
+
+def search(
+    mode: int,
+    cell: int,
+    batch: int,
+    input_size: int,
+    layers: tuple[_Weights, ...],
+    h_0: Array | None,
+    c_0: Array | None,
+    feed_0: Array | None,
+    keys: Array | None,
+    values: Array | None,
+    source_lengths: NDArray[Any] | None,
+    U: Array | None,
+    v: Array | None,
+    scale: float,
+    C: Array | None,
+    b_c: Array | None,
+    feeding: bool,
+    batch_first: bool,
+    embedding: Array,
+    extra: Array | None,
+    O: Array,
+    b_o: Array | None,
+    banned: NDArray[Any] | None,
+    bos: int,
+    eos: int,
+    width: int,
+    n_best: int,
+    most: int,
+    least: int,
+    length_penalty: float,
+    coverage_penalty: float,
+    early: bool,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    seed: int,
+    weights: bool,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], Array | None]: ...

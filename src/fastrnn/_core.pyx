@@ -85,6 +85,7 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
         const Streams* stream
         const void* attention
         const void* decoder
+        const void* search
 
     const Kernels* kernels()
     const char* select(const char*)
@@ -324,3 +325,4 @@ include "_core_stream.pxi"
 include "_core_optim.pxi"
 include "_core_attention.pxi"
 include "_core_decoder.pxi"
+include "_core_search.pxi"

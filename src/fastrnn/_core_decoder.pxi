@@ -120,22 +120,26 @@ cdef class SavedDecoder:
         self.refs.append(a)
         return a
 
-    cdef int sizes_of(self, x, layers, keys, values, C) except -1:
-        """Dimensions."""
+    cdef int sizes_of(self, ptrdiff_t T, ptrdiff_t B, ptrdiff_t E, tuple layers, keys, values, C) except -1:
+        """Dimensions; without C there is no attention."""
         cdef Decoder* d = &self.d
         cdef int t = self.type_num, first = 1 if self.batch_first else 0
-        cdef cnp.ndarray a = x, k = keys, v = values, c = C, R
+        cdef cnp.ndarray k, v, c, R
         if not 1 <= len(layers) <= kDecoderLayers or not 0 <= d.cell < 6:
             raise ValueError(f"layers: expected 1 to {kDecoderLayers} of a known cell")
-        if not fits(layers[0][1], t, 2) or not fits(C, t, 2):
+        if not fits(layers[0][1], t, 2) or (C is not None and not fits(C, t, 2)):
             raise ValueError("weight_hh_l0, weight_c: expected matrices of x's dtype")
         R = layers[0][1]
         d.layers = len(layers)
         d.layer = self.layer
-        d.T, d.B, d.E = cnp.PyArray_DIMS(a)[first], cnp.PyArray_DIMS(a)[1 - first], cnp.PyArray_DIMS(a)[2]
-        d.S, d.Q, d.K = cnp.PyArray_DIMS(k)[first], cnp.PyArray_DIMS(k)[2], cnp.PyArray_DIMS(v)[2]
-        d.H = cnp.PyArray_DIMS(R)[1]
-        d.A = cnp.PyArray_DIMS(c)[0]
+        d.T, d.B, d.E, d.H = T, B, E, cnp.PyArray_DIMS(R)[1]
+        d.S, d.Q, d.K, d.A = 1, d.H, 1, d.H
+        if C is not None:
+            k, v, c = keys, values, C
+            d.S, d.Q, d.K = cnp.PyArray_DIMS(v)[first], cnp.PyArray_DIMS(k)[2], cnp.PyArray_DIMS(v)[2]
+            d.A = cnp.PyArray_DIMS(c)[0]
+            if cnp.PyArray_DIMS(v)[1 - first] != B:
+                raise ValueError(f"source: expected {B} rows, as many as x has, got {cnp.PyArray_DIMS(v)[1 - first]}")
         if d.T < 1 or d.S < 1 or d.E < 1 or d.Q < 1 or d.K < 1 or d.H < 1 or d.A < 1:
             raise ValueError("expected at least one step of x and of the source, and sizes of at least one")
         if d.T * d.B >= 1 << 31 or d.S * d.B >= 1 << 31:
@@ -156,6 +160,8 @@ cdef class SavedDecoder:
                 p.b_w = block(b_w, t, n, 1, f"bias_ih_l{l}")
             if b_r is not None:
                 p.b_r = block(b_r, t, n, 1, f"bias_hh_l{l}")
+        if C is None:
+            return 0
         if U is not None:
             d.U = matrix(U, t, d.Q, d.H, &d.U_rs, &d.U_cs, "weight_query")
         elif d.Q != d.H:
@@ -175,7 +181,7 @@ cdef class SavedDecoder:
         cdef char* at[4]
         at[0] = <char*>block(h_0, t, rows, d.H, "state h") if h_0 is not None else NULL
         at[1] = <char*>block(c_0, t, rows, d.H, "state c") if c_0 is not None else NULL
-        at[2] = <char*>block(h_n, t, rows, d.H, "h_n", True)
+        at[2] = <char*>block(h_n, t, rows, d.H, "h_n", True) if h_n is not None else NULL
         at[3] = <char*>block(c_n, t, rows, d.H, "c_n", True) if c_n is not None else NULL
         for l in range(d.layers):
             self.layer[l].h_0 = rows_from(at[0], l * d.B * d.H * item)
@@ -301,9 +307,7 @@ def decoder_forward(int cell, x, tuple layers, h_0, c_0, feed_0, lengths, keys, 
     a = s.keep(three_axes(x, t, -1, -1, -1, "x"))
     w = s.keep(three_axes(values, t, -1, -1, -1, "values"))
     k = w if keys is values else s.keep(three_axes(keys, t, cnp.PyArray_DIMS(w)[0], cnp.PyArray_DIMS(w)[1], -1, "keys"))
-    s.sizes_of(a, layers, k, w, C)
-    if cnp.PyArray_DIMS(w)[1 - first] != d.B:
-        raise ValueError(f"source: expected {d.B} rows, as many as x has, got {cnp.PyArray_DIMS(w)[1 - first]}")
+    s.sizes_of(cnp.PyArray_DIMS(a)[first], cnp.PyArray_DIMS(a)[1 - first], cnp.PyArray_DIMS(a)[2], layers, k, w, C)
     if save:  # the caller may change these before the pullback runs; x, source and weights are held by reference
         lengths = None if lengths is None else lengths.copy()
         source_lengths = None if source_lengths is None else source_lengths.copy()

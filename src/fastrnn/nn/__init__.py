@@ -14,6 +14,7 @@ from fastrnn.nn.model import Model, Parameter, value_and_grad
 from fastrnn.nn.ops import concat, stack
 from fastrnn.nn.pooling import Last, MaxPool, MeanPool
 from fastrnn.nn.recurrent import GRU, LSTM, RNN
+from fastrnn.nn.search import Texts, beam_search, greedy_search, sample_search
 from fastrnn.nn.sequential import Sequential
 from fastrnn.nn.stream import Stream
 
@@ -45,12 +46,16 @@ __all__ = [
     "Stream",
     "Swish",
     "Tanh",
+    "Texts",
     "activations",
+    "beam_search",
     "concat",
     "from_spec",
+    "greedy_search",
     "init",
     "losses",
     "ops",
+    "sample_search",
     "stack",
     "to_spec",
     "value_and_grad",

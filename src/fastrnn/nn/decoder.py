@@ -132,6 +132,7 @@ class AttentionDecoder(Layer):
         elif cell == "gru" and not self.reset_after:
             self._cell = _core.GRU_BEFORE
         _check.score_sizes(attention, kind == "additive", self.hidden_size, self.source_size, self.attention_size)
+        self._scale = 1 / math.sqrt(self.hidden_size) if attention == "scaled_dot" else 1.0
         rng = generator(seed)
         for name, shape in self._shapes(kind):
             self._add_param(name, init.uniform(shape, fan=self.hidden_size, dtype=self.dtype, seed=rng))
@@ -160,16 +161,21 @@ class AttentionDecoder(Layer):
 
     def _sequences(self, x: Any, source: Any, lengths: Any, source_lengths: Any) -> tuple[Any, Any, Any, Any]:
         x = _check.batch_of_sequences(x, self.dtype, self.batch_first, self.input_size, "x", "input_size")
-        source = _check.batch_of_sequences(
-            source, self.dtype, self.batch_first, self.source_size, "source", "source_size"
-        )
+        source, source_lengths = self._source(source, source_lengths)
         time, batch = (1, 0) if self.batch_first else (0, 1)
         _check.same_batch(source.shape[batch], x.shape[batch])
         if lengths is not None:
             lengths = _check.lengths(lengths, x.shape[batch], x.shape[time])
-        if source_lengths is not None:
-            source_lengths = _check.lengths(source_lengths, x.shape[batch], source.shape[time], "source_lengths", "S")
         return x, source, lengths, source_lengths
+
+    def _source(self, source: Any, source_lengths: Any) -> tuple[Any, Any]:
+        source = _check.batch_of_sequences(
+            source, self.dtype, self.batch_first, self.source_size, "source", "source_size"
+        )
+        if source_lengths is not None:
+            steps, batch = source.shape[1::-1] if self.batch_first else source.shape[:2]
+            source_lengths = _check.lengths(source_lengths, batch, steps, "source_lengths", "S")
+        return source, source_lengths
 
     def _state(self, state: Any, batch: int, name: str) -> tuple[Any, Any]:
         shape = (self.num_layers, batch, self.hidden_size)
@@ -215,10 +221,9 @@ class AttentionDecoder(Layer):
         feed = self._feed(feed, batch)
         keys, rows, at = self._keys(source, source_lengths)
         params = dict(self._params)
-        scale = 1 / math.sqrt(self.hidden_size) if self.attention == "scaled_dot" else 1.0
         y, h_n, c_n, w, saved = _core.decoder_forward(
             self._cell, x, self._by_layer(params), h_0, c_0, feed, lengths, keys, source, source_lengths,
-            params.get("weight_query"), params.get("v"), scale, params["weight_c"], params.get("bias_c"),
+            params.get("weight_query"), params.get("v"), self._scale, params["weight_c"], params.get("bias_c"),
             self.input_feeding, self.batch_first, weights, save,
         )  # fmt: skip
         outputs = (y, self._as_state(h_n, c_n), w) if weights else (y, self._as_state(h_n, c_n))
@@ -302,9 +307,8 @@ class AttentionDecoder(Layer):
             `pullback(dy=None, dstate=None)` adds to `grads` and returns `(dx, dsource, dstate_0, dfeed)`. The weights
             take no gradient.
         """
-        outputs, saved, source, keys, rows, at = self._run(
-            x, source, state, feed, lengths, source_lengths, bool(weights), True
-        )
+        given = (x, source, state, feed, lengths, source_lengths, bool(weights), True)
+        outputs, saved, states, keys, rows, at = self._run(*given)
         y = outputs[0]
         y.flags.writeable = False
         batch = y.shape[0 if self.batch_first else 1]
@@ -314,7 +318,7 @@ class AttentionDecoder(Layer):
             if dy is not None:
                 dy = _check.gradient(dy, self.dtype, y.shape)
             dh_n, dc_n = (None, None) if dstate is None else self._state(dstate, batch, "dstate")
-            dsource = np.zeros(source.shape, self.dtype)
+            dsource = np.zeros(states.shape, self.dtype)
             dkeys = dsource if rows is None else np.zeros(keys.shape, self.dtype)
             with self._lock:
                 grads = dict(self._grads)
@@ -328,9 +332,7 @@ class AttentionDecoder(Layer):
 
         return outputs, Pullback(run, "AttentionDecoder", retain)
 
-    def _keys_backward(
-        self, dkeys: NDArray[Any], dsource: NDArray[Any], rows: Any, at: Any, grad: NDArray[Any]
-    ) -> None:
+    def _keys_backward(self, dkeys: Any, dsource: Any, rows: Any, at: Any, grad: Any) -> None:
         """keys = rows · weight_keyᵀ"""
         flat, dflat = dkeys.reshape(-1, dkeys.shape[-1]), dsource.reshape(-1, self.source_size)
         weight = self._params["weight_key"]
