@@ -39,6 +39,22 @@ struct DecoderLayer {
     void* dc_0;  // [B, H] out, or null
 };
 
+// Scheduled sampling (Bengio et al. 2015): a row's input at a step after its first one is, with that probability, what the
+// decoder itself would have written: the token v with the largest logit O·y_{t-1} + b_o. Where it is drawn (search.h's numbers,
+// b·2³² + t), x and tokens are overwritten.
+struct DecoderSampling {
+    double probability;
+    uint64_t seed;
+    ptrdiff_t V, E;         // tokens; size of an embedding: the first E elements of a row of x
+    const void* embedding;  // [V, E] in, rows contiguous, e_v apart
+    ptrdiff_t e_v;
+    const void* O;  // [V, A] in
+    ptrdiff_t O_rs, O_cs;
+    const void* b_o;  // [V] in, or null
+    int64_t* tokens;  // [T, B] inout
+    ptrdiff_t t_t, t_b;
+};
+
 struct Decoder {
     int dtype, cell;  // a Cell
     int layers;       // 1 … kDecoderLayers
@@ -64,7 +80,8 @@ struct Decoder {
     const void* b_c;     // [A] in, or null
     const void* feed_0;  // [B, A] in: y_{-1}, or null for zeros
     DecoderLayer* layer;
-    void* y;  // [T, B, A] out, zero past a row's length; backward: in
+    const DecoderSampling* sampling;  // forward, or null; then x is inout
+    void* y;                          // [T, B, A] out, zero past a row's length; backward: in
     ptrdiff_t y_t, y_b;
     void* weights;  // [T, B, S] out, contiguous, zero past lengths, or null
     void* saved;    // DecoderSizes::saved bytes, 64-byte aligned: written by forward, gates destroyed by backward

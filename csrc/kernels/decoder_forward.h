@@ -134,11 +134,57 @@ void feed_rows(const DecoderRun<T>& run, const Step<T>& st) {
 }
 
 template <class T>
+void pack_logits(const DecoderRun<T>& run, const Packed<T>& O, T* b_o, const void* weight, ptrdiff_t rs, ptrdiff_t cs,
+                 const void* bias) {
+    pack_share(run, O, weight, cs, rs);
+    if (run.team.id) return;
+    const ptrdiff_t V = whole_panels<T>(O.N);
+    copy_n<T>(b_o, static_cast<const T*>(bias), bias ? O.N : V);
+    copy_n<T>(b_o + O.N, nullptr, V - O.N);
+}
+
+// Scheduled sampling: some of the rows of step s > 0 read what the decoder would have written. Their gates start anew.
+template <class T>
+void sample_rows(const DecoderRun<T>& run, const Step<T>& st) {
+    const DecoderPlan<T>& p = run.p;
+    const Decoder& d = run.d;
+    const DecoderSampling& q = *d.sampling;
+    const DecoderThread<T>& t = run.t;
+    int n = 0;
+    for (int r = 0; r < st.m; ++r) {
+        const ptrdiff_t b = run.batch(r);
+        if (uniform(q.seed, uint64_t(b) << 32 | uint64_t(st.s)) >= q.probability) continue;
+        t.in[n] = p.y(st.s - 1, b);
+        t.best[n] = T(-__builtin_inf()), t.token[n] = -1;
+        t.drawn[n++] = r;
+    }
+    const Logits<T> output{{p.O, d.A, q.V, kMaxNV, false}, p.b_o};
+    output.each(t.in, n, t.logits, t.out, [&](int r, const T* z, ptrdiff_t count, ptrdiff_t first) {
+        if (!(largest(z, count) > t.best[r])) return;
+        for (ptrdiff_t i = 0; i < count; ++i)
+            if (z[i] > t.best[r]) t.best[r] = z[i], t.token[r] = int32_t(first + i);
+    });
+    for (int k = 0; k < n; ++k) {
+        const int i = run.row(t.drawn[k]);
+        const ptrdiff_t b = p.plan[0].index[i];
+        T* x = const_cast<T*>(st.x(st.s, i));
+        if (t.token[k] >= 0) {  // else no logit is a number
+            copy_n(x, static_cast<const T*>(q.embedding) + t.token[k] * q.e_v, q.E);
+            q.tokens[st.s * q.t_t + b * q.t_b] = t.token[k];
+        }
+        t.in[k] = x;
+        t.out[k] = st.gates(st.s, i);
+    }
+    gemm_panels(t.in, t.out, n, Segments{1, d.E, {0}}, run.W[0], 0, run.W[0].panels(), run.cell.columns(st));
+}
+
+template <class T>
 void decoder_step(const DecoderRun<T>& run, int s, int s0) {
     const Decoder& d = run.d;
     for (int l = 0; l < d.layers; ++l) {
         Step<T> st = run.step(l, s, l ? s : s0);
         if (l) run.cell.input(st, s + 1);
+        if (l == 0 && d.sampling && s > 0) sample_rows(run, st);
         if (l == 0 && d.feeding) feed_rows(run, st);
         run.cell.forward(st);
         run.cell.finish(st);
@@ -153,6 +199,8 @@ void decoder_forward_job(void* ctx, int id, int n) noexcept {
     const Plan<T>& plan = p.plan[0];
     DecoderRun<T> run = decoder_run(p, id, n);
     pack_decoder(run);
+    if (const DecoderSampling* q = d.sampling)
+        pack_logits(run, Packed<T>{p.O, d.A, q->V, kMaxNV, false}, p.b_o, q->O, q->O_rs, q->O_cs, q->b_o);
     zero_padding(plan, static_cast<T*>(d.y), d.y_t, d.y_b, d.A, id, n);
     if (d.weights) zero_padding(plan, static_cast<T*>(d.weights), d.B * d.S, d.S, d.S, id, n);
     if (!run.team.idle) {

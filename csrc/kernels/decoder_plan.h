@@ -6,6 +6,7 @@
 #pragma once
 #include "../decoder.h"
 #include "attention_step.h"
+#include "search_best.h"
 #include "step.h"
 
 namespace fastrnn {
@@ -25,6 +26,9 @@ struct DecoderThread {
     const T **in, **in2, **feed;  // [B], [B], [rows at once]
     T **out, **out2;              // [B] each
     T *dq, *finish;               // [Q], for attend_finish
+    int* drawn;                   // sampling: [B] rows, what their logits say so far, and a piece of those
+    int32_t* token;
+    T *best, *logits;
 };
 
 template <class T>
@@ -42,6 +46,7 @@ struct DecoderPlan {
     ptrdiff_t keys_s, values_s;
     // packed weights: y_{t-1}'s part of W, U, C's two parts, b_c
     T *F, *U, *Cc, *Ch, *b_c;
+    T *O, *b_o;  // sampling: the output layer
     // backward
     TimeRows<T> dz, dcontext, de, dq;
     TimeRows<T> dh[kDecoderLayers];  // at the output of each layer, of one step
@@ -173,7 +178,11 @@ void lay_out_weights(DecoderPlan<T>& p, const Decoder& d, bool backward, Arena& 
     if (!d.C) return;
     p.Cc = m.take<T>(backward ? d.A * whole_panels<T>(d.K) : d.K * A);
     p.Ch = m.take<T>(backward ? d.A * H : d.H * A);
-    if (!backward) p.b_c = m.take<T>(A);
+    if (backward) return;
+    p.b_c = m.take<T>(A);
+    if (!d.sampling) return;
+    p.O = m.take<T>(d.A * whole_panels<T>(d.sampling->V));
+    p.b_o = m.take<T>(whole_panels<T>(d.sampling->V));
 }
 
 template <class T>
@@ -201,6 +210,12 @@ void lay_out_thread(DecoderPlan<T>& p, const Decoder& d, bool backward, Arena& m
     for (const T*** f : step_in) *f = m.take<const T*>(d.B);
     T*** step_out[] = {&ts.gates, &ts.h, &ts.cell, &ts.hidden, &ts.next_gates, &ts.dh, &ts.dc, &t.out, &t.out2};
     for (T*** f : step_out) *f = m.take<T*>(d.B);
+    if (!backward && d.sampling) {
+        t.drawn = m.take<int>(d.B);
+        t.token = m.take<int32_t>(d.B);
+        t.best = m.take<T>(d.B);
+        t.logits = m.take<T>(d.B * kLogits);
+    }
     if (!backward) return;
     const ptrdiff_t H = whole_panels<T>(d.H), I = whole_panels<T>(d.E > d.H ? d.E : d.H);
     const ptrdiff_t columns = I + whole_panels<T>(d.A) + 2 * H + whole_panels<T>(d.K);  // more than any product has

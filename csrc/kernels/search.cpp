@@ -13,7 +13,7 @@ struct SearchRun {
     const Decoder& d;  // of all rows
     DecoderRun<T> run;
     const SearchThread<T>& t;
-    Packed<T> O;
+    Logits<T> O;
     int step, m;  // t, rows that run in it
 
     int slot() const { return step & 1; }
@@ -111,34 +111,16 @@ void search_attention(const SearchRun<T>& u) {
 
 // ---- logits
 
-// `m` rows of logits for tokens first … first + n - 1, rows `stride` apart
-template <class T>
-void some_logits(const SearchRun<T>& u, const T* const* y, int m, ptrdiff_t first, ptrdiff_t n, ptrdiff_t stride) {
-    Packed<T> part = u.O;
-    const int p0 = int(first / part.width());
-    part.data = u.O.panel(p0);
-    part.N = n;
-    for (int r = 0; r < m; ++r) u.t.z[r] = u.t.logits + r * stride;
-    const Columns<T> cols{{}, u.p.b_o + first, 0u, false};
-    gemm_panels(y, u.t.z, m, Segments{1, u.d.A, {0}}, part, 0, part.panels(), cols);
-}
-
 template <class T>
 void score_rows(const SearchRun<T>& u) {
-    const ptrdiff_t V = u.s.V;
     for (int r = 0; r < u.m; ++r) {
         RowScores<T>& one = u.t.scores[r];
         one.best.count = 0;
         one.largest = T(-__builtin_inf());
         one.total = 0;
     }
-    for (ptrdiff_t v = 0; v < V; v += kLogits) {
-        const ptrdiff_t n = least(kLogits, V - v);
-        some_logits(u, u.t.y, u.m, v, n, kLogits);
-        for (int r = 0; r < u.m; ++r) {
-            u.t.scores[r].add(u.t.z[r], n, v);
-        }
-    }
+    u.O.each(u.t.y, u.m, u.t.logits, u.t.z,
+             [&](int r, const T* z, ptrdiff_t n, ptrdiff_t first) { u.t.scores[r].add(z, n, first); });
 }
 
 // ---- texts
@@ -261,7 +243,7 @@ void draw_rows(const SearchRun<T>& u) {
     const ptrdiff_t V = u.s.V, stride = whole_panels<T>(V);
     for (int first = 0; first < u.m; first += kDrawRows) {
         const int m = int(least(kDrawRows, ptrdiff_t(u.m - first)));
-        some_logits(u, u.t.y + first, m, 0, V, stride);
+        u.O.some(u.t.y + first, m, 0, V, u.t.logits, stride, u.t.z);
         for (int r = 0; r < m; ++r) {
             T *const z = u.t.z[r], *const copy = u.t.copy;
             copy_n(copy, z, V);
@@ -270,7 +252,7 @@ void draw_rows(const SearchRun<T>& u) {
             const int32_t v = draw(copy, V, u.s.temperature, u.s.top_k, u.s.top_p,
                                    uniform(u.s.seed, row << 32 | uint64_t(u.step)), u.t.heap, u.t.order, u.t.weight);
             RowScores<T> all{{copy, u.t.heap, 1, 0}, T(-__builtin_inf()), 0};
-            all.add(z, V, 0);
+            for (ptrdiff_t at = 0; at < V; at += kLogits) all.add(z + at, least(kLogits, V - at), at);
             take_sample(u, first + r, v, all.log_p(z[v]));
         }
     }
@@ -323,19 +305,15 @@ void start_sentence(const SearchRun<T>& u, ptrdiff_t b) {
 
 template <class T>
 void pack_output(const SearchRun<T>& u) {
-    pack_share(u.run, u.O, u.s.O, u.s.O_cs, u.s.O_rs);
-    if (u.run.team.id) return;
-    const T* bias = static_cast<const T*>(u.s.b_o);
-    for (ptrdiff_t v = 0; v < whole_panels<T>(u.s.V); ++v) {
-        u.p.b_o[v] = bias && v < u.s.V ? bias[v] : T(0);
-        if (u.s.banned && v < u.s.V && u.s.banned[v]) u.p.b_o[v] = T(-__builtin_inf());
-    }
+    pack_logits(u.run, u.O.O, u.p.b_o, u.s.O, u.s.O_rs, u.s.O_cs, u.s.b_o);
+    for (ptrdiff_t v = 0; u.run.team.id == 0 && u.s.banned && v < u.s.V; ++v)
+        if (u.s.banned[v]) u.p.b_o[v] = T(-__builtin_inf());
 }
 
 template <class T>
 void search_job(void* ctx, int id, int n) noexcept {
     const SearchPlan<T>& p = *static_cast<const SearchPlan<T>*>(ctx);
-    SearchRun<T> u{p, *p.s, p.d, decoder_run(p.p, id, n), p.threads[id], p.output(), 0, 0};
+    SearchRun<T> u{p, *p.s, p.d, decoder_run(p.p, id, n), p.threads[id], {p.output(), p.b_o}, 0, 0};
     const int groups = u.run.team.groups;
     pack_decoder(u.run);
     pack_output(u);

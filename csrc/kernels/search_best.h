@@ -1,6 +1,7 @@
 // search_best.h: the best of many logits, and draws from their softmax.
 #pragma once
 #include "ops_vectors.h"
+#include "pack.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -37,13 +38,53 @@ struct RowScores {
             for (ptrdiff_t i = 0; i < n; ++i) total += z[i] == z[i] ? 0.0 : double(z[i]);
             return;
         }
-        const auto shift = broadcast(largest);
-        total += sum<T>(n, [=](auto at) { return exp<T>(at.get(z) - shift); });
+        total += double(exponentials_of(z, n));
         if (best.full() && !(top > best.value[best.most - 1])) return;
         for (ptrdiff_t i = 0; i < n; ++i)
             if (z[i] > (best.full() ? best.value[best.most - 1] : T(-__builtin_inf()))) best.offer(z[i], first + i);
     }
+    // Σ exp(z - largest) of a piece: few enough terms for T's own digits
+    T exponentials_of(const T* z, ptrdiff_t n) const {
+        using V = typename Simd<T>::V;
+        const V shift = broadcast(largest), none = zero<T>();
+        V s[4] = {none, none, none, none};
+        ptrdiff_t i = 0;
+        for (; i + 4 * VL<T> <= n; i += 4 * VL<T>) {
+            FR_UNROLL
+            for (int k = 0; k < 4; ++k) s[k] = s[k] + exp<T>(load(z + i + k * VL<T>) - shift);
+        }
+        vectors<T>(i, n, [&](auto at) { s[0] = s[0] + at.mask(exp<T>(at.get(z) - shift), none); });
+        return fold_add((s[0] + s[1]) + (s[2] + s[3]));
+    }
     double log_p(T z) const { return double(z) - double(largest) - __builtin_log(total); }
+};
+
+constexpr ptrdiff_t kLogits = 256;  // logits of a row at a time: they stay in L1
+
+// The output layer: O·y + b_o, packed.
+template <class T>
+struct Logits {
+    Packed<T> O;   // [A, V]
+    const T* b_o;  // [whole panels of V]
+
+    // z[r] = logits of the tokens first … first + n - 1 for m rows, into rows of `buffer`; first is a multiple of kLogits
+    void some(const T* const* y, int m, ptrdiff_t first, ptrdiff_t n, T* buffer, ptrdiff_t stride, T** z) const {
+        Packed<T> part = O;
+        part.data = O.panel(int(first / O.width()));
+        part.N = n;
+        for (int r = 0; r < m; ++r) z[r] = buffer + r * stride;
+        const Columns<T> cols{{}, b_o + first, 0u, false};
+        gemm_panels(y, z, m, Segments{1, O.K, {0}}, part, 0, part.panels(), cols);
+    }
+    // body(r, z, n, first) for every piece of every row
+    template <class Body>
+    void each(const T* const* y, int m, T* buffer, T** z, Body body) const {
+        for (ptrdiff_t v = 0; m && v < O.N; v += kLogits) {
+            const ptrdiff_t n = least(kLogits, O.N - v);
+            some(y, m, v, n, buffer, kLogits, z);
+            for (int r = 0; r < m; ++r) body(r, (const T*)z[r], n, v);
+        }
+    }
 };
 
 // number `counter` of a sequence of uniform ones in [0, 1): splitmix64 (Steele, Lea & Flood 2014)

@@ -10,7 +10,6 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-constexpr ptrdiff_t kLogits = 256;   // logits of a row at a time: they stay in L1
 constexpr ptrdiff_t kDrawRows = 32;  // rows of whole logits at a time, in samples
 
 struct Text {  // a finished one, or one of T tokens

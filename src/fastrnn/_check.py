@@ -765,10 +765,23 @@ def batch_of_state(state: Any, pair_: bool) -> int:
     return int(np.shape(h)[1])
 
 
+def extra_size(size: int) -> None:
+    """The decoder's input has room for an embedding."""
+    if size < 0:
+        raise ValueError(f"embedding: expected embedding_dim up to the decoder's input_size, got {-size} more")
+
+
+def fraction_or_one(value: Any, name: str) -> float:
+    """A probability in [0, 1]."""
+    found = number(value, name)
+    if not 0.0 <= found <= 1.0:
+        raise ValueError(f"{name}: expected 0 ≤ {name} ≤ 1, got {found}")
+    return found
+
+
 def extra(value: Any, batch: int, size: int, dtype: np.dtype[Any]) -> NDArray[Any] | None:
     """What follows every embedding: [B, size], or None for size 0."""
-    if size < 0:
-        raise ValueError(f"embedding: expected at most the decoder's input_size, got {-size} more")
+    extra_size(size)
     if value is None:
         if size:
             raise ValueError(f"extra: expected [B, {size}]: embedding_dim is {size} less than the decoder's input_size")

@@ -301,6 +301,7 @@ def decoder_forward(
     batch_first: bool,
     weights: bool,
     save: bool,
+    sampling: tuple[float, int, Array, Array, Array | None, NDArray[Any]] | None = None,
 ) -> tuple[Array, Array, Array | None, Array | None, SavedDecoder | None]: ...
 
 # ---- searches

@@ -24,6 +24,18 @@ cdef extern from "decoder.h" namespace "fastrnn" nogil:
         void* dh_0
         void* dc_0
 
+    cdef struct DecoderSampling:
+        double probability
+        uint64_t seed
+        ptrdiff_t V, E
+        const void* embedding
+        ptrdiff_t e_v
+        const void* O
+        ptrdiff_t O_rs, O_cs
+        const void* b_o
+        int64_t* tokens
+        ptrdiff_t t_t, t_b
+
     cdef struct Decoder:
         int dtype, cell, layers, threads, save, feeding
         ptrdiff_t T, B, S, E, H, A, K, Q
@@ -45,6 +57,7 @@ cdef extern from "decoder.h" namespace "fastrnn" nogil:
         const void* b_c
         const void* feed_0
         DecoderLayer* layer
+        const DecoderSampling* sampling
         void* y
         ptrdiff_t y_t, y_b
         void* weights
@@ -284,13 +297,37 @@ cdef class SavedDecoder:
         return dx, dh_0, dc_0, dfeed_0
 
 
+cdef int describe_sampling(Decoder* d, DecoderSampling* q, int t, int first, cnp.ndarray x, tuple sampling) except -1:
+    cdef cnp.ndarray e, tokens
+    probability, seed, embedding, O, b_o, given = sampling
+    if not fits(embedding, t, 2) or not rows_contiguous(embedding) or not fits(given, cnp.NPY_INT64, 2):
+        raise ValueError("sampling: expected a matrix of embeddings of x's dtype, and tokens [T, B] in int64")
+    e, tokens = embedding, given
+    q.probability, q.seed = probability, seed
+    q.V, q.E = cnp.PyArray_DIMS(e)[0], cnp.PyArray_DIMS(e)[1]
+    if (q.V < 1 or q.V >= 1 << 31 or not 1 <= q.E <= d.E or cnp.PyArray_DIMS(tokens)[first] != d.T
+            or cnp.PyArray_DIMS(tokens)[1 - first] != d.B or not cnp.PyArray_ISWRITEABLE(tokens)
+            or not cnp.PyArray_ISWRITEABLE(x)):
+        raise ValueError("sampling: sizes don't fit, or x or tokens are read-only")
+    q.embedding, q.e_v = cnp.PyArray_DATA(e), stride(e, 0)
+    q.O = matrix(O, t, q.V, d.A, &q.O_rs, &q.O_cs, "output weight")
+    q.b_o = NULL
+    if b_o is not None:
+        q.b_o = block(b_o, t, q.V, 1, "output bias")
+    q.tokens = <int64_t*>cnp.PyArray_DATA(tokens)
+    q.t_t, q.t_b = stride(tokens, first), stride(tokens, 1 - first)
+    d.sampling = q
+    return 0
+
+
 def decoder_forward(int cell, x, tuple layers, h_0, c_0, feed_0, lengths, keys, values, source_lengths, U, v, double scale, C,
-                    b_c, bint feeding, bint batch_first, bint weights, bint save):
+                    b_c, bint feeding, bint batch_first, bint weights, bint save, tuple sampling=None):
     """Run a decoder.
 
     x [T, B, E] (batch_first: [B, T, E]); layers: (W, R, b_w, b_r) of each; h_0, c_0 [layers, B, H], feed_0 [B, A] or None;
     lengths, source_lengths: int64 [B] or None; keys [S, B, Q] and values [S, B, K] (batch_first: [B, S, ·]), may be one
-    array; U [Q, H], v [Q] or None; C [A, K + H]; b_c [A] or None. Returns y, h_n, c_n (None without one), the weights
+    array; U [Q, H], v [Q] or None; C [A, K + H]; b_c [A] or None; sampling: (probability, seed, embedding, O, b_o, tokens int64
+    [T, B]), which overwrites x and tokens, or None. Returns y, h_n, c_n (None without one), the weights
     [T, B, S] or None, and what backward needs or None.
     """
     cdef SavedDecoder s = SavedDecoder.__new__(SavedDecoder)
@@ -341,6 +378,9 @@ def decoder_forward(int cell, x, tuple layers, h_0, c_0, feed_0, lengths, keys, 
         d.weights = cnp.PyArray_DATA(found)
     if d.B == 0:
         return y, h_n, c_n, found, s if save else None
+    cdef DecoderSampling drawn
+    if sampling is not None:
+        describe_sampling(d, &drawn, t, first, a, sampling)
     d.threads = threads()
     s.table.sizes(d, &s.sizes)
     if save:
@@ -354,4 +394,5 @@ def decoder_forward(int cell, x, tuple layers, h_0, c_0, feed_0, lengths, keys, 
     workspace_release(d.workspace)
     d.workspace = NULL
     d.weights = NULL
+    d.sampling = NULL
     return y, h_n, c_n, found, s if save else None

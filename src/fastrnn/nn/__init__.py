@@ -17,6 +17,7 @@ from fastrnn.nn.recurrent import GRU, LSTM, RNN
 from fastrnn.nn.search import Texts, beam_search, greedy_search, sample_search
 from fastrnn.nn.sequential import Sequential
 from fastrnn.nn.stream import Stream
+from fastrnn.nn.token_decoder import TokenDecoder
 
 __all__ = [
     "GRU",
@@ -47,6 +48,7 @@ __all__ = [
     "Swish",
     "Tanh",
     "Texts",
+    "TokenDecoder",
     "activations",
     "beam_search",
     "concat",

@@ -197,7 +197,7 @@ class AttentionDecoder(Layer):
 
     def _keys(self, source: NDArray[Any], source_lengths: Any) -> tuple[NDArray[Any], Any, Any]:
         """(keys, the rows that they were made of, where these are); keys are `source` itself without weight_key."""
-        weight = self._params.get("weight_key") if "weight_key" in self._params else None
+        weight = self._params.get("weight_key")
         if weight is None:
             return source, None, None
         rows, at = source.reshape(-1, self.source_size), None
@@ -210,10 +210,19 @@ class AttentionDecoder(Layer):
             all_keys = _core.empty((source.shape[0] * source.shape[1], weight.shape[0]), self.dtype)
             all_keys[at] = keys
             keys = all_keys
-        return keys.reshape(*source.shape[:2], -1), rows, at
+        return keys.reshape(*source.shape[:2], weight.shape[0]), rows, at
 
     def _run(
-        self, x: Any, source: Any, state: Any, feed: Any, lengths: Any, source_lengths: Any, weights: bool, save: bool
+        self,
+        x: Any,
+        source: Any,
+        state: Any,
+        feed: Any,
+        lengths: Any,
+        source_lengths: Any,
+        weights: bool,
+        save: bool,
+        sampling: Any = None,
     ) -> tuple[Any, ...]:
         x, source, lengths, source_lengths = self._sequences(x, source, lengths, source_lengths)
         batch = x.shape[0 if self.batch_first else 1]
@@ -224,7 +233,7 @@ class AttentionDecoder(Layer):
         y, h_n, c_n, w, saved = _core.decoder_forward(
             self._cell, x, self._by_layer(params), h_0, c_0, feed, lengths, keys, source, source_lengths,
             params.get("weight_query"), params.get("v"), self._scale, params["weight_c"], params.get("bias_c"),
-            self.input_feeding, self.batch_first, weights, save,
+            self.input_feeding, self.batch_first, weights, save, sampling,
         )  # fmt: skip
         outputs = (y, self._as_state(h_n, c_n), w) if weights else (y, self._as_state(h_n, c_n))
         return outputs, saved, source, keys, rows, at
@@ -307,7 +316,13 @@ class AttentionDecoder(Layer):
             `pullback(dy=None, dstate=None)` adds to `grads` and returns `(dx, dsource, dstate_0, dfeed)`. The weights
             take no gradient.
         """
-        given = (x, source, state, feed, lengths, source_lengths, bool(weights), True)
+        return self._vjp(x, source, state, feed, lengths, source_lengths, bool(weights), input_grad, retain)
+
+    def _vjp(
+        self, x: Any, source: Any, state: Any, feed: Any, lengths: Any, source_lengths: Any, weights: bool,
+        input_grad: bool, retain: bool, sampling: Any = None,
+    ) -> tuple[Any, Pullback]:  # fmt: skip
+        given = (x, source, state, feed, lengths, source_lengths, weights, True, sampling)
         outputs, saved, states, keys, rows, at = self._run(*given)
         y = outputs[0]
         y.flags.writeable = False

@@ -34,6 +34,7 @@ from .activations import (
     tanh_derivative,
     tanh_vjp,
 )
+from .decoder import decoder, decoder_vjp
 from .gates import reorder_gates
 from .gru import GRUGrads, gru, gru_vjp
 from .layers import (
@@ -54,6 +55,7 @@ from .lstm import LSTMGrads, lstm, lstm_vjp
 from .optim import adam, adamw, clip_grad_norm, clip_grad_value, rmsprop, sgd
 from .pooling import last, last_vjp, max_pool, max_pool_vjp, mean_pool, mean_pool_vjp
 from .rnn import RNNGrads, rnn, rnn_vjp
+from .search import beam_search, draw, uniform
 from .stack import stack, stack_vjp
 
 __all__ = [
@@ -66,9 +68,13 @@ __all__ = [
     "adam",
     "adamw",
     "bce_with_logits",
+    "beam_search",
     "clip_grad_norm",
     "clip_grad_value",
     "cross_entropy",
+    "decoder",
+    "decoder_vjp",
+    "draw",
     "dropout",
     "dropout_vjp",
     "embedding",
@@ -115,4 +121,5 @@ __all__ = [
     "tanh",
     "tanh_derivative",
     "tanh_vjp",
+    "uniform",
 ]
