@@ -162,7 +162,7 @@ def test_wrong_dimensions(op):
 def test_unknown_activation():
     x = np.ones(3)
     for name in ("relu6", None, 3):
-        with pytest.raises(ValueError, match=r"^name: expected one of exp, tanh, .*, swish, got"):
+        with pytest.raises(ValueError, match=r"^name: expected one of exp, tanh, .*, swish, gelu, got"):
             _core.activation(name, x, x)
         with pytest.raises(ValueError, match=r"^name: expected one of"):
             _core.activation_backward(name, x, x, x, x)
