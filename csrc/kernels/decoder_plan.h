@@ -259,6 +259,7 @@ size_t lay_out_decoder(DecoderPlan<T>& p, const Decoder& d, bool backward, void*
     for (int l = 1; l < d.layers; ++l) {
         p.plan[l] = first;
         p.plan[l].fused = d.cell < kGruAfter;  // x comes step by step
+        p.plan[l].tabulated = p.plan[l].in_blocks = false;
     }
     Arena saved{static_cast<char*>(d.saved), 0};
     const size_t kept = lay_out_states(p, d, d.save ? saved : m, sizes ? &sizes->gates : nullptr);
