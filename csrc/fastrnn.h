@@ -102,7 +102,9 @@ struct Sizes {
 constexpr int kMostLayers = 16;  // of a stack
 
 struct AttentionTable;
+struct DecoderTable;
 struct Ops;
+struct SearchTable;
 struct Streams;
 struct TreeKernels;
 struct Word2VecKernels;
@@ -138,6 +140,8 @@ struct Kernels {
     const AttentionTable* attention;  // attention.h
     const TreeKernels* tree;          // recursive networks over trees: tree.h
     const Word2VecKernels* word2vec;  // training of word vectors: word2vec.h
+    const DecoderTable* decoder;      // decoder.h
+    const SearchTable* search;        // search.h
 };
 
 const Kernels* kernels();                        // the table in use; null until select() succeeded

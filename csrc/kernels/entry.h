@@ -1,7 +1,9 @@
 // entry.h: what each file of this folder contributes to the table (table.cpp), so that they compile side by side.
 #pragma once
 #include "../attention.h"
+#include "../decoder.h"
 #include "../fastrnn.h"
+#include "../search.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -31,6 +33,15 @@ void dot_backward(const DotAttention*);
 size_t additive_workspace(const AdditiveAttention*, int backward);
 void additive_forward(const AdditiveAttention*);
 void additive_backward(const AdditiveAttention*);
+
+// decoder.cpp
+void decoder_sizes(const Decoder*, DecoderSizes*);
+void decoder_forward(const Decoder*);
+void decoder_backward(const Decoder*);
+
+// search.cpp
+size_t search_bytes(const Search*);
+void search_run(const Search*);
 
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

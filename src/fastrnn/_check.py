@@ -197,14 +197,14 @@ def in_range(x: NDArray[np.int64], size: int, what: str, name: str) -> None:
         raise ValueError(f"{name}: expected integers from 0 to {size - 1} ({what}={size}), got {bad}")
 
 
-def lengths(value: Any, batch: int, steps: int, axis: str = "T") -> NDArray[np.int64]:
+def lengths(value: Any, batch: int, steps: int, axis: str = "T", name: str = "lengths") -> NDArray[np.int64]:
     """Lengths as int64 [B], each from 0 to T, or to what the axis is called."""
-    found = integers(value, "lengths")
+    found = integers(value, name)
     if found.shape != (batch,):
-        raise ValueError(f"lengths: expected {batch} integers, one for each row, got shape {found.shape}")
+        raise ValueError(f"{name}: expected {batch} integers, one for each row, got shape {found.shape}")
     if found.size and int(found.view(np.uint64).max()) > steps:
         row = int(np.flatnonzero((found < 0) | (found > steps))[0])
-        raise ValueError(f"lengths: expected integers from 0 to {axis}={steps}, got {found[row]} in row {row}")
+        raise ValueError(f"{name}: expected integers from 0 to {axis}={steps}, got {found[row]} in row {row}")
     return found
 
 
@@ -942,3 +942,130 @@ def natural(value: Any, name: str) -> int:
     if found < 0:
         raise ValueError(f"{name}: expected an integer of at least 0, got {found}")
     return found
+
+
+# ---- decoders ------------------------------------------------------------------------------------------------
+
+
+def decoder_layers(value: Any, most: int) -> int:
+    """How many layers a decoder has."""
+    found = positive_int(value, "num_layers")
+    if found > most:
+        raise ValueError(f"num_layers: expected at most {most}, got {found}")
+    return found
+
+
+def score_sizes(attention: str, additive: bool, hidden: int, source: int, size: int | None) -> None:
+    """Sizes that fit the kind of score."""
+    if attention in ("dot", "scaled_dot") and hidden != source:
+        raise ValueError(
+            f"attention: {attention!r} needs source_size = hidden_size, got {source} and {hidden}; use 'general'"
+        )
+    if size is not None and not additive:
+        raise ValueError(f"attention_size: only 'additive' and 'concat' have one, got {size} with {attention!r}")
+
+
+def batch_of_sequences(
+    x: Any, dtype: np.dtype[Any], batch_first: bool, size: int, name: str, label: str
+) -> NDArray[Any]:
+    """Floats [T, B, size], or [B, T, size], with at least one step."""
+    array = floats(x, dtype, name, layer=True)
+    if array.ndim != 3 or array.shape[-1] != size:
+        steps = "S" if name == "source" else "T"
+        axes = f"[B, {steps}, {size}]" if batch_first else f"[{steps}, B, {size}]"
+        raise ValueError(f"{name}: expected {axes} ({label}={size}), got shape {array.shape}")
+    if array.shape[1 if batch_first else 0] == 0:
+        raise ValueError(f"{name}: expected at least one time step, got shape {array.shape}")
+    return array
+
+
+def same_batch(source: int, batch: int) -> None:
+    """The source has a row for each row of x."""
+    if source != batch:
+        raise ValueError(f"source: expected {batch} rows, as many as x has, got {source}")
+
+
+# ---- searches ------------------------------------------------------------------------------------------------
+
+
+def share(value: Any, name: str) -> float:
+    """A number in (0, 1]."""
+    found = number(value, name)
+    if not 0.0 < found <= 1.0:
+        raise ValueError(f"{name}: expected 0 < {name} ≤ 1, got {found}")
+    return found
+
+
+def search_layers(decoder: Any, embedding: Any, output: Any, decoders: Any, table: type, linear: type) -> None:
+    """Layers of the types that a search can run."""
+    if not isinstance(decoder, decoders):
+        raise TypeError(f"decoder: expected an AttentionDecoder, LSTM, GRU or RNN, got {describe(decoder)}")
+    if getattr(decoder, "bidirectional", False) or getattr(decoder, "proj_size", 0):
+        raise ValueError("decoder: expected one direction and no projection")
+    if not isinstance(embedding, table):
+        raise TypeError(f"embedding: expected an Embedding, got {describe(embedding)}")
+    if not isinstance(output, linear):
+        raise TypeError(f"output: expected a Linear, got {describe(output)}")
+
+
+def search_sizes(dtype: Any, embedding: Any, output: Any, size: int) -> None:
+    """The output reads the decoder's outputs and has a logit for each row of the embedding."""
+    for name, layer in (("embedding", embedding), ("output", output)):
+        if layer.dtype != dtype:
+            raise TypeError(f"{name}: expected {dtype}, the decoder's dtype, got {layer.dtype}")
+    if output.in_features != size:
+        raise ValueError(
+            f"output: expected in_features={size}, the size of the decoder's output, got {output.in_features}"
+        )
+    if output.out_features != embedding.num_embeddings:
+        raise ValueError(
+            f"output: expected out_features={embedding.num_embeddings}, as many as embedding has rows, "
+            f"got {output.out_features}"
+        )
+
+
+def without_attention(decoder: Any, source: Any, feed: Any, source_lengths: Any, weights: Any) -> None:
+    """Arguments that only a decoder with attention has."""
+    for name, value in (("source", source), ("feed", feed), ("source_lengths", source_lengths)):
+        if value is not None:
+            raise ValueError(f"{name}: expected None, because {type(decoder).__name__} has no attention")
+    if weights:
+        raise ValueError(f"weights: expected False, because {type(decoder).__name__} has no attention")
+
+
+def batch_of_state(state: Any, pair_: bool) -> int:
+    """B of a state [num_layers, B, H], or of the h of a pair."""
+    h = pair(state, "state")[0] if pair_ else state
+    if h is None or np.ndim(h) != 3:
+        raise ValueError(f"state: expected [num_layers, B, H], which says how many texts to write, got {describe(h)}")
+    return int(np.shape(h)[1])
+
+
+def extra_size(size: int) -> None:
+    """The decoder's input has room for an embedding."""
+    if size < 0:
+        raise ValueError(f"embedding: expected embedding_dim up to the decoder's input_size, got {-size} more")
+
+
+def fraction_or_one(value: Any, name: str) -> float:
+    """A probability in [0, 1]."""
+    found = number(value, name)
+    if not 0.0 <= found <= 1.0:
+        raise ValueError(f"{name}: expected 0 ≤ {name} ≤ 1, got {found}")
+    return found
+
+
+def extra(value: Any, batch: int, size: int, dtype: np.dtype[Any]) -> NDArray[Any] | None:
+    """What follows every embedding: [B, size], or None for size 0."""
+    extra_size(size)
+    if value is None:
+        if size:
+            raise ValueError(f"extra: expected [B, {size}]: embedding_dim is {size} less than the decoder's input_size")
+        return None
+    array = floats(value, dtype, "extra")
+    if array.shape != (batch, size) or size == 0:
+        raise ValueError(
+            f"extra: expected {(batch, size)}, what the decoder's input_size leaves beside an embedding, "
+            f"got shape {array.shape}"
+        )
+    return np.require(array, requirements=("C", "A"))

@@ -309,3 +309,89 @@ class Word2VecTrainer:
         first_block: int,
         num_threads: int,
     ) -> tuple[float, int, int]: ...
+
+# ---- the decoder with attention and input feeding
+
+DECODER_LAYERS: int
+
+class SavedDecoder:
+    def backward(
+        self,
+        dy: Array | None,
+        dh_n: Array | None,
+        dc_n: Array | None,
+        grads: tuple[_Grads, ...],
+        others: tuple[Array | None, ...],
+        input_grad: bool,
+        dkeys: Array,
+        dvalues: Array,
+        retain: bool = False,
+    ) -> tuple[Array | None, Array, Array | None, Array]: ...
+
+def decoder_forward(
+    cell: int,
+    x: Array,
+    layers: tuple[_Weights, ...],
+    h_0: Array | None,
+    c_0: Array | None,
+    feed_0: Array | None,
+    lengths: NDArray[Any] | None,
+    keys: Array,
+    values: Array,
+    source_lengths: NDArray[Any] | None,
+    U: Array | None,
+    v: Array | None,
+    scale: float,
+    C: Array,
+    b_c: Array | None,
+    feeding: bool,
+    batch_first: bool,
+    weights: bool,
+    save: bool,
+    sampling: tuple[float, int, Array, Array, Array | None, NDArray[Any]] | None = None,
+) -> tuple[Array, Array, Array | None, Array | None, SavedDecoder | None]: ...
+
+# ---- searches
+
+SEARCH_BEAM: int
+SEARCH_SAMPLE: int
+
+def search(
+    mode: int,
+    cell: int,
+    batch: int,
+    input_size: int,
+    layers: tuple[_Weights, ...],
+    h_0: Array | None,
+    c_0: Array | None,
+    feed_0: Array | None,
+    keys: Array | None,
+    values: Array | None,
+    source_lengths: NDArray[Any] | None,
+    U: Array | None,
+    v: Array | None,
+    scale: float,
+    C: Array | None,
+    b_c: Array | None,
+    feeding: bool,
+    batch_first: bool,
+    embedding: Array,
+    extra: Array | None,
+    O: Array,
+    b_o: Array | None,
+    banned: NDArray[Any] | None,
+    bos: int,
+    eos: int,
+    width: int,
+    n_best: int,
+    most: int,
+    least: int,
+    length_penalty: float,
+    coverage_penalty: float,
+    early: bool,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    seed: int,
+    weights: bool,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], Array | None]: ...

@@ -100,6 +100,8 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
         const void* attention
         const TreeKernels* tree
         const Word2VecKernels* word2vec
+        const void* decoder
+        const void* search
 
     const Kernels* kernels()
     const char* select(const char*)
@@ -343,3 +345,5 @@ include "_core_attention.pxi"
 include "_core_tree.pxi"
 include "_core_online.pxi"
 include "_core_word2vec.pxi"
+include "_core_decoder.pxi"
+include "_core_search.pxi"

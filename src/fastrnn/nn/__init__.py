@@ -8,6 +8,7 @@ from fastrnn.nn.activations import LeakyReLU, ReLU, Sigmoid, Softmax, Swish, Tan
 from fastrnn.nn.attention import Attention
 from fastrnn.nn.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.nn.combine import Parallel, Residual
+from fastrnn.nn.decoder import AttentionDecoder
 from fastrnn.nn.dropout import Dropout
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.gelu import GELU
@@ -19,8 +20,10 @@ from fastrnn.nn.ops import concat, stack
 from fastrnn.nn.pooling import Last, MaxPool, MeanPool
 from fastrnn.nn.positional import PositionalEncoding
 from fastrnn.nn.recurrent import GRU, LSTM, RNN
+from fastrnn.nn.search import Texts, beam_search, greedy_search, sample_search
 from fastrnn.nn.sequential import Sequential
 from fastrnn.nn.stream import Stream
+from fastrnn.nn.token_decoder import TokenDecoder
 from fastrnn.nn.transformer import (
     TransformerDecoder,
     TransformerDecoderLayer,
@@ -36,6 +39,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "Attention",
+    "AttentionDecoder",
     "Dropout",
     "Embedding",
     "GRUCell",
@@ -64,6 +68,8 @@ __all__ = [
     "Stream",
     "Swish",
     "Tanh",
+    "Texts",
+    "TokenDecoder",
     "TransformerDecoder",
     "TransformerDecoderLayer",
     "TransformerEncoder",
@@ -71,12 +77,15 @@ __all__ = [
     "TreeLSTM",
     "Trees",
     "activations",
+    "beam_search",
     "concat",
     "from_spec",
+    "greedy_search",
     "init",
     "losses",
     "one_hot",
     "ops",
+    "sample_search",
     "stack",
     "to_spec",
     "value_and_grad",

@@ -116,17 +116,19 @@ class Embedding(Layer):
 
         def run(dy: ArrayLike) -> None:
             # dweight[x[n]] += dy[n]
-            dy = _check.gradient(dy, self.dtype, shape)
-            parts, rows = np.ascontiguousarray(dy).reshape(-1, self.embedding_dim), x.ravel()
-            if self.padding_idx is not None:
-                real = rows != self.padding_idx
-                parts, rows = parts[real], rows[real]
-            with self._lock:
-                _core.embedding_backward(parts, rows, self._grads["weight"])
-                if self.lazy:
-                    self._touched["weight"].append(rows)
+            self._add_gradient(_check.gradient(dy, self.dtype, shape), x)
 
         return y, Pullback(run, "Embedding", retain)
+
+    def _add_gradient(self, dy: NDArray[Any], x: NDArray[np.int64]) -> None:
+        parts, rows = np.ascontiguousarray(dy).reshape(-1, self.embedding_dim), x.ravel()
+        if self.padding_idx is not None:
+            real = rows != self.padding_idx
+            parts, rows = parts[real], rows[real]
+        with self._lock:
+            _core.embedding_backward(parts, rows, self._grads["weight"])
+            if self.lazy:
+                self._touched["weight"].append(rows)
 
     def _indices(self, x: ArrayLike) -> NDArray[np.int64]:
         return _check.integers(x, "x")

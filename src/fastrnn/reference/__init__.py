@@ -44,6 +44,7 @@ from .attention import (
     attention_vjp,
     dropped_weights,
 )
+from .decoder import decoder, decoder_vjp
 from .gates import reorder_gates
 from .gru import GRUGrads, gru, gru_vjp
 from .layers import (
@@ -64,6 +65,7 @@ from .lstm import LSTMGrads, lstm, lstm_vjp
 from .optim import adam, adamw, clip_grad_norm, clip_grad_value, rmsprop, sgd
 from .pooling import last, last_vjp, max_pool, max_pool_vjp, mean_pool, mean_pool_vjp
 from .rnn import RNNGrads, rnn, rnn_vjp
+from .search import beam_search, draw, uniform
 from .stack import stack, stack_vjp
 from .tree import RecursiveNetGrads, TreeLSTMGrads, recursive_net, recursive_net_vjp, tree_lstm, tree_lstm_vjp
 from .word2vec import word2vec, word2vec_draws, word2vec_loss, word2vec_predictions
@@ -84,9 +86,13 @@ __all__ = [
     "attention",
     "attention_vjp",
     "bce_with_logits",
+    "beam_search",
     "clip_grad_norm",
     "clip_grad_value",
     "cross_entropy",
+    "decoder",
+    "decoder_vjp",
+    "draw",
     "dropout",
     "dropout_vjp",
     "dropped_weights",
@@ -141,6 +147,7 @@ __all__ = [
     "tanh_vjp",
     "tree_lstm",
     "tree_lstm_vjp",
+    "uniform",
     "word2vec",
     "word2vec_draws",
     "word2vec_loss",

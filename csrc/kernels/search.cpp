@@ -1,0 +1,362 @@
+// search.cpp: one step after the other until every sentence is done (search.h).
+#include "entry.h"
+#include "search_plan.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+namespace {
+
+template <class T>
+struct SearchRun {
+    const SearchPlan<T>& p;
+    const Search& s;
+    const Decoder& d;  // of all rows
+    DecoderRun<T> run;
+    const SearchThread<T>& t;
+    Logits<T> O;
+    int step, m;  // t, rows that run in it
+
+    int slot() const { return step & 1; }
+    ptrdiff_t row(int r) const { return t.rows[r]; }
+    ptrdiff_t from(int r) const { return p.parent[step * p.rows + t.rows[r]]; }
+};
+
+// ---- the decoder's step
+
+template <class T>
+void point_to_inputs(const SearchRun<T>& u) {
+    const SearchPlan<T>& p = u.p;
+    const ptrdiff_t E = u.d.E - u.s.Z;
+    for (int r = 0; r < u.m; ++r) {
+        const ptrdiff_t row = u.row(r), token = p.token[u.step * p.rows + row], b = p.sentence(row);
+        const T* x = static_cast<const T*>(u.s.embedding) + token * u.s.e_v;
+        if (u.s.Z) {
+            T* to = p.x.at(0, row);
+            copy_n(to, x, E);
+            copy_n(to + E, static_cast<const T*>(u.s.extra) + b * u.s.Z, u.s.Z);
+            x = to;
+        }
+        u.run.t.in[r] = x;
+        if (!u.d.feeding) continue;
+        const T* first = u.d.feed_0 ? static_cast<const T*>(u.d.feed_0) + b * u.d.A : p.p.plan[0].zeros;
+        u.run.t.in2[r] = u.step ? p.feed.at(u.slot() ^ 1, u.from(r)) : first;
+    }
+}
+
+template <class T>
+void search_layer(const SearchRun<T>& u, int l) {
+    const SearchPlan<T>& p = u.p;
+    const DecoderLayer& w = u.d.layer[l];
+    const ThreadSpace<T>& ts = u.run.t.ts;
+    Step<T> st = u.run.step(l, 0, 0);
+    st.m = u.m;
+    const int now = u.slot();
+    for (int r = 0; r < u.m; ++r) {
+        const ptrdiff_t row = u.row(r), b = p.sentence(row), from = u.from(r);
+        const T* h_0 = w.h_0 ? static_cast<const T*>(w.h_0) + b * u.d.H : st.p.zeros;
+        ts.gates[r] = st.ds.gates + row * st.p.gates_stride();
+        ts.h_prev[r] = u.step ? p.h(l, now ^ 1, from) : h_0;
+        ts.h[r] = p.h(l, now, row);
+        if (l) ts.x[r] = p.h(l - 1, now, row);
+        if (!u.run.cell.has_c) continue;
+        ts.c_prev[r] = p.c(l, now ^ 1, u.step ? from : row);
+        ts.cell[r] = p.c(l, now, row);
+    }
+    const Packed<T>& W = u.run.W[l];
+    if (l == 0) {
+        const Factors<T> both[2] = {{u.run.t.in, Segments{1, u.d.E, {0}}, &W},
+                                    {u.run.t.in2, Segments{1, u.d.A, {0}}, &u.run.F}};
+        gemm_panels(both, 1 + u.d.feeding, ts.gates, u.m, 0, W.panels(), u.run.cell.columns(st));
+    } else if (!st.p.fused) {
+        gemm_panels((const T* const*)ts.x, ts.gates, u.m, Segments{1, u.d.H, {0}}, W, 0, W.panels(), u.run.cell.columns(st));
+    }
+    u.run.cell.cell(st);
+}
+
+// attention, y into the slot of this step; pointers to it into t.y
+template <class T>
+void search_attention(const SearchRun<T>& u) {
+    const SearchPlan<T>& p = u.p;
+    const Decoder& d = u.d;
+    const DecoderThread<T>& t = u.run.t;
+    const int now = u.slot(), top = d.layers - 1;
+    for (int r = 0; r < u.m; ++r) {
+        const ptrdiff_t row = u.row(r);
+        u.t.y[r] = t.in2[r] = p.h(top, now, row);
+        if (!d.C) continue;
+        t.in[r] = p.p.context.at(0, row);
+        t.out[r] = p.feed.at(now, row);
+        if (d.U) t.out2[r] = p.p.query.at(0, row);
+    }
+    if (!d.C) return;
+    const Columns<T> fresh{{}, nullptr, 0u, false}, from_bias{{}, p.p.b_c, 0u, false};
+    if (d.U) gemm_panels(t.in2, t.out2, u.m, Segments{1, d.H, {0}}, u.run.U, 0, u.run.U.panels(), fresh);
+    const AttentionSource<T> source = p.p.source();
+    for (int r = 0; r < u.m; ++r) {
+        const ptrdiff_t row = u.row(r);
+        T* w = p.weights(u.step, row);
+        attend(source, p.sentence(row), d.U ? (const T*)t.out2[r] : t.in2[r], w, p.p.context.at(0, row));
+        if (!p.coverage) continue;
+        T* to = p.covered(now, row);
+        const T* before = u.step ? p.covered(now ^ 1, u.from(r)) : nullptr;
+        vectors<T>(0, d.S, [=](auto at) { at.put(to, before ? at.get(before) + at.get(w) : at.get(w)); });
+    }
+    const Factors<T> both[2] = {{t.in, Segments{1, d.K, {0}}, &u.run.Cc}, {t.in2, Segments{1, d.H, {0}}, &u.run.Ch}};
+    gemm_panels(both, 2, t.out, u.m, 0, u.run.Cc.panels(), from_bias);
+    for (int r = 0; r < u.m; ++r) {
+        tanh_row(t.out[r], d.A);
+        u.t.y[r] = t.out[r];
+    }
+}
+
+// ---- logits
+
+template <class T>
+void score_rows(const SearchRun<T>& u) {
+    for (int r = 0; r < u.m; ++r) {
+        RowScores<T>& one = u.t.scores[r];
+        one.best.count = 0;
+        one.largest = T(-__builtin_inf());
+        one.total = 0;
+    }
+    u.O.each(u.t.y, u.m, u.t.logits, u.t.z,
+             [&](int r, const T* z, ptrdiff_t n, ptrdiff_t first) { u.t.scores[r].add(z, n, first); });
+}
+
+// ---- texts
+
+template <class T>
+double text_score(const SearchRun<T>& u, ptrdiff_t row, double log_p, int tokens) {
+    if (u.s.mode != kBeam) return log_p;
+    double score = log_p;
+    if (u.s.length_penalty != 0) score /= __builtin_pow((5.0 + tokens) / 6.0, u.s.length_penalty);
+    if (!u.p.coverage) return score;
+    const T* covered = u.p.covered(u.slot(), row);
+    const ptrdiff_t n = u.p.p.source().length(u.p.sentence(row));
+    double sum_ = 0;
+    for (ptrdiff_t s = 0; s < n; ++s) {
+        const double c = double(covered[s]);
+        if (c < 1) sum_ += __builtin_log(c > 1e-30 ? c : 1e-30);
+    }
+    return score + u.s.coverage_penalty * sum_;
+}
+
+template <class T>
+void keep_text(const SearchRun<T>& u, ptrdiff_t b, const Text& text) {
+    Text* list = u.p.text + b * u.s.n_best;
+    const int n = u.p.texts[b]++;
+    int at = n < u.s.n_best ? n : u.s.n_best;
+    while (at > 0 && list[at - 1].score < text.score) --at;
+    for (int i = n < u.s.n_best ? n : u.s.n_best - 1; i > at; --i) list[i] = list[i - 1];
+    if (at < u.s.n_best) list[at] = text;
+}
+
+template <class T>
+void write_text(const SearchRun<T>& u, ptrdiff_t b, int k, bool exists) {
+    const SearchPlan<T>& p = u.p;
+    const ptrdiff_t limit = u.s.d.T, at = b * u.s.n_best + k, S = u.d.S;
+    int64_t* tokens = u.s.tokens + at * limit;
+    T* weights = u.s.weights ? static_cast<T*>(u.s.weights) + at * limit * S : nullptr;
+    for (ptrdiff_t t = 0; t < limit; ++t) tokens[t] = u.s.eos;
+    if (weights) copy_n<T>(weights, nullptr, limit * S);
+    u.s.lengths[at] = -1;
+    u.s.scores[at] = -__builtin_inf();
+    if (!exists) return;
+    const Text& text = p.text[at];
+    u.s.lengths[at] = text.length;
+    u.s.scores[at] = text.score;
+    int64_t token = text.token;
+    ptrdiff_t row = text.row;
+    for (ptrdiff_t t = text.step; t >= 0; --t) {
+        tokens[t] = token;
+        if (weights) copy_n(weights + t * S, p.weights(t, row), S);
+        token = p.token[t * p.rows + row];
+        row = p.parent[t * p.rows + row];
+    }
+}
+
+// ---- choices
+
+// whether no beginning can reach the worst of the texts that would be returned any more
+template <class T>
+bool is_done(const SearchRun<T>& u, ptrdiff_t b, double best_log_p) {
+    const int texts = u.p.texts[b];
+    if (u.s.early && texts >= u.s.width) return true;
+    if (texts < u.s.n_best) return false;
+    const double bound = best_log_p / __builtin_pow((5.0 + double(u.s.d.T)) / 6.0, u.s.length_penalty);
+    return u.p.text[b * u.s.n_best + u.s.n_best - 1].score >= bound;
+}
+
+// rows r0 … r1-1 are the beams of sentence b
+template <class T>
+void choose_beams(const SearchRun<T>& u, ptrdiff_t b, int r0, int r1) {
+    const SearchPlan<T>& p = u.p;
+    const int t = u.step, width = u.s.width, next = u.slot() ^ 1;
+    int32_t *token = p.token + (t + 1) * p.rows + b * width, *parent = p.parent + (t + 1) * p.rows + b * width;
+    double *before = p.log_p + u.slot() * p.rows, *after = p.log_p + next * p.rows + b * width;
+    const bool last = t + 1 == u.s.d.T;
+    int taken = 0;
+    // `count` becomes how many of a row's candidates are left, `most` how many there were
+    for (int r = r0; r < r1; ++r) u.t.scores[r].best.most = u.t.scores[r].best.count;
+    while (taken < width) {
+        int best = -1;
+        double most = 0;
+        for (int r = r0; r < r1; ++r) {
+            const Best<T>& list = u.t.scores[r].best;
+            if (list.count == 0) continue;
+            const double log_p = before[u.row(r)] + u.t.scores[r].log_p(list.value[list.most - list.count]);
+            if (best < 0 || log_p > most) best = r, most = log_p;
+        }
+        if (best < 0) break;
+        Best<T>& list = u.t.scores[best].best;
+        const int32_t v = list.index[list.most - list.count--];
+        const ptrdiff_t row = u.row(best);
+        if (v == u.s.eos) {
+            if (t >= u.s.min_length) keep_text(u, b, {text_score(u, row, most, t + 1), t, int(row), v, t});
+            continue;
+        }
+        if (last) keep_text(u, b, {text_score(u, row, most, t + 1), t, int(row), v, t + 1});
+        token[taken] = v, parent[taken] = int32_t(row), after[taken++] = most;
+    }
+    for (int k = taken; k < width; ++k) parent[k] = -1;
+    for (int r = r0; r < r1; ++r) u.t.scores[r].best.most = p.best();
+    p.live[b] = last || taken == 0 || is_done(u, b, after[0]) ? 0 : taken;
+}
+
+// token v of row r, at log P `log_p`
+template <class T>
+void take_sample(const SearchRun<T>& u, int r, int32_t v, double log_p) {
+    const SearchPlan<T>& p = u.p;
+    const int t = u.step;
+    const ptrdiff_t row = u.row(r), b = p.sentence(row);
+    const double total = p.log_p[row] += log_p;
+    const bool ends = v == u.s.eos, stops = ends || t + 1 == u.s.d.T;
+    p.token[(t + 1) * p.rows + row] = v;
+    p.parent[(t + 1) * p.rows + row] = stops ? -1 : int32_t(row);
+    if (!stops) return;
+    p.text[row] = {total, t, int(row), v, ends ? t : t + 1};
+    --p.live[b];
+}
+
+template <class T>
+void draw_rows(const SearchRun<T>& u) {
+    const ptrdiff_t V = u.s.V, stride = whole_panels<T>(V);
+    for (int first = 0; first < u.m; first += kDrawRows) {
+        const int m = int(least(kDrawRows, ptrdiff_t(u.m - first)));
+        u.O.some(u.t.y + first, m, 0, V, u.t.logits, stride, u.t.z);
+        for (int r = 0; r < m; ++r) {
+            T *const z = u.t.z[r], *const copy = u.t.copy;
+            copy_n(copy, z, V);
+            if (u.step < u.s.min_length) copy[u.s.eos] = T(-__builtin_inf());
+            const uint64_t row = uint64_t(u.row(first + r));
+            const int32_t v = draw(copy, V, u.s.temperature, u.s.top_k, u.s.top_p,
+                                   uniform(u.s.seed, row << 32 | uint64_t(u.step)), u.t.heap, u.t.order, u.t.weight);
+            RowScores<T> all{{copy, u.t.heap, 1, 0}, T(-__builtin_inf()), 0};
+            for (ptrdiff_t at = 0; at < V; at += kLogits) all.add(z + at, least(kLogits, V - at), at);
+            take_sample(u, first + r, v, all.log_p(z[v]));
+        }
+    }
+}
+
+template <class T>
+void choose(const SearchRun<T>& u) {
+    if (u.s.mode == kSample && !u.p.greedy()) return draw_rows(u);
+    score_rows(u);
+    if (u.p.greedy()) {
+        for (int r = 0; r < u.m; ++r) {
+            const Best<T>& best = u.t.scores[r].best;
+            const int at = best.count > 1 && best.index[0] == u.s.eos && u.step < u.s.min_length;
+            if (best.count)
+                take_sample(u, r, best.index[at], u.t.scores[r].log_p(best.value[at]));
+            else
+                take_sample(u, r, int32_t(u.s.eos), __builtin_nan(""));
+        }
+        return;
+    }
+    for (int r = 0; r < u.m;) {
+        const ptrdiff_t b = u.p.sentence(u.row(r));
+        int end = r;
+        while (end < u.m && u.p.sentence(u.row(end)) == b) ++end;
+        choose_beams(u, b, r, end);
+        r = end;
+    }
+}
+
+// ---- a thread's sentences
+
+template <class T>
+void start_sentence(const SearchRun<T>& u, ptrdiff_t b) {
+    const SearchPlan<T>& p = u.p;
+    const int first = u.s.mode == kBeam ? 1 : u.s.width;
+    p.live[b] = first;
+    p.texts[b] = u.s.mode == kBeam ? 0 : u.s.width;
+    for (int k = 0; k < u.s.width; ++k) {
+        const ptrdiff_t row = b * u.s.width + k;
+        p.token[row] = int32_t(u.s.bos);
+        p.parent[row] = k < first ? int32_t(row) : -1;
+        p.log_p[row] = 0;
+        for (int l = 0; u.run.cell.has_c && l < u.d.layers; ++l) {
+            const DecoderLayer& w = u.d.layer[l];
+            copy_n(p.c(l, 1, row), w.c_0 ? static_cast<const T*>(w.c_0) + b * u.d.H : nullptr, u.d.H);
+            copy_n<T>(p.c(l, 1, row) + u.d.H, nullptr, p.p.plan[l].Hp - u.d.H);
+        }
+    }
+}
+
+template <class T>
+void pack_output(const SearchRun<T>& u) {
+    pack_logits(u.run, u.O.O, u.p.b_o, u.s.O, u.s.O_rs, u.s.O_cs, u.s.b_o);
+    for (ptrdiff_t v = 0; u.run.team.id == 0 && u.s.banned && v < u.s.V; ++v)
+        if (u.s.banned[v]) u.p.b_o[v] = T(-__builtin_inf());
+}
+
+template <class T>
+void search_job(void* ctx, int id, int n) noexcept {
+    const SearchPlan<T>& p = *static_cast<const SearchPlan<T>*>(ctx);
+    SearchRun<T> u{p, *p.s, p.d, decoder_run(p.p, id, n), p.threads[id], {p.output(), p.b_o}, 0, 0};
+    const int groups = u.run.team.groups;
+    pack_decoder(u.run);
+    pack_output(u);
+    if (u.run.team.idle) return barrier_wait(u.run.team.all, n);
+    for (ptrdiff_t b = u.run.team.group; b < u.s.d.B; b += groups) {
+        if (u.d.C) copy_row(u.run, b);
+        start_sentence(u, b);
+    }
+    barrier_wait(u.run.team.all, n);
+    for (u.step = 0; u.step < u.s.d.T; ++u.step) {
+        u.m = 0;
+        for (ptrdiff_t b = u.run.team.group; b < u.s.d.B; b += groups)
+            for (int k = 0; p.live[b] && k < u.s.width; ++k)
+                if (p.parent[u.step * p.rows + b * u.s.width + k] >= 0) u.t.rows[u.m++] = int(b * u.s.width + k);
+        if (!u.m) break;
+        point_to_inputs(u);
+        for (int l = 0; l < u.d.layers; ++l) search_layer(u, l);
+        search_attention(u);
+        choose(u);
+    }
+    for (ptrdiff_t b = u.run.team.group; b < u.s.d.B; b += groups)
+        for (int k = 0; k < u.s.n_best; ++k) write_text(u, b, k, k < p.texts[b]);
+}
+
+template <class T>
+void run_t(const Search& s) {
+    SearchPlan<T> p;
+    lay_out_search(p, s, s.workspace);
+    start_decoder(p.p);
+    pool_run(p.p.most_threads, search_job<T>, &p);
+}
+template <class T>
+size_t bytes_t(const Search& s) {
+    SearchPlan<T> p;
+    return lay_out_search(p, s, nullptr);
+}
+
+}  // namespace
+
+size_t search_bytes(const Search* s) { return s->d.dtype == kFloat32 ? bytes_t<float>(*s) : bytes_t<double>(*s); }
+void search_run(const Search* s) {
+    if (s->d.B > 0) s->d.dtype == kFloat32 ? run_t<float>(*s) : run_t<double>(*s);
+}
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn
