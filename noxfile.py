@@ -161,8 +161,8 @@ def tsan(session: nox.Session) -> None:
 def neon(session: nox.Session) -> None:
     """Cross-compile for aarch64 and emulate it (Debian: g++-aarch64-linux-gnu, qemu-user)."""
     session.install("cmake", "ninja")
-    groups = ("dispatch", "vmath", "gemm", "ops", "attention", "recurrent", "one_hot", "rows", "streams", "stacks", "threads",
-              "workspace", "pool")  # fmt: skip
+    groups = ("dispatch", "vmath", "gemm", "ops", "attention", "recurrent", "one_hot", "rows", "streams", "stacks",
+              "threads", "workspace", "pool")  # fmt: skip
     # not `forked`: QEMU itself fails when a forked child starts a thread
     ctest(session, "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
           "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++", groups=groups,

@@ -39,10 +39,16 @@ struct RowScores {
             return;
         }
         total += double(exponentials_of(z, n));
-        if (best.full() && !(top > best.value[best.most - 1])) return;
-        for (ptrdiff_t i = 0; i < n; ++i)
-            if (z[i] > (best.full() ? best.value[best.most - 1] : T(-__builtin_inf()))) best.offer(z[i], first + i);
+        if (!(top > limit())) return;
+        constexpr ptrdiff_t few = 4 * VL<T>;  // most of a piece that has a good one is passed over in fours of vectors
+        for (ptrdiff_t i = 0; i < n; i += few) {
+            const ptrdiff_t end = least(i + few, n);
+            if (!(FASTRNN_ISA::largest(z + i, end - i) > limit())) continue;
+            for (ptrdiff_t k = i; k < end; ++k)
+                if (z[k] > limit()) best.offer(z[k], first + k);
+        }
     }
+    T limit() const { return best.full() ? best.value[best.most - 1] : T(-__builtin_inf()); }
     // Σ exp(z - largest) of a piece: few enough terms for T's own digits
     T exponentials_of(const T* z, ptrdiff_t n) const {
         using V = typename Simd<T>::V;
