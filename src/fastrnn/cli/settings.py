@@ -11,7 +11,7 @@ from typing import Any
 
 from fastrnn.cli._parse import CliError
 from fastrnn.io import write_json
-from fastrnn.text import RUN_FILE, RUN_KEY
+from fastrnn.text.corpus import RUN_FILE, RUN_KEY
 
 __all__ = ["Settings", "choose_folder", "digest", "resolve"]
 
