@@ -18,19 +18,6 @@ def test_numbers_follow_frequency_and_first_occurrence():
     assert (vocabulary.pad, vocabulary.bos, vocabulary.eos, vocabulary.unk) == (0, 1, 2, 3)
     assert vocabulary.tokens[:6] == ["<pad>", "<bos>", "<eos>", "<unk>", "to", "be"]
     assert vocabulary.tokens[6:] == ["not", "or", "that", "is", "the", "question"]
-        "<pad>",
-        "<bos>",
-        "<eos>",
-        "<unk>",
-        "to",
-        "be",
-        "not",
-        "or",
-        "that",
-        "is",
-        "the",
-        "question",
-    ]
     assert vocabulary.encode("to question all").dtype == np.int32
     assert vocabulary.encode("to question all").tolist() == [4, 11, 3]
     assert [vocabulary.token(k) for k in (0, 3, 11)] == ["<pad>", "<unk>", "question"]

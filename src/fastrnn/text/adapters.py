@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from fastrnn import _check
 from fastrnn.text.characters import CharVocabulary
 from fastrnn.text.vocabulary import Vocabulary
 
-__all__ = ["AdaptedVocabulary", "as_vocabulary", "vocabulary_from_config"]
+__all__ = ["AdaptedVocabulary", "as_vocabulary", "token_stream", "vocabulary_from_config"]
 
 # Under which names tokenisers keep their special tokens, ours first, then by how usual they are.
 NAMES = {
@@ -244,6 +245,37 @@ def vocabulary_from_config(config: dict[str, Any]) -> Vocabulary | CharVocabular
     except (KeyError, TypeError) as error:
         raise ValueError(f"config: doesn't describe a vocabulary ({error})") from None
     raise ValueError(f"config: of an unknown kind of vocabulary, {config['kind']!r:.40}")
+
+
+def token_stream(texts: Iterable[str], vocabulary: Any) -> np.ndarray:
+    """Join texts to one stream of tokens with an end before, between and after them: what a language model reads.
+
+    Parameters
+    ----------
+    texts : iterable of str
+    vocabulary
+        What `as_vocabulary` takes.
+
+    Returns
+    -------
+    int32 array [N]
+
+    Examples
+    --------
+    >>> import fastrnn as fr
+    >>> texts = ["to be", "or not to be"]
+    >>> vocabulary = fr.text.Vocabulary.from_texts(texts)
+    >>> fr.text.token_stream(texts, vocabulary).tolist()
+    [2, 4, 5, 2, 6, 7, 4, 5, 2]
+    """
+    if isinstance(texts, str):
+        raise TypeError("texts: expected an iterable of texts, got one text; put it into a list")
+    vocabulary = as_vocabulary(vocabulary)
+    end = np.array([vocabulary.eos], np.int32)
+    parts = [end]
+    for text in texts:
+        parts += [vocabulary.encode(text), end]
+    return np.concatenate(parts)
 
 
 # ---- what we know about other tokenisers --------------------------------------------------------------------

@@ -50,7 +50,8 @@ def join_tokens(tokens: Iterable[str]) -> str:
     'so-called "words" (two).'
     """
     parts: list[str] = []
-    glued, opened = True, set()  # glued: nothing comes between the token before and this one
+    opened: set[str] = set()
+    glued = True  # nothing comes between the token before and this one
     for token in tokens:
         closes = token in opened
         if token in _QUOTES:
