@@ -21,8 +21,11 @@ def small(vocabulary, cell="lstm", **options):
 def trained():
     vocabulary = Vocabulary.from_texts(TEXTS)
     model = small(vocabulary)
-    data = fr.TokenWindows(token_stream(TEXTS * 20, vocabulary), batch_size=4, seq_len=12)
-    fr.fit(model, data, None, fr.optim.Adam(model, lr=0.02), epochs=40, carry_state=True, progress=False)
+    texts = np.random.default_rng(0).choice(TEXTS, 200).tolist()
+    data = fr.TokenWindows(token_stream(texts, vocabulary), batch_size=8, seq_len=12)
+    schedule = fr.schedules.Cosine()
+    adam = fr.optim.Adam(model, lr=0.02)
+    fr.fit(model, data, None, adam, epochs=30, schedule=schedule, carry_state=True, progress=False)
     return model
 
 
@@ -39,9 +42,9 @@ def test_a_stream_has_an_end_around_each_text():
 
 
 def test_the_next_word(trained):
-    words = dict(trained.predict_next("the cow", 2))
+    words = dict(trained.predict_next(token_stream(["the cow"], trained.vocabulary)[:-1], 2))  # a text's first words
     assert set(words) == {"eats", "sees"}
-    assert sum(words.values()) > 0.95
+    assert sum(words.values()) > 0.8 and min(words.values()) > 0.2
     assert trained.predict_next("the cow eats", 1)[0][0] == "grass"
     assert trained.predict_next("the cat eats fish", 1)[0][0] == "<eos>"
     assert trained.predict_next(n=1)[0][0] == "the"  # after the end of a text
