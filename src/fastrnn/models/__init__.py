@@ -4,6 +4,8 @@ from fastrnn.models.autoencoder import Autoencoder
 from fastrnn.models.classifier import SequenceClassifier
 from fastrnn.models.language_model import LanguageModel
 from fastrnn.models.regressor import SequenceRegressor
+from fastrnn.models.scheduled_sampling import ScheduledSampling
+from fastrnn.models.seq2seq import Seq2Seq
 from fastrnn.models.sequence_vae import SequenceVAE
 from fastrnn.models.tree_classifier import TreeClassifier
 from fastrnn.models.vae import VAE, Elbo
@@ -16,6 +18,8 @@ __all__ = [
     "Autoencoder",
     "Elbo",
     "LanguageModel",
+    "ScheduledSampling",
+    "Seq2Seq",
     "SequenceClassifier",
     "SequenceRegressor",
     "SequenceVAE",
