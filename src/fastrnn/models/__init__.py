@@ -3,6 +3,7 @@
 from fastrnn.models.autoencoder import Autoencoder
 from fastrnn.models.classifier import SequenceClassifier
 from fastrnn.models.language_model import LanguageModel
+from fastrnn.models.masked_language_model import MaskedLanguageModel
 from fastrnn.models.regressor import SequenceRegressor
 from fastrnn.models.scheduled_sampling import ScheduledSampling
 from fastrnn.models.seq2seq import Seq2Seq
@@ -18,6 +19,7 @@ __all__ = [
     "Autoencoder",
     "Elbo",
     "LanguageModel",
+    "MaskedLanguageModel",
     "ScheduledSampling",
     "Seq2Seq",
     "SequenceClassifier",

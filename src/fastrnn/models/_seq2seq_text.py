@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastrnn import _check
-from fastrnn.text import Vocabulary
+from fastrnn.text import Vocabulary, as_vocabulary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,11 +48,13 @@ class Side:
                 )
             self.pad, self.bos, self.eos, self.unk = Vocabulary.pad, Vocabulary.bos, Vocabulary.eos, Vocabulary.unk
             return
-        vocabulary = Vocabulary(**given) if isinstance(given, dict) else given
-        if not isinstance(vocabulary, Vocabulary):
+        try:
+            vocabulary = as_vocabulary(given)
+        except TypeError:
             raise TypeError(
-                f"{name}_vocabulary: expected a vocabulary or a number of tokens, got {_check.describe(given)}"
-            )
+                f"{name}_vocabulary: expected a vocabulary, a tokenizer or a number of tokens, "
+                f"got {_check.describe(given)}"
+            ) from None
         self.vocabulary, self.size = vocabulary, len(vocabulary)
         self.pad, self.bos, self.eos, self.unk = (getattr(vocabulary, k) for k in ("pad", "bos", "eos", "unk"))
 
@@ -77,7 +79,7 @@ class Side:
     def names(self, tokens: Any) -> list[Any]:
         """What stands at each token's place: strings, or the tokens of a model without vocabulary."""
         tokens = [int(token) for token in tokens]
-        return tokens if self.vocabulary is None else [self.vocabulary.tokens[token] for token in tokens]
+        return tokens if self.vocabulary is None else [self.vocabulary.token(token) for token in tokens]
 
     def batch(self, x: Any, lengths: Any = None, label: str = "lengths") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Tokens [T, B], T ≥ 1, padded, and lengths [B]; of texts, sequences, or an array [T, B] already."""
