@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from num2words import num2words
 
 import fastrnn as fr
 
@@ -36,6 +35,10 @@ MODELS = {
 
 def pair(number):
     """("twenty-four thousand", "vier und zwanzig tausend")"""
+    try:
+        from num2words import num2words
+    except ImportError:
+        raise SystemExit('this example needs num2words: pip install "fastrnn[examples]"') from None
     german = num2words(number, lang="de")
     parts = PART.findall(german)
     assert "".join(parts) == german.replace(" ", ""), german

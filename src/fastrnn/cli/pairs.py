@@ -172,5 +172,5 @@ def bleu(texts: Sequence[str], references: Sequence[str]) -> float:
     try:
         import sacrebleu
     except ImportError as error:
-        raise ImportError("BLEU needs sacrebleu: pip install sacrebleu") from error
+        raise ImportError('BLEU needs sacrebleu: pip install "fastrnn[examples]"') from error
     return float(sacrebleu.corpus_bleu(list(texts), [list(references)]).score)
