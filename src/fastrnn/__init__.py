@@ -66,6 +66,8 @@ from fastrnn.nn import (
 )
 from fastrnn.train import (
     Batch,
+    DialogueBatches,
+    Dialogues,
     History,
     Interrupted,
     Progress,
@@ -83,6 +85,8 @@ __all__ = [
     "RNN",
     "Attention",
     "Batch",
+    "DialogueBatches",
+    "Dialogues",
     "Dropout",
     "Embedding",
     "GRUCell",
