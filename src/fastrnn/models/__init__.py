@@ -4,6 +4,7 @@ from fastrnn.models.autoencoder import Autoencoder
 from fastrnn.models.classifier import SequenceClassifier
 from fastrnn.models.hred import HRED
 from fastrnn.models.language_model import LanguageModel
+from fastrnn.models.masked_language_model import MaskedLanguageModel
 from fastrnn.models.regressor import SequenceRegressor
 from fastrnn.models.sequence_vae import SequenceVAE
 from fastrnn.models.tree_classifier import TreeClassifier
@@ -20,6 +21,7 @@ __all__ = [
     "Autoencoder",
     "Elbo",
     "LanguageModel",
+    "MaskedLanguageModel",
     "SequenceClassifier",
     "SequenceRegressor",
     "SequenceVAE",
