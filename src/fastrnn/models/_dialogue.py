@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastrnn import _check
+from fastrnn.models._vocabulary import keep, prepared
 from fastrnn.models.language_model import CELLS
 from fastrnn.nn import Dropout, Embedding, Linear, init, losses, ops
 from fastrnn.nn._operations import enter
@@ -15,7 +16,7 @@ from fastrnn.nn._random import Seed, generator
 from fastrnn.nn._variable import Variable
 from fastrnn.nn.model import Model
 from fastrnn.nn.search import Texts, beam_search, greedy_search, sample_search
-from fastrnn.text import Vocabulary
+from fastrnn.text import CharVocabulary, Vocabulary, as_vocabulary
 from fastrnn.train.dialogue_data import Dialogues
 
 if TYPE_CHECKING:
@@ -93,10 +94,10 @@ class DialogueModel(Model):
         dtype: DTypeLike,
         seeds: list[Any],
     ) -> None:
-        if isinstance(vocabulary, dict):  # as `config` describes it
-            vocabulary = Vocabulary(**vocabulary)
-        self.vocabulary = vocabulary if isinstance(vocabulary, Vocabulary) else None
-        self.vocab_size = _vocab_size(vocabulary)
+        self.vocabulary, self.vocab_size = _known(vocabulary)
+        keep(self, "vocabulary", self.vocab_size if self.vocabulary is None else self.vocabulary)
+        special: Any = Vocabulary if self.vocabulary is None else self.vocabulary
+        self.pad, self.bos, self.eos, self.unk = (int(getattr(special, name)) for name in ("pad", "bos", "eos", "unk"))
         recurrent, self.cell = _check.choice(cell, CELLS, "cell"), cell
         hidden, layers = _check.positive_int(hidden_size, "hidden_size"), _check.positive_int(num_layers, "num_layers")
         context = _check.positive_int(context_size, "context_size")
@@ -122,7 +123,7 @@ class DialogueModel(Model):
         if not isinstance(x, Dialogues):
             x = Dialogues.from_lists(x, None if self.vocabulary is None else self.vocabulary.encode)
         inside = np.arange(len(x.tokens))[:, None] < x.lengths
-        tokens = np.where(inside, x.tokens, Vocabulary.eos)
+        tokens = np.where(inside, x.tokens, self.eos)
         _check.in_range(tokens, self.vocab_size, "the size of the vocabulary", name)
         return Dialogues(tokens, x.lengths, x.turns)
 
@@ -159,7 +160,7 @@ class DialogueModel(Model):
 
     def _decode(self, seen: NDArray[np.int64], ends: NDArray[np.int64], thought: Any) -> Any:
         """The decoder's outputs [T + 1, R, H] after the begin and after each token of `seen` [T, R]."""
-        tokens = np.concatenate([np.full((1, seen.shape[1]), Vocabulary.bos), seen])
+        tokens = np.concatenate([np.full((1, seen.shape[1]), self.bos), seen])
         x = self.embedding(tokens)
         if self.peeky:
             x = ops.concat([x, ops.broadcast_to(thought.reshape(1, *thought.shape), (len(tokens), *thought.shape))], -1)
@@ -170,7 +171,7 @@ class DialogueModel(Model):
         """−log P of the answers per token, ends counted."""
         ends = x.lengths[where.answered] + 1
         tokens = x.tokens[: len(seen), where.answered]
-        target = np.concatenate([tokens, np.full((1, tokens.shape[1]), Vocabulary.eos)])
+        target = np.concatenate([tokens, np.full((1, tokens.shape[1]), self.eos)])
         y = self._decode(seen, ends, thought)
         # The output layer, where most of the work is, sees the steps that are there and no padding.
         at = np.flatnonzero(np.arange(len(target))[:, None] < ends)
@@ -269,10 +270,10 @@ class DialogueModel(Model):
         count = 1 if num_samples is None else _check.positive_int(num_samples, "num_samples")
         thought, draws = self._thoughts(self.context(dialogues), count, rng)
         each = count // draws  # texts of one thought
-        never = {Vocabulary.pad, Vocabulary.bos, Vocabulary.unk, *banned} - {Vocabulary.eos}
+        never = {self.pad, self.bos, self.unk, *banned} - {self.eos}
         given = {
-            "state": self._state(thought), "extra": thought if self.peeky else None, "bos": Vocabulary.bos,
-            "eos": Vocabulary.eos, "max_length": max_length, "min_length": min_length, "banned": never,
+            "state": self._state(thought), "extra": thought if self.peeky else None, "bos": self.bos,
+            "eos": self.eos, "max_length": max_length, "min_length": min_length, "banned": never,
         }  # fmt: skip
         layers = (self.decoder, self.embedding, self.output)
         if beam_size is not None:
@@ -299,14 +300,14 @@ class DialogueModel(Model):
         return found if self.vocabulary is None else [self.vocabulary.decode(tokens) for tokens in found]
 
 
-def _vocab_size(vocabulary: Any) -> int:
-    if isinstance(vocabulary, Vocabulary):
-        return len(vocabulary)
-    if isinstance(vocabulary, int | np.integer) and not isinstance(vocabulary, bool):
-        if vocabulary < 5:
-            raise ValueError(
-                "vocabulary: expected at least 5 tokens, because 0 to 3 are padding, begin, end and unknown, "
-                f"got {vocabulary}"
-            )
-        return int(vocabulary)
-    raise TypeError(f"vocabulary: expected a vocabulary or a number of tokens, got {_check.describe(vocabulary)}")
+def _known(vocabulary: Any) -> tuple[Any, int]:
+    """A vocabulary with special tokens, or None for a number of tokens; and its size."""
+    found, size = prepared(vocabulary)
+    if found is None and size < 5:
+        raise ValueError(
+            f"vocabulary: expected at least 5 tokens, because 0 to 3 are padding, begin, end and unknown, got {size}"
+        )
+    if isinstance(found, CharVocabulary):
+        found = as_vocabulary(found)
+        size = len(found)
+    return found, size

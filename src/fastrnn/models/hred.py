@@ -27,7 +27,7 @@ class HRED(DialogueModel):
 
     Parameters
     ----------
-    vocabulary : int or Vocabulary
+    vocabulary : int, Vocabulary, CharVocabulary, or a tokenizer that `fr.text.as_vocabulary` takes
         With a vocabulary the model takes and returns text. A number counts tokens, of which 0 to 3 are padding, begin,
         end and unknown.
     cell : {"gru", "lstm", "rnn"}
@@ -64,9 +64,9 @@ class HRED(DialogueModel):
     >>> import fastrnn as fr
     >>> dialogues = [["i am ann", "hello", "who am i ?", "ann"], ["i am bob", "hello", "who am i ?", "bob"]]
     >>> vocabulary = fr.text.Vocabulary.from_texts(text for dialogue in dialogues for text in dialogue)
-    >>> model = fr.models.HRED(vocabulary, embedding_dim=16, hidden_size=32, context_size=32, seed=0)
+    >>> model = fr.models.HRED(vocabulary, embedding_dim=16, hidden_size=64, context_size=64, seed=0)
     >>> data = fr.DialogueBatches(dialogues, batch_size=2, vocabulary=vocabulary)
-    >>> _ = fr.fit(model, data, None, fr.optim.Adam(model, lr=0.01), epochs=100, progress=False)
+    >>> _ = fr.fit(model, data, None, fr.optim.Adam(model, lr=0.005), epochs=200, progress=False)
     >>> model.reply([["i am ann", "hello", "who am i ?"], ["i am bob", "hello", "who am i ?"]])
     ['ann', 'bob']
     """

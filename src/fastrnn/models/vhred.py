@@ -14,7 +14,6 @@ from fastrnn.models.sequence_vae import HideTokens
 from fastrnn.models.vae import Elbo
 from fastrnn.nn import ops
 from fastrnn.nn._random import Seed, split
-from fastrnn.text import Vocabulary
 from fastrnn.train.dialogue_data import Dialogues
 
 if TYPE_CHECKING:
@@ -93,11 +92,11 @@ class VHRED(DialogueModel):
     ) -> None:
         seeds = split(seed, 8)
         self.latent_size = _check.positive_int(latent_size, "latent_size")
-        self.hide = HideTokens(word_dropout, Vocabulary.unk)
         self._build(
             vocabulary, cell, embedding_dim, hidden_size, context_size, self.latent_size, num_layers, bidirectional,
             peeky, dropout, dtype, seeds,
         )  # fmt: skip
+        self.hide = HideTokens(word_dropout, self.unk)
         middle = _check.optional_positive_int(latent_hidden, "latent_hidden") or context_size
         encoded, out = (1 + bool(bidirectional)) * hidden_size, 2 * self.latent_size
         self.prior = _parts.perceptron([context_size, middle, out], "tanh", dtype, seeds[6])

@@ -132,9 +132,7 @@ class DialogueBatches(_Resumable):
             raise ValueError("dialogues: expected at least one")
         for position, dialogue in enumerate(self._dialogues):
             if len(dialogue) < 2:
-                raise ValueError(
-                    f"dialogues: expected two utterances or more, got {len(dialogue)} at {position}"
-                )
+                raise ValueError(f"dialogues: expected two utterances or more, got {len(dialogue)} at {position}")
         self._weight = None if weight is None else _weights(weight, self._dialogues)
         self._batch_size = _check.positive_int(batch_size, "batch_size")
         self._bucket, self._shuffle, self._drop_last = bool(bucket), bool(shuffle), bool(drop_last)
