@@ -21,6 +21,7 @@ SAYS = {
     "bptt.py": r"relu, norm clipped to 1: 100 of 100 steps",
     "numpy_pipeline.py": r"largest relative difference of the losses of 20 steps: \d+e-1\d",
     "predict_sine.py": r"LSTM  rms error one step ahead 0\.0",
+    "predict_word.py": r"held-out perplexity: unigrams \d+\.\d, bigrams \d+\.\d, LSTM \d+\.\d",
     "tree_sentiment.py": r"recursive net  +(9\d|100)\.\d%",
     "word_vectors.py": r"skip-gram: .* words/s, twins' reciprocal rank 0\.[89]",
 }

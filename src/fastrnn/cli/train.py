@@ -168,7 +168,7 @@ def _enough(settings: Settings, corpus: Corpus, tokens: Any, held: Any) -> None:
     # Rows are cut at a random offset below seq_len, and each has at least one step.
     needed = settings.batch + settings.seq_len
     if len(tokens) < needed or len(held) < 2:
-        there = corpus.size if settings.tokens == "characters" else len(tokens) + len(held)
+        there = corpus.size if settings.tokens == "characters" else len(tokens) + len(held) - 4  # ends of texts
         raise CliError(
             f"--text: {there} {settings.tokens} are too few for --batch {settings.batch} and --seq-len "
             f"{settings.seq_len}; at least {math.ceil((needed + 1) / (1 - settings.held_out))} are needed"

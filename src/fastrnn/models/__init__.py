@@ -6,6 +6,8 @@ from fastrnn.models.hred import HRED
 from fastrnn.models.language_model import LanguageModel
 from fastrnn.models.masked_language_model import MaskedLanguageModel
 from fastrnn.models.regressor import SequenceRegressor
+from fastrnn.models.scheduled_sampling import ScheduledSampling
+from fastrnn.models.seq2seq import Seq2Seq
 from fastrnn.models.sequence_vae import SequenceVAE
 from fastrnn.models.tree_classifier import TreeClassifier
 from fastrnn.models.vae import VAE, Elbo
@@ -22,6 +24,8 @@ __all__ = [
     "Elbo",
     "LanguageModel",
     "MaskedLanguageModel",
+    "ScheduledSampling",
+    "Seq2Seq",
     "SequenceClassifier",
     "SequenceRegressor",
     "SequenceVAE",

@@ -228,7 +228,7 @@ class MaskedLanguageModel(WordQueries, Model):
         """
         n = _check.positive_int(n, "n")
         tokens = self._with_hidden(text, hidden) if isinstance(text, str) else _check.integers(text, "text")
-        places = np.flatnonzero(tokens == self.hidden_token) if tokens.ndim == 1 else []
+        places = np.flatnonzero(tokens == self.hidden_token) if tokens.ndim == 1 else np.empty(0, np.int64)
         if not len(places):
             found = repr(text[:60]) if isinstance(text, str) else f"integers {tokens.shape}"
             raise ValueError(

@@ -10,6 +10,7 @@ from fastrnn.train.history import History
 from fastrnn.train.interrupt import Interrupted
 from fastrnn.train.online import online
 from fastrnn.train.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from fastrnn.train.pair_data import PairBatches
 from fastrnn.train.progress import Progress
 from fastrnn.train.tree_data import TreeBatches
 
@@ -24,6 +25,7 @@ __all__ = [
     "History",
     "Interrupted",
     "Optimizer",
+    "PairBatches",
     "Progress",
     "RMSprop",
     "SequenceBatches",
