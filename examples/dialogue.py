@@ -59,7 +59,7 @@ def answer(fact, value):
     return f"your {fact} is {value} ."
 
 
-def make(rng, most=3):
+def make(rng, most=2):
     """One dialogue, and where facts are asked for: (turn of the question, turn that told, fact, value)."""
     turns, told, asked = [], {}, []
 
@@ -77,7 +77,6 @@ def make(rng, most=3):
         turn, value = told[str(fact)]
         asked.append((len(turns), turn, str(fact), value))
         turns.extend([f"what is my {fact} ?", answer(fact, value)])
-        small_talk()
     return turns, asked
 
 

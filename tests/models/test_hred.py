@@ -236,7 +236,7 @@ def test_weights_choose_who_is_learned():
         (lambda m: m.reply([[[9]]]), ValueError, r"dialogues: expected integers from 0 to 8 .*, got 9"),
         (lambda m: m([[[5]]]), ValueError, "dialogues: expected one of two utterances or more"),
         (lambda m: m.reply([[[5]]], num_samples=0), ValueError, "num_samples: expected a positive integer, got 0"),
-        (lambda m: m.reply([[[5]]], temperature=-1), ValueError, "temperature: expected a finite number"),
+        (lambda m: m.reply([[[5]]], temperature=-1), ValueError, "temperature: expected a number ≥ 0, got -1.0"),
         (lambda m: m.reply([[[5]]], beam_size=3, top_k=2), ValueError, "beam_size: a beam draws nothing"),
         (
             lambda m: m.reply([[[5]]], beam_size=3, num_samples=5),

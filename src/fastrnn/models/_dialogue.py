@@ -268,7 +268,10 @@ class DialogueModel(Model):
         """
         rng = generator(seed)
         count = 1 if num_samples is None else _check.positive_int(num_samples, "num_samples")
-        thought, draws = self._thoughts(self.context(dialogues), count, rng)
+        contexts = self.context(dialogues)
+        if not len(contexts):
+            return []
+        thought, draws = self._thoughts(contexts, count, rng)
         each = count // draws  # texts of one thought
         never = {self.pad, self.bos, self.unk, *banned} - {self.eos}
         given = {
@@ -277,10 +280,12 @@ class DialogueModel(Model):
         }  # fmt: skip
         layers = (self.decoder, self.embedding, self.output)
         if beam_size is not None:
+            if each > _check.positive_int(beam_size, "beam_size"):
+                raise ValueError(f"num_samples: expected at most beam_size={beam_size}, got {each}")
             if temperature or top_k is not None or top_p is not None:
                 raise ValueError("beam_size: a beam draws nothing; leave out temperature, top_k and top_p")
             texts = beam_search(*layers, beam_size=beam_size, n_best=each, length_penalty=length_penalty, **given)
-        elif temperature == 0 and each == 1:
+        elif each == 1 and _check.at_least_zero(temperature, "temperature") == 0:
             texts = greedy_search(*layers, **given)
         else:
             drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": rng}
