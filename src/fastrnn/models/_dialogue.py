@@ -122,10 +122,9 @@ class DialogueModel(Model):
         """Dialogues with the end token past each utterance."""
         if not isinstance(x, Dialogues):
             x = Dialogues.from_lists(x, None if self.vocabulary is None else self.vocabulary.encode)
-        inside = np.arange(len(x.tokens))[:, None] < x.lengths
-        tokens = np.where(inside, x.tokens, self.eos)
-        _check.in_range(tokens, self.vocab_size, "the size of the vocabulary", name)
-        return Dialogues(tokens, x.lengths, x.turns)
+        x = x.padded(self.eos)
+        _check.in_range(x.tokens, self.vocab_size, "the size of the vocabulary", name)
+        return x
 
     def _answers(self, x: Any) -> tuple[Dialogues, Places]:
         x = self._dialogues(x)

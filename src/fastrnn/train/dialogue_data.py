@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import _check
-from fastrnn.train.data import POOL_BATCHES, Batch, _padded, _Resumable
+from fastrnn.train.data import POOL_BATCHES, Batch, _Resumable
 
 __all__ = ["DialogueBatches", "Dialogues"]
 
@@ -63,12 +63,27 @@ class Dialogues:
         encode : callable, optional
             From a text to integers, such as `vocabulary.encode`.
         """
-        found = _utterances(dialogues, encode)
-        flat = [utterance for dialogue in found for utterance in dialogue]
-        lengths = np.array([len(utterance) for utterance in flat], np.int64)
-        turns = np.array([len(dialogue) for dialogue in found], np.int64)
-        tokens = _padded(flat, lengths, 0) if flat else np.zeros((1, 0), np.int64)
-        return cls(tokens, lengths, turns)
+        return cls._joined(_utterances(dialogues, encode))
+
+    @classmethod
+    def _joined(cls, dialogues: list[list[np.ndarray]]) -> Dialogues:
+        """From lists of lists of int64 arrays [T_i], which nobody needs to look at again."""
+        flat = [utterance for dialogue in dialogues for utterance in dialogue]
+        self = cls.__new__(cls)
+        self.lengths = np.fromiter(map(len, flat), np.int64, len(flat))
+        self.turns = np.fromiter(map(len, dialogues), np.int64, len(dialogues))
+        rows = np.zeros((len(flat), max(int(self.lengths.max(initial=1)), 1)), np.int64)
+        rows[np.arange(rows.shape[1]) < self.lengths[:, None]] = np.concatenate([np.zeros(0, np.int64), *flat])
+        self.tokens = np.ascontiguousarray(rows.T)
+        self.shape = self.tokens.shape
+        return self
+
+    def padded(self, value: int) -> Dialogues:
+        """The same with `value` past each utterance's length."""
+        other = type(self).__new__(type(self))
+        other.tokens = np.where(np.arange(len(self.tokens))[:, None] < self.lengths, self.tokens, value)
+        other.lengths, other.turns, other.shape = self.lengths, self.turns, self.shape
+        return other
 
     def __len__(self) -> int:
         """The number of dialogues, B."""
@@ -161,7 +176,7 @@ class DialogueBatches(_Resumable):
         picked = [self._dialogues[i] for i in rows]
         lengths = np.array([len(utterance) + 1 for dialogue in picked for utterance in dialogue[1:]])
         weight = None if self._weight is None else np.concatenate([self._weight[i] for i in rows])
-        return Batch(Dialogues.from_lists(picked), None, lengths, weight)
+        return Batch(Dialogues._joined(picked), None, lengths, weight)
 
     def __iter__(self) -> Iterator[Batch]:
         skip = self._begin()
