@@ -66,6 +66,8 @@ from fastrnn.nn import (
 )
 from fastrnn.train import (
     Batch,
+    DialogueBatches,
+    Dialogues,
     History,
     Interrupted,
     PairBatches,
@@ -84,6 +86,8 @@ __all__ = [
     "RNN",
     "Attention",
     "Batch",
+    "DialogueBatches",
+    "Dialogues",
     "Dropout",
     "Embedding",
     "GRUCell",

@@ -4,6 +4,7 @@ from fastrnn.train import schedules
 from fastrnn.train.checkpoint import Checkpoint
 from fastrnn.train.clipping import clip_grad_norm, clip_grad_value
 from fastrnn.train.data import Batch, SequenceBatches, TokenWindows
+from fastrnn.train.dialogue_data import DialogueBatches, Dialogues
 from fastrnn.train.fit import fit
 from fastrnn.train.history import History
 from fastrnn.train.interrupt import Interrupted
@@ -19,6 +20,8 @@ __all__ = [
     "AdamW",
     "Batch",
     "Checkpoint",
+    "DialogueBatches",
+    "Dialogues",
     "History",
     "Interrupted",
     "Optimizer",
