@@ -1004,7 +1004,9 @@ def value_sizes(dtype: Any, inputs: int, size: int, output: Any) -> None:
     if output.in_features != size:
         raise ValueError(f"output: expected in_features={size}, the size of what rnn returns, got {output.in_features}")
     if output.out_features > inputs:
-        raise ValueError(f"output: expected out_features up to {inputs}, the input_size of rnn, got {output.out_features}")
+        raise ValueError(
+            f"output: expected out_features up to {inputs}, the input_size of rnn, got {output.out_features}"
+        )
 
 
 def own_steps(value: Any, steps: int) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ from fastrnn.models.autoencoder import Autoencoder
 from fastrnn.models.classifier import SequenceClassifier
 from fastrnn.models.language_model import LanguageModel
 from fastrnn.models.regressor import SequenceRegressor
+from fastrnn.models.seq2seq_regressor import Seq2SeqRegressor
 from fastrnn.models.sequence_vae import SequenceVAE
 from fastrnn.models.tree_classifier import TreeClassifier
 from fastrnn.models.vae import VAE, Elbo
@@ -16,6 +17,7 @@ __all__ = [
     "Autoencoder",
     "Elbo",
     "LanguageModel",
+    "Seq2SeqRegressor",
     "SequenceClassifier",
     "SequenceRegressor",
     "SequenceVAE",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -64,13 +65,13 @@ class ValueDecoder(Layer):
     def __init__(
         self, rnn: Layer | Mapping[str, Any], output: Linear | Mapping[str, Any], feedback_grad: bool = True
     ) -> None:
-        rnn, output = (from_spec(part) if isinstance(part, Mapping) else part for part in (rnn, output))  # type: ignore[assignment]
-        _check.value_layers(rnn, output, (Recurrent, AttentionDecoder), Linear)
-        super().__init__(rnn.dtype)  # type: ignore[union-attr]
-        self.rnn: Any = rnn
-        self.output: Linear = output  # type: ignore[assignment]
+        layers: list[Any] = [from_spec(part) if isinstance(part, Mapping) else part for part in (rnn, output)]
+        _check.value_layers(layers[0], layers[1], (Recurrent, AttentionDecoder), Linear)
+        super().__init__(layers[0].dtype)
+        self.rnn: Any = layers[0]
+        self.output: Linear = layers[1]
         self.feedback_grad = bool(feedback_grad)
-        self.attends = isinstance(rnn, AttentionDecoder)
+        self.attends = isinstance(self.rnn, AttentionDecoder)
         size = self.rnn.output_size if self.attends else self.rnn._h_size
         _check.value_sizes(self.dtype, self.rnn.input_size, size, self.output)
 
@@ -200,7 +201,7 @@ class ValueDecoder(Layer):
         cuts = [0, *(1 + np.flatnonzero((follows[1:] != follows[:-1]) | (follows[1:] & (folded is None)))), len(x)]
         parts: list[Any] = []
         y = None
-        for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+        for first, last in pairwise(cuts):
             if folded is None and follows[first]:
                 x[first, :, : self._size] = self.output._forward(y[first - 1], y[first - 1].shape)  # type: ignore[index]
             layer = folded if folded is not None and follows[first] else self.rnn
