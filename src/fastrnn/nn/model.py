@@ -13,7 +13,7 @@ from fastrnn import _check
 from fastrnn._pullback import Pullback
 from fastrnn.nn._layer import LAYER, Layer, to_spec
 from fastrnn.nn._random import Seed
-from fastrnn.nn._tape import Tape, _flatten, _rebuild, current
+from fastrnn.nn._tape import Tape, _flatten, _rebuild, current, take
 from fastrnn.nn._variable import Variable
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ class Model(Layer):
     def children(self) -> dict[str, Layer]:
         found: dict[str, Layer] = {}
         for name, value in vars(self).items():
-            if name != "_arguments":
+            if isinstance(value, Layer):
+                found[name] = value
+            elif isinstance(value, list | tuple | dict) and name != "_arguments":
                 found.update(_layers(name, value))
         return found
 
@@ -313,7 +315,7 @@ def _trace(tape: Tape, arg: Any, inputs: list[Variable]) -> Any:
     if isinstance(arg, tuple):
         return tuple(_trace(tape, part, inputs) for part in arg)
     if isinstance(arg, np.ndarray) and arg.dtype.kind == "f":
-        inputs += tape.add(None, (), [arg])
+        inputs.append(Variable(arg, tape))
         return inputs[-1]
     return arg
 
@@ -323,7 +325,7 @@ def _gradients(arg: Any) -> Any:
         return tuple(_gradients(part) for part in arg)
     if not isinstance(arg, Variable):
         return None
-    gradient = arg._node.gradients[arg._slot]
+    gradient = take(arg)
     return np.zeros_like(arg.value) if gradient is None else np.asarray(gradient)
 
 
