@@ -97,7 +97,9 @@ def main():
     test = dict(zip(("x", "cosine", "next"), windows(500, rng), strict=True))
     learn = dict(zip(("cosine", "next"), targets, strict=True))
     losses, predictions, errors, figures = {}, {}, {}, {"networks": {}, "training": {}}
-    print(f"{epochs} epochs of {len(x) // BATCH} batches; {HIDDEN} units, {STEPS} steps; medians of {runs} runs; rms errors of free runs")
+    print(
+        f"{epochs} epochs of {len(x) // BATCH} batches; {HIDDEN} units, {STEPS} steps; medians of {runs} runs; rms errors of free runs"
+    )
     for name, options in NETWORKS.items():
         found = []
         for run in range(runs):

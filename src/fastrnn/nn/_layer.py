@@ -146,13 +146,17 @@ class Layer:
 
     def _walk(self, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Layer]]:
         """Yield `(prefix, layer)` for this layer and those below, depth first, a shared one only once."""
-        seen = set() if seen is None else seen
+        found: list[tuple[str, Layer]] = []
+        self._collect(prefix, set() if seen is None else seen, found)
+        return iter(found)
+
+    def _collect(self, prefix: str, seen: set[int], found: list[tuple[str, Layer]]) -> None:
         if id(self) in seen:
             return
         seen.add(id(self))
-        yield prefix, self
+        found.append((prefix, self))
         for name, child in self.children.items():
-            yield from child._walk(f"{prefix}{name}.", seen)
+            child._collect(f"{prefix}{name}.", seen, found)
 
     @property
     def params(self) -> dict[str, NDArray[Any]]:

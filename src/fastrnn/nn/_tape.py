@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Tapes that record in any thread. Layers look at it at every call: an empty list costs nothing.
 RECORDING: list[Tape] = []
+_SEQUENCES, _FLOATS = (tuple, list), (np.ndarray, np.floating)  # `tuple | list` is made anew wherever it stands
 _local = threading.local()
 
 
@@ -89,10 +90,10 @@ def take(tree: Any) -> Any:
 
 def _basic(index: Any) -> bool:
     """Whether an index names no element twice."""
-    if isinstance(index, int | slice):
+    if type(index) is int or type(index) is slice:
         return True
     parts = index if isinstance(index, tuple) else (index,)
-    return not any(isinstance(part, list | np.ndarray) and np.asarray(part).dtype != bool for part in parts)
+    return not any(isinstance(part, (list, np.ndarray)) and np.asarray(part).dtype != bool for part in parts)
 
 
 class Tape:
@@ -163,7 +164,7 @@ class Tape:
         for arg in args:
             if type(arg) is Variable:
                 known, arg = True, arg.value
-            elif isinstance(arg, tuple | list):
+            elif isinstance(arg, _SEQUENCES):
                 below = _strip(arg)
                 known, arg = known or below is not arg, below
             plain.append(arg)
@@ -180,7 +181,7 @@ class Tape:
 
     def _variables(self, tree: Any) -> Any:
         """The tree with Variables for float arrays."""
-        if isinstance(tree, np.ndarray | np.floating) and tree.dtype.kind == "f":
+        if isinstance(tree, _FLOATS) and tree.dtype.kind == "f":
             return Variable(np.asarray(tree), self)
         if isinstance(tree, tuple):
             return tuple([self._variables(part) for part in tree])
@@ -203,8 +204,8 @@ class Tape:
             gradient = take(tree)
             if gradient is None:
                 continue
-            found = pull(*gradient) if isinstance(tree, tuple) else pull(gradient)
-            _hand_down(inputs, found if isinstance(found, tuple | list) else (found,))
+            found = pull(gradient) if type(tree) is Variable else pull(*gradient)
+            _hand_down(inputs, found if isinstance(found, _SEQUENCES) else (found,))
 
 
 def _mixed(bits: int) -> int:
@@ -234,7 +235,7 @@ def _strip(tree: Any) -> Any:
     """The tree with values for Variables; the same object if there are none."""
     if type(tree) is Variable:
         return tree.value
-    if isinstance(tree, tuple | list):
+    if isinstance(tree, _SEQUENCES):
         parts = tuple([_strip(part) for part in tree])
         if any(part is not old for part, old in zip(parts, tree, strict=True)):
             return parts
@@ -247,8 +248,11 @@ def _hand_down(inputs: Sequence[Any], gradients: Sequence[Any]) -> None:
         if gradient is None:
             continue
         if type(arg) is Variable:
-            give(arg, gradient)
-        elif isinstance(arg, tuple | list) and isinstance(gradient, tuple | list):
+            if arg._gradient is None and type(gradient) is np.ndarray and gradient.dtype is arg.value.dtype:
+                arg._gradient = gradient  # as `give` does
+            else:
+                give(arg, gradient)
+        elif isinstance(arg, _SEQUENCES) and isinstance(gradient, _SEQUENCES):
             _hand_down(arg, gradient)
 
 
@@ -256,7 +260,7 @@ def _flatten(tree: Any, leaves: list[NDArray[Any]]) -> Any:
     """Collect the float arrays of a tree; return its shape: None for those, and everything else as it is."""
     if isinstance(tree, tuple):
         return tuple(_flatten(part, leaves) for part in tree)
-    if isinstance(tree, np.ndarray | np.floating) and tree.dtype.kind == "f":
+    if isinstance(tree, _FLOATS) and tree.dtype.kind == "f":
         leaves.append(np.asarray(tree))
         return None
     return Constant(tree)

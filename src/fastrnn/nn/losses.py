@@ -39,9 +39,7 @@ def _recorded(loss: Loss) -> Loss:
         if not first and not second:
             return loss(prediction, target, **options)
         tape = prediction._tape if first else target._tape
-        value, gradient = loss(
-            prediction.value if first else prediction, target.value if second else target, **options
-        )
+        value, gradient = loss(prediction.value if first else prediction, target.value if second else target, **options)
 
         def pull(g: Any) -> tuple[Any, Any]:
             dy = gradient if g == 1 else gradient * gradient.dtype.type(g)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Model", "Parameter", "value_and_grad"]
 
 
+_HOLDERS = (list, tuple, dict)  # `list | tuple` is made anew wherever it stands
+_OWN = ("_arguments", "_params", "_grads", "_touched")
+
+
 class Model(Layer):
     """The base of what users compose: layers in attributes, and a `forward` that calls them.
 
@@ -84,7 +88,7 @@ class Model(Layer):
         for name, value in vars(self).items():
             if isinstance(value, Layer):
                 found[name] = value
-            elif isinstance(value, list | tuple | dict) and name != "_arguments":
+            elif isinstance(value, _HOLDERS) and value and name not in _OWN:
                 found.update(_layers(name, value))
         return found
 
@@ -302,7 +306,7 @@ def pull_loss(tape: Tape, loss: Any) -> float:
 def _layers(name: str, value: Any) -> Iterator[tuple[str, Layer]]:
     if isinstance(value, Layer):
         yield name, value
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, (list, tuple)):
         for position, part in enumerate(value):
             yield from _layers(f"{name}.{position}", part)
     elif isinstance(value, dict):
