@@ -131,6 +131,7 @@ def cases():
     for name, kind, words, size, steps, batch in (
         ("layers, small", LanguageModel, 100, 32, 16, 8),
         ("layers", LanguageModel, 500, 64, 32, 16),
+        ("layers, large", LanguageModel, 1000, 192, 32, 32),
         ("attention, small", Attending, 100, 32, 12, 8),
         ("attention", Attending, 500, 64, 24, 16),
         ("loop, small", Loop, 100, 32, 16, 8),
@@ -149,7 +150,7 @@ def same(model, run, args):
 
 
 def measure(sides, repeat):
-    """Seconds of the CPU of each side, in turn, the first one alternating: a machine that is shared disturbs them less."""
+    """Seconds of the CPU of each side, in turn, alternating: a shared machine disturbs them less."""
     times = np.empty((repeat, len(sides)))
     for k in range(repeat):
         for side in (0, 1) if k % 2 else (1, 0):

@@ -72,7 +72,7 @@ def plot(losses, test, predictions, errors, path):
         for name in NETWORKS:
             axis.plot(at, predictions[name, task][0, :, 0], lw=1.2, label=name)
         axis.set(xlabel="step", title="Cosine of the same steps" if task == "cosine" else "What comes next")
-    axes[1, 0].legend(fontsize=7, loc="lower left")
+    axes[1, 0].legend(fontsize=7, loc="lower center")
     for name, values in errors.items():
         axes[1, 1].plot(np.arange(1, STEPS + 1), values, label=name)
     axes[1, 1].set(xlabel="step that is predicted", ylabel="rms error", title="LSTM, what comes next: ways of training")

@@ -69,3 +69,23 @@ def ends_of(values: Any) -> Any:
         step, row = np.argwhere(missing != (np.arange(len(values))[:, None] >= ends))[0]
         raise ValueError(f"target: expected NaN only past a row's end, got one at step {step} of row {row}")
     return ends
+
+
+def sampling_pair(sampling: Any) -> tuple[float, float]:
+    """Its first and its last value."""
+    if isinstance(sampling, list | tuple):
+        if len(sampling) != 2:
+            raise ValueError(f"sampling: expected a probability or a pair of them, got {len(sampling)}")
+        return _check.fraction_or_one(sampling[0], "sampling"), _check.fraction_or_one(sampling[1], "sampling")
+    share = _check.fraction_or_one(sampling, "sampling")
+    return share, share
+
+
+def steps_of(horizon: Any, target: Any, covariates: Any) -> int:
+    """H, from whichever says it."""
+    for array in (target, covariates):
+        if array is not None and np.ndim(array):
+            if horizon is not None and horizon != len(array):
+                raise ValueError(f"horizon: expected {len(array)}, the steps of target and covariates, got {horizon}")
+            return len(array)
+    return _check.positive_int(horizon, "horizon")

@@ -10,7 +10,7 @@ import numpy as np
 from fastrnn import _check
 from fastrnn.models._annealing import Annealing
 from fastrnn.models._parts import noise_seeds
-from fastrnn.models._series import SeriesBatches, ends_of, padded, series
+from fastrnn.models._series import SeriesBatches, ends_of, padded, sampling_pair, series, steps_of
 from fastrnn.models.language_model import CELLS
 from fastrnn.nn import AttentionDecoder, Linear, ValueDecoder, init, losses, ops
 from fastrnn.nn._layer import Layer
@@ -121,7 +121,7 @@ class Seq2SeqRegressor(Model):
         self.covariate_size = _check.natural(covariate_size, "covariate_size")
         if start == "last" and self.output_size > self.input_size:
             raise ValueError(f"start: 'last' needs output_size up to input_size={input_size}, got {output_size}")
-        self.sampling = _pair(sampling)
+        self.sampling = sampling_pair(sampling)
         self.encoder = recurrent(
             input_size,
             hidden_size,
@@ -325,7 +325,7 @@ class Seq2SeqRegressor(Model):
                 f"covariates: expected [H, B, {self.covariate_size}] (covariate_size={self.covariate_size}), "
                 f"got {_check.describe(covariates)}"
             )
-        steps = _steps(horizon, target, covariates)
+        steps = steps_of(horizon, target, covariates)
         inputs = np.zeros((steps, batch, size + self.covariate_size), self.dtype)
         if covariates is not None:
             covariates = _check.floats(covariates, self.dtype, "covariates", layer=True)
@@ -393,24 +393,6 @@ def _remember(rnn: Any) -> None:
     for layer in range(rnn.num_layers):
         rnn.params[f"bias_ih_l{layer}"][rnn.hidden_size : 2 * rnn.hidden_size] = 1
         rnn.params[f"bias_hh_l{layer}"][rnn.hidden_size : 2 * rnn.hidden_size] = 0
-
-
-def _pair(sampling: Any) -> tuple[float, float]:
-    if isinstance(sampling, list | tuple):
-        if len(sampling) != 2:
-            raise ValueError(f"sampling: expected a probability or a pair of them, got {len(sampling)}")
-        return _check.fraction_or_one(sampling[0], "sampling"), _check.fraction_or_one(sampling[1], "sampling")
-    share = _check.fraction_or_one(sampling, "sampling")
-    return share, share
-
-
-def _steps(horizon: Any, target: Any, covariates: Any) -> int:
-    for array in (target, covariates):
-        if array is not None and np.ndim(array):
-            if horizon is not None and horizon != len(array):
-                raise ValueError(f"horizon: expected {len(array)}, the steps of target and covariates, got {horizon}")
-            return len(array)
-    return _check.positive_int(horizon, "horizon")
 
 
 def _with_batch(array: Any) -> Any:

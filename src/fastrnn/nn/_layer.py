@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -202,7 +202,11 @@ class Layer:
 
     def zero_grads(self) -> None:
         """Set all gradients to zero; of lazy ones only the rows that were touched."""
-        for _, layer in self._walk():
+        self._zero(self._walk())
+
+    @staticmethod
+    def _zero(walked: Iterable[tuple[str, Layer]]) -> None:
+        for _, layer in walked:
             if not layer._grads:
                 continue
             with layer._lock:

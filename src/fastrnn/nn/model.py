@@ -11,7 +11,7 @@ import numpy as np
 
 from fastrnn import _check
 from fastrnn._pullback import Pullback
-from fastrnn.nn._layer import LAYER, Layer, to_spec
+from fastrnn.nn._layer import LAYER, Arrays, Layer, to_spec
 from fastrnn.nn._random import Seed
 from fastrnn.nn._tape import Tape, _flatten, _rebuild, current, take
 from fastrnn.nn._variable import Variable
@@ -275,11 +275,13 @@ def value_and_grad(loss: Callable[..., Any], model: Layer) -> Callable[..., tupl
         checkpoint: int | None = None,
         **kwargs: Any,
     ) -> tuple[float, dict[str, NDArray[Any]]]:
+        walked = list(model._walk())  # once: in a small step it counts
         if not accumulate:
-            model.zero_grads()
+            model._zero(walked)
         with Tape(dropout=dropout, seed=seed, checkpoint=checkpoint) as tape:
             value = loss(*((model, *args) if takes_model else args), **kwargs)
-        return pull_loss(tape, value), model.grads
+        value = pull_loss(tape, value)
+        return value, Arrays([(p + name, grad) for p, layer in walked for name, grad in layer._grads.items()])
 
     return run
 
