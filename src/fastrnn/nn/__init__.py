@@ -32,6 +32,7 @@ from fastrnn.nn.transformer import (
 )
 from fastrnn.nn.tree_net import RecursiveNet, TreeLSTM
 from fastrnn.nn.trees import Trees
+from fastrnn.nn.value_decoder import ValueDecoder
 
 __all__ = [
     "GELU",
@@ -76,6 +77,7 @@ __all__ = [
     "TransformerEncoderLayer",
     "TreeLSTM",
     "Trees",
+    "ValueDecoder",
     "activations",
     "beam_search",
     "concat",
