@@ -734,6 +734,11 @@ def attended(q: Any, k: Any, v: Any, heads: int, batch_first: bool) -> tuple[NDA
 def score_mask(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Bools, or floats of that dtype, that broadcast to [B, N, T, S]."""
     array = np.asarray(value)
+    if array.dtype.kind in "iu":  # 0 and 1 would be added to the scores
+        raise TypeError(
+            f"mask: expected bools, True where a query may look, or {dtype} numbers to add to the scores, "
+            f"got {array.dtype}; use mask.astype(bool)"
+        )
     if array.dtype != np.bool_:
         array = floats(value, dtype, "mask")
     try:
