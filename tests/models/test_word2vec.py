@@ -145,7 +145,8 @@ def test_long_sentences_and_pieces_lose_no_word(monkeypatch):
         (np.ones(3), TypeError, "corpus: expected integers, got float64"),
         (np.ones((1, 1, 1), int), ValueError, r"corpus: expected integers \[N\] or \[S, T\]"),
         ([["a", "b"]], ValueError, "min_count: expected some words to occur at least 5 times, got 2 words"),
-        ([], ValueError, "min_count: .*got 0 words"),
+        ([], ValueError, "^corpus: expected some words, got none"),
+        ([[], []], ValueError, "^corpus: expected some words, got none"),
     ],
 )
 def test_bad_corpora(corpus, error, match):
@@ -305,6 +306,8 @@ def test_bad_settings(settings, error, match):
 def test_bad_training(settings, match):
     with pytest.raises(ValueError, match=match):
         Word2Vec().train(class_text(10), **{**QUIET, **settings})
+    with pytest.raises(TypeError, match=r"^progress: expected True, False or fr\.Progress"):
+        Word2Vec().train(class_text(10), progress="bar")
 
 
 @pytest.mark.parametrize("settings", [{}, {"hs": True, "sg": 1}, {"hs": True, "negative": 0}])
