@@ -750,6 +750,34 @@ def score_mask(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDAr
     return array
 
 
+def stream_steps(
+    x: Any, dtype: np.dtype[Any], size: int, batch: int | None, batch_first: bool, name: str = "x"
+) -> NDArray[Any]:
+    """Floats [T, B, F] (or [B, T, F]) with T ≥ 1, B as given."""
+    array = floats(x, dtype, name, layer=True)
+    rows = "B" if batch is None else batch
+    expected = f"[B, T, {size}]" if batch_first else f"[T, {rows}, {size}]"
+    if batch_first and batch is not None:
+        expected = f"[{batch}, T, {size}]"
+    time, other = (1, 0) if batch_first else (0, 1)
+    if (
+        array.ndim != 3
+        or array.shape[2] != size
+        or not array.shape[time]
+        or array.shape[other] != (batch or array.shape[other])
+    ):
+        raise ValueError(f"{name}: expected {expected} with T ≥ 1 (d_model={size}), got shape {array.shape}")
+    return array
+
+
+def stream_step(x: Any, dtype: np.dtype[Any], size: int, batch: int) -> NDArray[Any]:
+    """Floats [B, F] of one step."""
+    array = floats(x, dtype, layer=True)
+    if array.shape != (batch, size):
+        raise ValueError(f"x: expected one step, [{batch}, {size}] (batch_size, d_model), got shape {array.shape}")
+    return array
+
+
 def no_weights_gradient(value: Any) -> None:
     """Weights are returned to be looked at."""
     if value is not None:
