@@ -65,6 +65,7 @@ from fastrnn.nn import (
     value_and_grad,
 )
 from fastrnn.train import (
+    ArrayBatches,
     Batch,
     History,
     Interrupted,
@@ -81,6 +82,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "ArrayBatches",
     "Attention",
     "Batch",
     "Dropout",
