@@ -195,6 +195,7 @@ def test_ctrl_c_keeps_what_was_learned(cached, monkeypatch):
     model = Word2Vec(vector_size=20, sample=0, seed=0)
     model.train(class_text(1000), 1, lr=0.0, min_lr=0.0, **QUIET)
     before = model.vectors.copy()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which the background jobs of a shell don't have
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     start = time.monotonic()

@@ -30,6 +30,7 @@ from fastrnn.nn.transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
+from fastrnn.nn.transformer_stream import TransformerStream
 from fastrnn.nn.tree_net import RecursiveNet, TreeLSTM
 from fastrnn.nn.trees import Trees
 
@@ -74,6 +75,7 @@ __all__ = [
     "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "TransformerStream",
     "TreeLSTM",
     "Trees",
     "activations",
