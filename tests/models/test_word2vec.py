@@ -154,6 +154,13 @@ def test_bad_corpora(corpus, error, match):
         Word2Vec().train(corpus, **QUIET)
 
 
+def test_marks_of_other_systems_are_not_words(tmp_path):
+    (tmp_path / "text").write_bytes(b"\xef\xbb\xbfa b\r\n\r\nb a\r\n" + b"a b\r\n" * 5)
+    model = Word2Vec(vector_size=4, seed=0)
+    model.train(tmp_path / "text", 1, **QUIET)
+    assert sorted(model.words) == ["a", "b"] and model.counts.tolist() == [7, 7]
+
+
 def test_a_file_that_is_not_text(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"a b\n\xff\xfe c")
