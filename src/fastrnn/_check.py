@@ -746,7 +746,8 @@ def score_mask(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDAr
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(f"mask: expected a shape that broadcasts to [B, N, T, S] = {shape}, got {array.shape}")
+        hint = "; mask[:, None] is one for each row" if array.shape == (shape[0], *shape[2:]) else ""
+        raise ValueError(f"mask: expected a shape that broadcasts to [B, N, T, S] = {shape}, got {array.shape}{hint}")
     return array
 
 

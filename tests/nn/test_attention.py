@@ -263,6 +263,11 @@ def test_errors():
         "mask: expected a shape that broadcasts to [B, N, T, S] = (3, 2, 4, 4), got (3, 4)",
         lambda: layer(x, mask=np.ones((3, 4), bool)),
     )
+    raises(
+        "mask: expected a shape that broadcasts to [B, N, T, S] = (3, 2, 4, 4), got (3, 4, 4); "
+        "mask[:, None] is one for each row",
+        lambda: layer(x, mask=np.ones((3, 4, 4), bool)),
+    )
     with pytest.raises(TypeError, match=r"^query: expected float32, got float64; use query.astype"):
         layer(x.astype(np.float64))
     with pytest.raises(TypeError, match=r"^mask: expected float32, got float64; use mask.astype"):
