@@ -197,6 +197,16 @@ def in_range(x: NDArray[np.int64], size: int, what: str, name: str) -> None:
         raise ValueError(f"{name}: expected integers from 0 to {size - 1} ({what}={size}), got {bad}")
 
 
+def tokens(value: Any, size: int, name: str = "tokens") -> NDArray[np.int64]:
+    """Return numbers of tokens [N], each below `size`."""
+    x = np.asarray(value)
+    if x.ndim != 1 or (x.size and x.dtype.kind not in "iu"):
+        raise ValueError(f"{name}: expected integers [N], got {x.dtype} {x.shape}")
+    if x.size and (x.min() < 0 or x.max() >= size):
+        raise ValueError(f"{name}: expected 0 … {size - 1}, got {x.min()} … {x.max()}")
+    return x.astype(np.int64)
+
+
 def lengths(value: Any, batch: int, steps: int, axis: str = "T", name: str = "lengths") -> NDArray[np.int64]:
     """Lengths as int64 [B], each from 0 to T, or to what the axis is called."""
     found = integers(value, name)
