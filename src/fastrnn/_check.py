@@ -744,6 +744,11 @@ def attended(q: Any, k: Any, v: Any, heads: int, batch_first: bool) -> tuple[NDA
 def score_mask(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Bools, or floats of that dtype, that broadcast to [B, N, T, S]."""
     array = np.asarray(value)
+    if array.dtype.kind in "iu":  # 0 and 1 would be added to the scores
+        raise TypeError(
+            f"mask: expected bools, True where a query may look, or {dtype} numbers to add to the scores, "
+            f"got {array.dtype}; use mask.astype(bool)"
+        )
     if array.dtype != np.bool_:
         array = floats(value, dtype, "mask")
     try:
@@ -751,7 +756,36 @@ def score_mask(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDAr
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(f"mask: expected a shape that broadcasts to [B, N, T, S] = {shape}, got {array.shape}")
+        hint = "; mask[:, None] is one for each row" if array.shape == (shape[0], *shape[2:]) else ""
+        raise ValueError(f"mask: expected a shape that broadcasts to [B, N, T, S] = {shape}, got {array.shape}{hint}")
+    return array
+
+
+def stream_steps(
+    x: Any, dtype: np.dtype[Any], size: int, batch: int | None, batch_first: bool, name: str = "x"
+) -> NDArray[Any]:
+    """Floats [T, B, F] (or [B, T, F]) with T ≥ 1, B as given."""
+    array = floats(x, dtype, name, layer=True)
+    rows = "B" if batch is None else batch
+    expected = f"[B, T, {size}]" if batch_first else f"[T, {rows}, {size}]"
+    if batch_first and batch is not None:
+        expected = f"[{batch}, T, {size}]"
+    time, other = (1, 0) if batch_first else (0, 1)
+    if (
+        array.ndim != 3
+        or array.shape[2] != size
+        or not array.shape[time]
+        or array.shape[other] != (batch or array.shape[other])
+    ):
+        raise ValueError(f"{name}: expected {expected} with T ≥ 1 (d_model={size}), got shape {array.shape}")
+    return array
+
+
+def stream_step(x: Any, dtype: np.dtype[Any], size: int, batch: int) -> NDArray[Any]:
+    """Floats [B, F] of one step."""
+    array = floats(x, dtype, layer=True)
+    if array.shape != (batch, size):
+        raise ValueError(f"x: expected one step, [{batch}, {size}] (batch_size, d_model), got shape {array.shape}")
     return array
 
 

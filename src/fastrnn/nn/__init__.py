@@ -30,6 +30,7 @@ from fastrnn.nn.transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
+from fastrnn.nn.transformer_stream import TransformerStream
 from fastrnn.nn.tree_net import RecursiveNet, TreeLSTM
 from fastrnn.nn.trees import Trees
 from fastrnn.nn.value_decoder import ValueDecoder
@@ -75,6 +76,7 @@ __all__ = [
     "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "TransformerStream",
     "TreeLSTM",
     "Trees",
     "ValueDecoder",
