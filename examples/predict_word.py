@@ -142,7 +142,7 @@ def plot(path, history, figures, next_words, hidden_words):
     axes.plot(numbers, [np.exp(e["loss"]) for e in history.validations][: len(numbers)], "o-", label="held-out text")
     for name, style in (("unigrams", ":"), ("bigrams", "--")):
         axes.axhline(figures[name], ls=style, color="grey", label=f"{name}, held-out text")
-    axes.set(title="Perplexity of the next word", xlabel="epoch", yscale="log")
+    axes.set(title="Perplexity of the next word", xlabel="epoch", yscale="log", xticks=numbers)
     axes.legend()
     shown = [(f"{context} …", "C0", best) for context, best in next_words[:3]]
     shown += [(text.replace("<mask>", "▁▁▁"), "C1", best) for text, best in hidden_words[:3]]
