@@ -11,16 +11,19 @@ trained to find words left out from both sides.
 """
 
 import argparse
+import ast
 import json
 import re
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 import fastrnn as fr
 
-QUOTED = re.compile(r'"""(.+?)"""|((?:^[ \t]*#.*\n)+)', re.DOTALL | re.MULTILINE)
+COMMENT = re.compile(r"(?:^[ \t]*#.*\n)+", re.MULTILINE)
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 PROSE = re.compile(r"[A-Z][^<>|{}=\[\]\\]{20,}[.?!]")
 CONTEXTS = ["return true if the", "raise an error if the file does not", "this method is called", "a list of"]
 HIDDEN = [
@@ -33,8 +36,15 @@ LONGEST = 80  # words of a paragraph that the bidirectional model reads
 
 def paragraphs(source):
     """Yield the paragraphs of a file's docstrings and comments that look like prose, in lower case."""
-    for docstring, comment in QUOTED.findall(source):
-        text = docstring or re.sub(r"^[ \t]*#+ ?", "", comment, flags=re.MULTILINE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a parser thinks of old code
+        try:
+            nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, DOCUMENTED)]
+        except SyntaxError:
+            nodes = []
+    texts = [ast.get_docstring(node) or "" for node in nodes]
+    texts += [re.sub(r"^[ \t]*#+ ?", "", comment, flags=re.MULTILINE) for comment in COMMENT.findall(source)]
+    for text in texts:
         for part in re.split(r"\n\s*\n", text):
             part = " ".join(part.split())
             if PROSE.fullmatch(part):
@@ -82,7 +92,7 @@ def bigrams(tokens, held, size):
 def train_next(vocabulary, tokens, held, epochs, args):
     """Return the model of next words and its history."""
     model = fr.models.LanguageModel(
-        vocabulary, args.cell, embedding_dim=96, hidden_size=args.hidden, dropout=0.3, seed=args.seed
+        vocabulary, args.cell, embedding_dim=96, hidden_size=args.hidden, dropout=0.2, seed=args.seed
     )
     data = fr.TokenWindows(tokens, batch_size=32, seq_len=24, shuffle=True, seed=args.seed)
     history = fr.fit(
@@ -132,7 +142,7 @@ def plot(path, history, figures, next_words, hidden_words):
     axes.plot(numbers, [np.exp(e["loss"]) for e in history.validations][: len(numbers)], "o-", label="held-out text")
     for name, style in (("unigrams", ":"), ("bigrams", "--")):
         axes.axhline(figures[name], ls=style, color="grey", label=f"{name}, held-out text")
-    axes.set(title="Perplexity of the next word", xlabel="epoch", yscale="log")
+    axes.set(title="Perplexity of the next word", xlabel="epoch", yscale="log", xticks=numbers)
     axes.legend()
     shown = [(f"{context} …", "C0", best) for context, best in next_words[:3]]
     shown += [(text.replace("<mask>", "▁▁▁"), "C1", best) for text, best in hidden_words[:3]]
@@ -151,15 +161,15 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cell", choices=("lstm", "gru", "rnn"), default="lstm")
     parser.add_argument("--hidden", type=int, help="units (default: 128, quick 64)")
-    parser.add_argument("--epochs", type=int, help="(default: 6, quick 3)")
+    parser.add_argument("--epochs", type=int, help="(default: 5, quick 3)")
     parser.add_argument("--json", action="store_true", help="end with a line of JSON")
     parser.add_argument("--output", default=".", help="folder of the plot")
     args = parser.parse_args()
     args.hidden = args.hidden or (64 if args.quick else 128)
-    epochs = args.epochs or (3 if args.quick else 6)
+    epochs = args.epochs or (3 if args.quick else 5)
 
     train, held_out = load(args.quick, args.seed)
-    options = {"tokenizer": "tokens", "max_size": 2000 if args.quick else 4000}
+    options = {"tokenizer": "tokens", "max_size": 2000 if args.quick else 3000}
     vocabulary = fr.text.Vocabulary.from_texts(train, **options)
     tokens, held = (fr.text.token_stream(texts, vocabulary) for texts in (train, held_out))
     unknown = float((held == vocabulary.unk).mean())

@@ -80,9 +80,9 @@ class MaskedLanguageModel(WordQueries, Model):
     >>> import fastrnn as fr
     >>> texts = [f"the {a} {b} the {c}" for a, b, c in (("cat", "eats", "fish"), ("cow", "eats", "grass"))] * 8
     >>> vocabulary = fr.text.Vocabulary.from_texts(texts)
-    >>> model = fr.models.MaskedLanguageModel(vocabulary, hidden_size=16, hidden_share=0.3, seed=0)
+    >>> model = fr.models.MaskedLanguageModel(vocabulary, hidden_size=16, hidden_share=0.2, seed=0)
     >>> data = fr.SequenceBatches([vocabulary.encode(text) for text in texts], batch_size=8)
-    >>> _ = fr.fit(model, data, None, fr.optim.Adam(model, lr=0.01), epochs=60, seed=0, progress=False)
+    >>> _ = fr.fit(model, data, None, fr.optim.Adam(model, lr=0.02), epochs=100, seed=0, progress=False)
     >>> [word for word, _ in model.predict("the cow eats the <mask>", 1)]
     ['grass']
     """
