@@ -22,9 +22,11 @@ TINY = ["--hidden", "32", "--embedding", "16", "--batch", "16", "--dropout", "0"
 
 @pytest.fixture
 def pairs(tmp_path):
+    def text(words, *order):
+        return " ".join(words[k] for k in order)
+
     lines = [
-        "\t".join(" ".join(words[k] for k in order) for words, order in ((NUMBERS, (a, b, c, a)), (ZAHLEN, (a, c, b, a))))
-        + "\tignored"
+        f"{text(NUMBERS, a, b, c, a)}\t{text(ZAHLEN, a, c, b, a)}\tignored"
         for a in range(5) for b in range(5) for c in range(5)
     ]  # fmt: skip
     path = tmp_path / "pairs.tsv"
