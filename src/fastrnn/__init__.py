@@ -65,7 +65,10 @@ from fastrnn.nn import (
     value_and_grad,
 )
 from fastrnn.train import (
+    ArrayBatches,
     Batch,
+    DialogueBatches,
+    Dialogues,
     History,
     Interrupted,
     PairBatches,
@@ -82,8 +85,11 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "ArrayBatches",
     "Attention",
     "Batch",
+    "DialogueBatches",
+    "Dialogues",
     "Dropout",
     "Embedding",
     "GRUCell",

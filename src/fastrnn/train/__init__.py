@@ -1,9 +1,11 @@
 """Training: optimisers, schedules, batches, the loop, checkpoints."""
 
 from fastrnn.train import schedules
+from fastrnn.train.array_data import ArrayBatches
 from fastrnn.train.checkpoint import Checkpoint
 from fastrnn.train.clipping import clip_grad_norm, clip_grad_value
 from fastrnn.train.data import Batch, SequenceBatches, TokenWindows
+from fastrnn.train.dialogue_data import DialogueBatches, Dialogues
 from fastrnn.train.fit import fit
 from fastrnn.train.history import History
 from fastrnn.train.interrupt import Interrupted
@@ -17,8 +19,11 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "ArrayBatches",
     "Batch",
     "Checkpoint",
+    "DialogueBatches",
+    "Dialogues",
     "History",
     "Interrupted",
     "Optimizer",
