@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._pullback import Pullback
 from fastrnn.models._parts import Buffers
 
 SHAPES = {"linear": "linear", "exponential": "exponential", "inverse_sigmoid": "inverse_sigmoid"}
@@ -22,7 +23,7 @@ class ScheduledSampling(Buffers):
         exponential:      kⁱ
         inverse sigmoid:  k/(k + exp(i/k))
 
-    The step counter is saved with the model, so that a run that is resumed goes on where it was.
+    The step counter is saved with the model, so that a run that is resumed goes on where it was. It counts `vjp`s.
 
     Parameters
     ----------
@@ -42,8 +43,8 @@ class ScheduledSampling(Buffers):
     >>> import fastrnn as fr
     >>> sampling = fr.models.ScheduledSampling("linear", k=4, most=0.5)
     >>> for _ in range(4):
-    ...     print(sampling())
-    ...     sampling.count()
+    ...     value, _ = sampling.vjp()
+    ...     print(value)
     0.0
     0.25
     0.5
@@ -70,10 +71,12 @@ class ScheduledSampling(Buffers):
             true = self.k * math.exp(-i / self.k) / (self.k * math.exp(-i / self.k) + 1)
         return min(1 - true, self.most)
 
-    def count(self) -> None:
-        """Count a training step."""
+    def vjp(self, *, input_grad: bool = True, retain: bool = False) -> tuple[float, Pullback]:
+        """The probability at this step, which is counted, and a pullback that does nothing."""
+        value = self()
         with self._lock:
             self._params["step"] += 1
+        return value, Pullback(lambda *_: None, "ScheduledSampling", retain)
 
     def config(self) -> dict[str, Any]:
         return {"shape": self.shape, "k": self.k, "most": self.most}

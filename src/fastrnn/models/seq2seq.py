@@ -18,7 +18,6 @@ from fastrnn.models.scheduled_sampling import ScheduledSampling
 from fastrnn.nn import Embedding, init, losses, ops
 from fastrnn.nn._layer import LAYER, to_spec
 from fastrnn.nn._random import Seed, split
-from fastrnn.nn._tape import current
 from fastrnn.nn.model import Model
 from fastrnn.train.fit import fit
 from fastrnn.train.optim import Adam
@@ -320,9 +319,4 @@ class Seq2Seq(Translating, Model):
         return expected
 
     def _sampling_rate(self) -> float:
-        if not isinstance(self.sampling, ScheduledSampling):
-            return self.sampling
-        rate = self.sampling()
-        if current() is not None:
-            self.sampling.count()
-        return rate
+        return self.sampling() if isinstance(self.sampling, ScheduledSampling) else self.sampling
