@@ -64,7 +64,8 @@ def bigrams(tokens, held, size):
     """Perplexity of held-out words after the word before (Kneser and Ney 1995, interpolated)."""
     pairs, counts = np.unique(tokens[:-1].astype(np.int64) * size + tokens[1:], return_counts=True)
     first, second = np.divmod(pairs, size)
-    discount = (counts == 1).sum() / ((counts == 1).sum() + 2.0 * (counts == 2).sum())
+    once, twice = (counts == 1).sum(), (counts == 2).sum()
+    discount = (once + 1) / (once + 2 * twice + 2)
     # What follows many different words is likely after a new one, however often it was seen.
     continuation = np.bincount(second, minlength=size) + 0.1
     continuation /= continuation.sum()
@@ -139,6 +140,7 @@ def plot(path, history, figures, next_words, hidden_words):
         words, shares = zip(*reversed(best))
         panel.barh(words, shares, color=colour)
         panel.set_title(title, fontsize=8)
+        panel.locator_params(axis="x", nbins=4)
     figure.savefig(path, dpi=90)
     print(f"plot: {path}")
 
@@ -148,16 +150,16 @@ def main():
     parser.add_argument("--quick", action="store_true", help="less text, smaller models")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cell", choices=("lstm", "gru", "rnn"), default="lstm")
-    parser.add_argument("--hidden", type=int, help="units (default: 160, quick 64)")
-    parser.add_argument("--epochs", type=int, help="(default: 8, quick 3)")
+    parser.add_argument("--hidden", type=int, help="units (default: 128, quick 64)")
+    parser.add_argument("--epochs", type=int, help="(default: 6, quick 3)")
     parser.add_argument("--json", action="store_true", help="end with a line of JSON")
     parser.add_argument("--output", default=".", help="folder of the plot")
     args = parser.parse_args()
-    args.hidden = args.hidden or (64 if args.quick else 160)
-    epochs = args.epochs or (3 if args.quick else 8)
+    args.hidden = args.hidden or (64 if args.quick else 128)
+    epochs = args.epochs or (3 if args.quick else 6)
 
     train, held_out = load(args.quick, args.seed)
-    options = {"tokenizer": "tokens", "max_size": 2000 if args.quick else 5000}
+    options = {"tokenizer": "tokens", "max_size": 2000 if args.quick else 4000}
     vocabulary = fr.text.Vocabulary.from_texts(train, **options)
     tokens, held = (fr.text.token_stream(texts, vocabulary) for texts in (train, held_out))
     unknown = float((held == vocabulary.unk).mean())

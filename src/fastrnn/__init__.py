@@ -65,6 +65,7 @@ from fastrnn.nn import (
     value_and_grad,
 )
 from fastrnn.train import (
+    ArrayBatches,
     Batch,
     DialogueBatches,
     Dialogues,
@@ -84,6 +85,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "ArrayBatches",
     "Attention",
     "Batch",
     "DialogueBatches",

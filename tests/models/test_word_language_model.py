@@ -184,7 +184,7 @@ def test_sequence_vae_of_words(tmp_path):
 
 def test_gradients_of_the_sequence_vae_of_words():
     vocabulary = Vocabulary(["a", "b"])
-    model = SequenceVAE(vocabulary, 2, hidden_size=3, embedding_dim=3, dtype=np.float64, seed=0)
+    model = SequenceVAE(vocabulary, 2, hidden_size=3, embedding_dim=3, annealing=0, dtype=np.float64, seed=0)
     check_loss(model, (np.array([[4, 5], [5, 4], [3, 0]]), None, [3, 2]))
 
 

@@ -192,8 +192,7 @@ class Seq2Seq(Translating, Model):
             Of sources and targets.
         """
         target, ends = self.target.batch(target, lengths)
-        y = self._decoded(self._encoded(source, source_lengths), target, ends)
-        return self.decoder.linear()(y)
+        return self.decoder.linear()(self._decoded(self._encoded(source, source_lengths), target, ends))
 
     def loss(self, batch: Any, *, seed: Seed = None, train: bool = True) -> Any:
         """−log P(target | source) in nats per token, ends counted; what ``fr.fit(model, data)`` minimises.
@@ -308,6 +307,8 @@ class Seq2Seq(Translating, Model):
 
     def _decoded(self, encoded: Encoded, target: Any, ends: Any, sampling: float = 0.0, seed: Seed = None) -> Any:
         """The decoder's outputs after the begin and after each token of target, [T + 1, B, ·]."""
+        if len(encoded.lengths) != len(ends):
+            raise ValueError(f"target: expected {len(encoded.lengths)} rows, as many as source has, got {len(ends)}")
         tokens = np.concatenate([np.full((1, target.shape[1]), self.target.bos), target])
         whole = bool((ends == len(target)).all())
         return self.decoder(tokens, encoded, None if whole else ends + 1, sampling, seed)

@@ -299,7 +299,7 @@ class SequenceVAE(Model):
         """The decoder's initial state: tanh of a linear map, for c the map itself."""
         layers, hidden = self.decoder.num_layers, self.decoder.hidden_size
         both = self.to_state(z)
-        maps = both.reshape(len(z), -1, hidden).transpose(1, 0, 2)
+        maps = both.reshape(len(z), both.shape[-1] // hidden, hidden).transpose(1, 0, 2)
         h = ops.tanh(maps[:layers])
         return (h, maps[layers:]) if self.cell == "lstm" else h
 

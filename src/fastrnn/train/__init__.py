@@ -1,6 +1,7 @@
 """Training: optimisers, schedules, batches, the loop, checkpoints."""
 
 from fastrnn.train import schedules
+from fastrnn.train.array_data import ArrayBatches
 from fastrnn.train.checkpoint import Checkpoint
 from fastrnn.train.clipping import clip_grad_norm, clip_grad_value
 from fastrnn.train.data import Batch, SequenceBatches, TokenWindows
@@ -18,6 +19,7 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "ArrayBatches",
     "Batch",
     "Checkpoint",
     "DialogueBatches",

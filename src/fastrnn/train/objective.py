@@ -29,7 +29,8 @@ def as_batch(item: Any) -> Batch:
         return Batch(*item)
     raise TypeError(
         "data: expected batches, fr.Batch(x, target, lengths=None, weight=None) or such tuples, "
-        f"got {type(item).__name__}; one batch alone is [(x, target)]"
+        f"got {type(item).__name__}; one batch alone is [(x, target)], and "
+        "fr.ArrayBatches and fr.SequenceBatches make batches of arrays and of lists of sequences"
     )
 
 
