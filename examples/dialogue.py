@@ -3,10 +3,10 @@
 Dialogues are made by a small grammar. Somebody tells a name and a colour, talks of other things, and asks for one of
 them later; to small talk there are many good replies:
 
-    my name is ann .             pleased to meet you .
-    how is the weather ?         it is warm and the sun shines .
-    my favourite colour is red . good to know .
-    what is my name ?            your name is ann .
+    my name is ann        pleased to meet you
+    how is the weather    it is warm and the sun shines
+    my colour is red      good to know
+    what is my name       your name is ann
 
 Three models of the same sizes see the same replies equally often. Seq2Seq reads the utterance before a reply, so it
 can only guess names; HRED reads all turns; VHRED also draws a latent vector for each reply, so that its most probable
@@ -30,20 +30,19 @@ import numpy as np
 import fastrnn as fr
 
 FACTS = {
-    "name": ["ann", "ben", "cleo", "dan", "emma", "finn", "gina", "hugo", "ida",
-             "jack", "kate", "leo", "mia", "nora", "otto", "paul"],
-    "favourite colour": ["red", "green", "blue", "white", "black", "pink", "brown", "grey"],
-}  # fmt: skip
-HEARD = ["pleased to meet you .", "good to know .", "i see .", "how nice .", "thank you for telling me ."]
+    "name": ["ann", "ben", "cleo", "dan", "emma", "finn", "gina", "hugo"],
+    "colour": ["red", "green", "blue", "white", "black", "pink", "brown", "grey"],
+}
+HEARD = ["pleased to meet you", "good to know", "i see", "how nice", "thank you for telling me"]
 TALK = {
-    "how are you ?": ("i am", "fine|very well|not so bad|a bit tired|a bit cold|happy",
-                      "and you ?|, thank you .|as always .|after a long day ."),
-    "how is the weather ?": ("it is", "cold|warm|hot|windy|cloudy|dark",
-                             "and it rains .|and the sun shines .|as every day .|, so stay at home ."),
-    "what did you do ?": ("i", "read a book|went for a walk|cooked a soup|played chess|wrote a letter|sang a song",
-                          "with a friend .|all day .|in the morning .|in the park ."),
-    "what shall we do ?": ("let us", "go to the sea|see a film|visit a museum|build a boat|bake a cake|paint a wall",
-                           "by train .|tomorrow .|with my sister .|if it rains ."),
+    "how are you": ("i am", "fine|very well|not so bad|a bit tired|a bit cold|happy",
+                    "and you|thank you|as always|after a long day"),
+    "how is the weather": ("it is", "cold|warm|hot|windy|cloudy|dark",
+                           "and it rains|and the sun shines|as every day|so stay at home"),
+    "what did you do": ("i", "read a book|went for a walk|cooked a soup|played chess|wrote a letter|sang a song",
+                        "with a friend|all day|in the morning|in the park"),
+    "what shall we do": ("let us", "go to the sea|see a film|visit a museum|build a boat|bake a cake|paint a wall",
+                         "by train|tomorrow|with my sister|if it rains"),
 }  # fmt: skip
 REPLIES = {
     question: {f"{first} {one} {other}" for one in ones.split("|") for other in others.split("|")}
@@ -52,11 +51,11 @@ REPLIES = {
 
 
 def tell(fact, value):
-    return f"my {fact} is {value} ."
+    return f"my {fact} is {value}"
 
 
 def answer(fact, value):
-    return f"your {fact} is {value} ."
+    return f"your {fact} is {value}"
 
 
 def make(rng, most=2):
@@ -76,7 +75,7 @@ def make(rng, most=2):
     for fact in rng.permutation(list(FACTS)):
         turn, value = told[str(fact)]
         asked.append((len(turns), turn, str(fact), value))
-        turns.extend([f"what is my {fact} ?", answer(fact, value)])
+        turns.extend([f"what is my {fact}", answer(fact, value)])
     return turns, asked
 
 
