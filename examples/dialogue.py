@@ -3,10 +3,10 @@
 Dialogues are made by a small grammar. Somebody tells a name and a colour, talks of other things, and asks for one of
 them later; to small talk there are many good replies:
 
-    my name is ann .             pleased to meet you .
-    how is the weather ?         it is warm and the sun shines .
-    my favourite colour is red . good to know .
-    what is my name ?            your name is ann .
+    my name is ann        pleased to meet you
+    how is the weather    it is warm and the sun shines
+    my colour is red      good to know
+    what is my name       your name is ann
 
 Three models of the same sizes see the same replies equally often. Seq2Seq reads the utterance before a reply, so it
 can only guess names; HRED reads all turns; VHRED also draws a latent vector for each reply, so that its most probable
@@ -30,20 +30,19 @@ import numpy as np
 import fastrnn as fr
 
 FACTS = {
-    "name": ["ann", "ben", "cleo", "dan", "emma", "finn", "gina", "hugo", "ida",
-             "jack", "kate", "leo", "mia", "nora", "otto", "paul"],
-    "favourite colour": ["red", "green", "blue", "white", "black", "pink", "brown", "grey"],
-}  # fmt: skip
-HEARD = ["pleased to meet you .", "good to know .", "i see .", "how nice .", "thank you for telling me ."]
+    "name": ["ann", "ben", "cleo", "dan", "emma", "finn", "gina", "hugo"],
+    "colour": ["red", "green", "blue", "white", "black", "pink", "brown", "grey"],
+}
+HEARD = ["pleased to meet you", "good to know", "i see", "how nice", "thank you for telling me"]
 TALK = {
-    "how are you ?": ("i am", "fine|very well|not so bad|a bit tired|a bit cold|happy",
-                      "and you ?|, thank you .|as always .|after a long day ."),
-    "how is the weather ?": ("it is", "cold|warm|hot|windy|cloudy|dark",
-                             "and it rains .|and the sun shines .|as every day .|, so stay at home ."),
-    "what did you do ?": ("i", "read a book|went for a walk|cooked a soup|played chess|wrote a letter|sang a song",
-                          "with a friend .|all day .|in the morning .|in the park ."),
-    "what shall we do ?": ("let us", "go to the sea|see a film|visit a museum|build a boat|bake a cake|paint a wall",
-                           "by train .|tomorrow .|with my sister .|if it rains ."),
+    "how are you": ("i am", "fine|very well|not so bad|a bit tired|a bit cold|happy",
+                    "and you|thank you|as always|after a long day"),
+    "how is the weather": ("it is", "cold|warm|hot|windy|cloudy|dark",
+                           "and it rains|and the sun shines|as every day|so stay at home"),
+    "what did you do": ("i", "read a book|went for a walk|cooked a soup|played chess|wrote a letter|sang a song",
+                        "with a friend|all day|in the morning|in the park"),
+    "what shall we do": ("let us", "go to the sea|see a film|visit a museum|build a boat|bake a cake|paint a wall",
+                         "by train|tomorrow|with my sister|if it rains"),
 }  # fmt: skip
 REPLIES = {
     question: {f"{first} {one} {other}" for one in ones.split("|") for other in others.split("|")}
@@ -52,14 +51,14 @@ REPLIES = {
 
 
 def tell(fact, value):
-    return f"my {fact} is {value} ."
+    return f"my {fact} is {value}"
 
 
 def answer(fact, value):
-    return f"your {fact} is {value} ."
+    return f"your {fact} is {value}"
 
 
-def make(rng, most=2):
+def make(rng, most=2, values=8):
     """One dialogue, and where facts are asked for: (turn of the question, turn that told, fact, value)."""
     turns, told, asked = [], {}, []
 
@@ -69,14 +68,14 @@ def make(rng, most=2):
             turns.extend([str(question), str(rng.choice(sorted(REPLIES[question])))])
 
     for fact in rng.permutation(list(FACTS)):
-        value = str(rng.choice(FACTS[fact]))
+        value = str(rng.choice(FACTS[fact][:values]))
         told[str(fact)] = len(turns), value
         turns.extend([tell(fact, value), str(rng.choice(HEARD))])
         small_talk()
     for fact in rng.permutation(list(FACTS)):
         turn, value = told[str(fact)]
         asked.append((len(turns), turn, str(fact), value))
-        turns.extend([f"what is my {fact} ?", answer(fact, value)])
+        turns.extend([f"what is my {fact}", answer(fact, value)])
     return turns, asked
 
 
@@ -123,7 +122,7 @@ def learn(name, train, vocabulary, epochs, batch_size, seed):
         weight = [[(k + 1) % 2 for k in range(len(turns) - 1)] for turns in train]
         data = fr.DialogueBatches(train, batch_size=batch_size, vocabulary=vocabulary, weight=weight)
     fr.fit(
-        model, data, None, fr.optim.Adam(model, lr=4e-3), epochs=epochs, schedule=fr.schedules.Cosine(), clip_norm=1.0,
+        model, data, None, fr.optim.Adam(model, lr=5e-3), epochs=epochs, schedule=fr.schedules.Cosine(), clip_norm=1.0,
         seed=seed, progress=False,
     )  # fmt: skip
     return model, perf_counter() - start
@@ -161,9 +160,10 @@ def main():
     parser.add_argument("--output", default=".", help="folder for the plot")
     args = parser.parse_args()
 
-    count, held_out, epochs, batch_size = (600, 100, 8, 16) if args.quick else (4000, 500, 12, 16)
-    rng = np.random.default_rng(args.seed)
-    made = [make(rng) for _ in range(count + held_out)]
+    # quickly: shorter dialogues, four names and four colours
+    count, held_out, epochs, most, values = (800, 100, 8, 1, 4) if args.quick else (3000, 400, 10, 2, 8)
+    rng, batch_size = np.random.default_rng(args.seed), 16
+    made = [make(rng, most, values) for _ in range(count + held_out)]
     train, test = [turns for turns, _ in made[:count]], made[count:]
     vocabulary = fr.text.Vocabulary.from_texts(text for turns in train for text in turns)
     asked, before = [], []
@@ -171,7 +171,7 @@ def main():
         for turn, told, fact, value in facts:
             asked.append((turn - told, (fact, value)))
             before.append(turns[: turn + 1])
-    chance = float(np.mean([1 / len(FACTS[fact]) for _, (fact, _) in asked]))
+    chance = 1 / values
     talk = [turns[: k + 1] for turns, _ in test for k in range(0, len(turns), 2) if turns[k] in TALK][:200]
     print(f"{count} dialogues to learn from, {held_out} held out with {len(asked)} questions; {len(vocabulary)} words")
 

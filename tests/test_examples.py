@@ -15,6 +15,7 @@ SAYS = {
     "realtime_audio.py": r"bitwise what the model makes of the whole 0.5 s at once: True",
     "ragged_classification.py": r"accuracy on held-out lines: (9\d|100)\.\d%",
     "speech_classification.py": r"best: \w+",
+    "dialogue.py": r"(?m)^HRED +(9[5-9]|100)\.\d% of answers right",
     "vae_digits.py": r"latent space of 16: bound_nats [\d.-]+",
     "translate_numbers.py": r"attention +\d+\.\d+ +\d+\.\d%",
     "vqvae_digits.py": r"perplexity: (1\d|2\d|3[0-2])\.\d",

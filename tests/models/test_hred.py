@@ -25,20 +25,20 @@ def ragged():
     return [[rng.integers(4, 9, rng.integers(0, 5)) for _ in range(turns)] for turns in (3, 1, 4, 2, 0)]
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize(
-    "options, weight",
+    "cell, options, weight",
     [
-        ({"peeky": False}, None),
-        ({}, [1, 2, 0.5, 0, 1, 1]),
-        ({"bidirectional": True, "num_layers": 2, "dropout": 0.3}, None),
+        ("gru", {"peeky": False}, None),
+        ("gru", {}, [1, 2, 0.5, 0, 1, 1]),
+        ("rnn", {}, None),
+        ("lstm", {"bidirectional": True, "num_layers": 2, "dropout": 0.3}, None),
     ],
 )
 def test_gradients_by_finite_differences(cell, options, weight):
     model = small(cell=cell, **options)
     for name, array in model.params.items():  # so that gradients from far stand out from rounding
         array *= 3 if name.startswith(("encoder", "context", "to_")) else 1
-    check_loss(model, fr.Batch(fr.Dialogues.from_lists(ragged()), None, None, weight))
+    check_loss(model, fr.Batch(fr.Dialogues.from_lists(ragged()), None, None, weight), most=12)
 
 
 def test_the_loss_is_that_of_each_utterance_alone():
@@ -128,7 +128,7 @@ def learned():
     vocabulary = fr.text.Vocabulary.from_texts(text for dialogue in DIALOGUES for text in dialogue)
     model = fr.models.HRED(vocabulary, embedding_dim=16, hidden_size=64, context_size=64, seed=0)
     data = fr.DialogueBatches(DIALOGUES, batch_size=8, vocabulary=vocabulary)
-    fr.fit(model, data, None, fr.optim.Adam(model, lr=0.005), epochs=250, clip_norm=1.0, progress=False)
+    fr.fit(model, data, None, fr.optim.Adam(model, lr=0.005), epochs=500, clip_norm=1.0, progress=False)
     return model
 
 

@@ -21,20 +21,20 @@ def batch(weight=None):
     return fr.Batch(fr.Dialogues.from_lists(ragged()), None, None, weight)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize(
-    "options, weight",
+    "cell, options, weight",
     [
-        ({"peeky": False}, None),
-        ({"word_dropout": 0.4}, [1, 2, 0.5, 0, 1, 1]),
-        ({"bidirectional": True, "num_layers": 2, "dropout": 0.3, "latent_hidden": 3}, None),
+        ("gru", {"peeky": False}, None),
+        ("gru", {"word_dropout": 0.4}, [1, 2, 0.5, 0, 1, 1]),
+        ("rnn", {}, None),
+        ("lstm", {"bidirectional": True, "num_layers": 2, "dropout": 0.3, "latent_hidden": 3}, None),
     ],
 )
 def test_gradients_by_finite_differences(cell, options, weight):
     model = small(cell=cell, **options)
     for name, array in model.params.items():  # so that gradients from far stand out from rounding
         array *= 3 if name.startswith(("encoder", "context", "to_", "prior", "posterior")) else 1
-    check_loss(model, batch(weight), skip=["kl_weight.step"])
+    check_loss(model, batch(weight), skip=["kl_weight.step"], most=12)
 
 
 def test_kl_is_that_of_the_densities():

@@ -122,9 +122,9 @@ class DialogueModel(Model):
         """Dialogues with the end token past each utterance."""
         if not isinstance(x, Dialogues):
             x = Dialogues.from_lists(x, None if self.vocabulary is None else self.vocabulary.encode)
-        x = x.padded(self.eos)
-        _check.in_range(x.tokens, self.vocab_size, "the size of the vocabulary", name)
-        return x
+        found: Dialogues = x.padded(self.eos)
+        _check.in_range(found.tokens, self.vocab_size, "the size of the vocabulary", name)
+        return found
 
     def _answers(self, x: Any) -> tuple[Dialogues, Places]:
         x = self._dialogues(x)
@@ -273,11 +273,11 @@ class DialogueModel(Model):
         thought, draws = self._thoughts(contexts, count, rng)
         each = count // draws  # texts of one thought
         never = {self.pad, self.bos, self.unk, *banned} - {self.eos}
-        given = {
+        given: dict[str, Any] = {
             "state": self._state(thought), "extra": thought if self.peeky else None, "bos": self.bos,
             "eos": self.eos, "max_length": max_length, "min_length": min_length, "banned": never,
         }  # fmt: skip
-        layers = (self.decoder, self.embedding, self.output)
+        layers: Any = (self.decoder, self.embedding, self.output)
         if beam_size is not None:
             if each > _check.positive_int(beam_size, "beam_size"):
                 raise ValueError(f"num_samples: expected at most beam_size={beam_size}, got {each}")
@@ -287,7 +287,7 @@ class DialogueModel(Model):
         elif each == 1 and _check.at_least_zero(temperature, "temperature") == 0:
             texts = greedy_search(*layers, **given)
         else:
-            drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": rng}
+            drawn: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": rng}
             texts = sample_search(*layers, num_samples=each, **drawn, **given)
         found = self._texts(texts)
         if num_samples is None:
