@@ -1029,6 +1029,42 @@ def same_batch(source: int, batch: int) -> None:
         raise ValueError(f"source: expected {batch} rows, as many as x has, got {source}")
 
 
+def value_layers(rnn: Any, output: Any, decoders: Any, linear: type) -> None:
+    """Layers that a decoder of values can be made of."""
+    if not isinstance(rnn, decoders):
+        raise TypeError(f"rnn: expected an RNN, LSTM, GRU or AttentionDecoder, got {describe(rnn)}")
+    if getattr(rnn, "bidirectional", False) or rnn.batch_first:
+        raise ValueError("rnn: expected one direction, and batch_first=False")
+    if getattr(rnn, "dropout", 0.0):
+        raise ValueError(f"rnn: expected no dropout between layers, got {rnn.dropout}")
+    if not isinstance(output, linear):
+        raise TypeError(f"output: expected a Linear, got {describe(output)}")
+
+
+def value_sizes(dtype: Any, inputs: int, size: int, output: Any) -> None:
+    """The output reads what the layers write, and they have room for what it writes."""
+    if output.dtype != dtype:
+        raise TypeError(f"output: expected {dtype}, the dtype of rnn, got {output.dtype}")
+    if output.in_features != size:
+        raise ValueError(f"output: expected in_features={size}, the size of what rnn returns, got {output.in_features}")
+    if output.out_features > inputs:
+        raise ValueError(
+            f"output: expected out_features up to {inputs}, the input_size of rnn, got {output.out_features}"
+        )
+
+
+def own_steps(value: Any, steps: int) -> NDArray[np.bool_]:
+    """Which steps read a decoder's own values: bools [T], the first of them False."""
+    if value is None:
+        return np.zeros(steps, bool)
+    found = np.asarray(value)
+    if found.dtype != bool or found.shape != (steps,):
+        raise ValueError(f"own: expected {steps} bools, one for each step, got {found.dtype} of shape {found.shape}")
+    if found[0]:
+        raise ValueError("own: expected False at the first step, which has no value before it")
+    return found
+
+
 # ---- searches ------------------------------------------------------------------------------------------------
 
 

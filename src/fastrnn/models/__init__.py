@@ -8,6 +8,7 @@ from fastrnn.models.masked_language_model import MaskedLanguageModel
 from fastrnn.models.regressor import SequenceRegressor
 from fastrnn.models.scheduled_sampling import ScheduledSampling
 from fastrnn.models.seq2seq import Seq2Seq
+from fastrnn.models.seq2seq_regressor import Seq2SeqRegressor
 from fastrnn.models.sequence_vae import SequenceVAE
 from fastrnn.models.tree_classifier import TreeClassifier
 from fastrnn.models.vae import VAE, Elbo
@@ -26,6 +27,7 @@ __all__ = [
     "MaskedLanguageModel",
     "ScheduledSampling",
     "Seq2Seq",
+    "Seq2SeqRegressor",
     "SequenceClassifier",
     "SequenceRegressor",
     "SequenceVAE",

@@ -33,6 +33,7 @@ from fastrnn.nn.transformer import (
 from fastrnn.nn.transformer_stream import TransformerStream
 from fastrnn.nn.tree_net import RecursiveNet, TreeLSTM
 from fastrnn.nn.trees import Trees
+from fastrnn.nn.value_decoder import ValueDecoder
 
 __all__ = [
     "GELU",
@@ -78,6 +79,7 @@ __all__ = [
     "TransformerStream",
     "TreeLSTM",
     "Trees",
+    "ValueDecoder",
     "activations",
     "beam_search",
     "concat",
