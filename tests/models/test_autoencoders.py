@@ -66,6 +66,15 @@ def test_the_kl_term_is_an_integral():
     assert (log_q + 0.5 * (z**2).sum(1)).mean() == pytest.approx(model.elbo(x).kl, abs=0.01)
 
 
+def test_corruption_hides_values_and_leaves_the_others():
+    model, x = small("auto", corruption=0.4), np.random.default_rng(0).standard_normal((500, 5))
+    seen, pullback = model.corrupt.vjp(x, seed=1)
+    assert (seen == 0).mean() == pytest.approx(0.4, abs=0.03)
+    np.testing.assert_array_equal(seen[seen != 0], x[seen != 0])
+    np.testing.assert_array_equal(pullback(np.ones_like(x)), seen != 0)
+    assert model.corrupt(x) is x  # inference reads all
+
+
 @pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-12), (np.float32, 1e-5)])
 def test_pytorch_gives_the_same_loss_and_gradients(dtype, tolerance):
     torch = pytest.importorskip("torch", reason="compares with PyTorch")

@@ -14,14 +14,21 @@ from fastrnn.nn._layer import Layer
 from fastrnn.nn._random import Seed, split
 
 if TYPE_CHECKING:
-    from numpy.typing import DTypeLike
+    from numpy.typing import DTypeLike, NDArray
+
+
+class HideValues(Dropout):
+    """Set values to zero with probability `p` and leave the others as they are, which dropout would scale."""
+
+    def _apply(self, x: NDArray[Any], bits: int) -> NDArray[Any]:
+        return np.where(super()._apply(x, bits) != 0, x, x.dtype.type(0))
 
 
 class Autoencoder(_parts.Coder):
     """z = f(x), x̂ = g(z), both learned together from −log p(x | x̂).
 
-    With `corruption` it is a denoising autoencoder: f reads x with a share of its values set to zero, and the loss
-    compares with all of x.
+    With `corruption` it is a denoising autoencoder: in training f reads x with a share of its values set to zero, the
+    others untouched, and the loss compares with all of x.
 
     Parameters
     ----------
@@ -73,7 +80,7 @@ class Autoencoder(_parts.Coder):
         seed: Seed = None,
     ) -> None:
         self.latent_size = _check.positive_int(latent_size, "latent_size")
-        self.corrupt = Dropout(_check.fraction(corruption, "corruption"))
+        self.corrupt = HideValues(_check.fraction(corruption, "corruption"))
         self._build(
             input_size, self.latent_size, self.latent_size, hidden_sizes, likelihood, scale, activation, encoder,
             decoder, dtype, split(seed, 2),
