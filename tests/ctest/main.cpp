@@ -9,6 +9,7 @@
 
 #include "attention_group.h"
 #include "check.h"
+#include "decoder_group.h"
 #include "fastrnn.h"
 #include "gemm_group.h"
 #include "naive.h"
@@ -315,6 +316,27 @@ void stacks() {
     busy_stacks();
 }
 
+void decoder() {
+    for (const DecoderProblem& p : decoder_problems()) {
+        const Named<double> right = naive_decoder(p, p.in);
+        for (const std::string& isa : isas()) {
+            use(isa);
+            check_decoder(p, right, isa);
+        }
+    }
+    for (const std::string& isa : isas()) {
+        use(isa);
+        decoder_sampling(isa);
+    }
+}
+
+void decoder_threads() {
+    for (const std::string& isa : kThreadSanitizer ? std::vector<std::string>{isas()[0]} : isas()) {
+        use(isa);
+        decoder_with_threads(isa, kThreadSanitizer);
+    }
+}
+
 void word2vec() {
     for (const std::string& isa : isas()) {
         use(isa);
@@ -326,9 +348,23 @@ void word2vec() {
 
 int main(int argc, char** argv) {
     const std::pair<const char*, void (*)()> groups[] = {
-        {"dispatch", dispatch}, {"vmath", vmath},   {"gemm", gemm},       {"ops", ops},           {"recurrent", recurrent},
-        {"one_hot", one_hot},   {"rows", rows},     {"streams", streams}, {"threads", threads},   {"workspace", workspace},
-        {"pool", pool},         {"forked", forked}, {"stacks", stacks},   {"word2vec", word2vec}, {"attention", attention},
+        {"dispatch", dispatch},
+        {"vmath", vmath},
+        {"gemm", gemm},
+        {"ops", ops},
+        {"recurrent", recurrent},
+        {"one_hot", one_hot},
+        {"rows", rows},
+        {"streams", streams},
+        {"threads", threads},
+        {"workspace", workspace},
+        {"pool", pool},
+        {"forked", forked},
+        {"stacks", stacks},
+        {"word2vec", word2vec},
+        {"attention", attention},
+        {"decoder", decoder},
+        {"decoder_threads", decoder_threads},
     };
     int ran = 0;
     for (const auto& [name, group] : groups) {
