@@ -17,6 +17,7 @@
 #include "ops_group.h"
 #include "pool_group.h"
 #include "recurrent.h"
+#include "search_group.h"
 #include "stack_group.h"
 #include "stream_group.h"
 #include "word2vec_group.h"
@@ -337,6 +338,28 @@ void decoder_threads() {
     }
 }
 
+void search() {
+    for (const SearchProblem& p : search_problems()) {
+        const std::vector<FoundText> right = naive_search(p);
+        for (const std::string& isa : isas()) {
+            use(isa);
+            check_search(p, right, isa);
+        }
+    }
+    for (const std::string& isa : isas()) {
+        use(isa);
+        search_without_numbers<float>(isa);
+        search_without_numbers<double>(isa);
+    }
+}
+
+void search_threads() {
+    for (const std::string& isa : kThreadSanitizer ? std::vector<std::string>{isas()[0]} : isas()) {
+        use(isa);
+        search_with_threads(isa, kThreadSanitizer);
+    }
+}
+
 void word2vec() {
     for (const std::string& isa : isas()) {
         use(isa);
@@ -365,6 +388,8 @@ int main(int argc, char** argv) {
         {"attention", attention},
         {"decoder", decoder},
         {"decoder_threads", decoder_threads},
+        {"search", search},
+        {"search_threads", search_threads},
     };
     int ran = 0;
     for (const auto& [name, group] : groups) {
