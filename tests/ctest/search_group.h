@@ -200,6 +200,7 @@ SearchResults<T> run_search(const SearchProblem& p, int threads) {
     if (!d.attention) return r;
     s.weights = nullptr;  // another layout inside
     const Buffer<char> less(d.B ? k.bytes(&s) : 0);
+    if (less.size()) std::memset(less.data(), 0, less.size());  // other contents, too: 0 is a row's number
     s.workspace = less.data();
     k.run(&s);
     expect_same(content(tokens), r.tokens, p.name() + ": tokens without weights");
