@@ -35,27 +35,12 @@ def load(seed):
     return x[train], x[test], y[train], y[test]
 
 
-class Shuffled:
-    """Batches in a new order each epoch."""
-
-    def __init__(self, x, batch_size, seed):
-        self.x, self.batch_size, self.rng = x, batch_size, np.random.default_rng(seed)
-
-    def __len__(self):
-        return -(-len(self.x) // self.batch_size)
-
-    def __iter__(self):
-        order = self.rng.permutation(len(self.x))
-        for first in range(0, len(order), self.batch_size):
-            yield (self.x[order[first : first + self.batch_size]],)
-
-
 def train(x, latent_size, epochs, seed):
     """A trained model and the seconds that took."""
     model = fr.models.VAE(64, latent_size, (256, 128), likelihood="gaussian", scale=0.2, seed=seed)
     optimizer, start = fr.optim.Adam(model, lr=2e-3), perf_counter()
-    schedule = fr.schedules.Cosine(warmup=0.02)
-    fr.fit(model, Shuffled(x, 64, seed), None, optimizer, epochs=epochs, schedule=schedule, seed=seed, progress=False)
+    data, schedule = fr.ArrayBatches(x, batch_size=64, seed=seed), fr.schedules.Cosine(warmup=0.02)
+    fr.fit(model, data, None, optimizer, epochs=epochs, schedule=schedule, seed=seed, progress=False)
     return model, perf_counter() - start
 
 

@@ -35,28 +35,14 @@ def load(seed):
     return x[len(x) // 5 :], x[: len(x) // 5]
 
 
-class Shuffled:
-    """Batches in a new order each epoch."""
-
-    def __init__(self, x, batch_size, seed):
-        self.x, self.batch_size, self.rng = x, batch_size, np.random.default_rng(seed)
-
-    def __len__(self):
-        return -(-len(self.x) // self.batch_size)
-
-    def __iter__(self):
-        order = self.rng.permutation(len(self.x))
-        for first in range(0, len(order), self.batch_size):
-            yield (self.x[order[first : first + self.batch_size]],)
-
-
 def train_codes(x, epochs, seed):
     """The autoencoder."""
     model = fr.models.VQVAE(
         64, num_codes=CODES, code_size=8, num_latents=LATENTS, hidden_sizes=(256, 128), scale=0.2, decay=0.97, seed=seed
     )
     optimizer, schedule = fr.optim.Adam(model, lr=2e-3), fr.schedules.Cosine(warmup=0.02)
-    fr.fit(model, Shuffled(x, 64, seed), None, optimizer, epochs=epochs, schedule=schedule, seed=seed, progress=False)
+    data = fr.ArrayBatches(x, batch_size=64, seed=seed)
+    fr.fit(model, data, None, optimizer, epochs=epochs, schedule=schedule, seed=seed, progress=False)
     return model
 
 

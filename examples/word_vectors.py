@@ -22,6 +22,7 @@ import fastrnn as fr
 KINDS = {"skip-gram": True, "CBOW": False}
 SHOWN = ["width", "month", "server", "thread", "bytes", "tuple", "true", "read"]
 SIZE, WINDOW, NEGATIVE = 100, 5, 5
+LINE = {"arrowstyle": "-", "color": "lightgrey", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}  # from label to point
 
 
 def load(quick, rng):
@@ -77,6 +78,20 @@ def gensim(sentences, skip_gram, args):
     return model.wv.vectors, model.wv.key_to_index, speed
 
 
+def labels(points, words):
+    """Where each label begins: beside its point, or as near above or below as no other label is."""
+    taken, found = [], []
+    for (x, y), word in zip(points, words):
+        x, width, height = x + 0.012, 0.017 * len(word) + 0.01, 0.034  # of a letter, of a line
+        for step in sorted(range(-20, 21), key=abs):
+            at = y + step * height / 2
+            if all(x > r or x + width < l or abs(at - other) >= height for l, r, other in taken):
+                break
+        taken.append((x, x + width, at))
+        found.append((x, at))
+    return found
+
+
 def plot(path, model, history):
     """Draw the map of some words and their neighbours, and the loss."""
     try:
@@ -92,13 +107,15 @@ def plot(path, model, history):
     vectors = model[[word for group in groups.values() for word in group]]
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     _, _, axes = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
-    places = iter(vectors @ axes[:2].T)
-    for colour, group in enumerate(groups.values()):
-        for word in group:
-            x, y = next(places)
-            left.plot(x, y, ".", color=f"C{colour}")
-            left.annotate(word, (x, y), color=f"C{colour}", fontsize=8, textcoords="offset points", xytext=(3, 3))
+    points = vectors @ axes[:2].T
+    points = (points - points.min(0)) / np.ptp(points, axis=0)
+    colours = [f"C{number}" for number, group in enumerate(groups.values()) for _ in group]
+    words = [word for group in groups.values() for word in group]
+    left.scatter(*points.T, s=12, color=colours)
+    for word, colour, (x, y), label in zip(words, colours, points, labels(points, words)):
+        left.annotate(word, (x, y), xytext=label, color=colour, fontsize=8, va="center", arrowprops=LINE)
     left.set(title="Words and their five nearest (skip-gram, two principal axes)", xticks=[], yticks=[])
+    left.set(xlim=(-0.03, 1.18), ylim=(-0.06, 1.06))
     for name, one in history.items():
         right.plot([e["epoch"] for e in one.epochs], [e["loss"] for e in one.epochs], "o-", label=name)
     right.set(title="Mean loss of a prediction, before its own update", xlabel="epoch", ylabel="nats")

@@ -16,11 +16,14 @@ SAYS = {
     "ragged_classification.py": r"accuracy on held-out lines: (9\d|100)\.\d%",
     "speech_classification.py": r"best: \w+",
     "vae_digits.py": r"latent space of 16: bound_nats [\d.-]+",
+    "translate_numbers.py": r"attention +\d+\.\d+ +\d+\.\d%",
     "vqvae_digits.py": r"perplexity: (1\d|2\d|3[0-2])\.\d",
     "binary_addition.py": r"best setting: \w+, \w+: (99\.\d|100\.0)%",
     "bptt.py": r"relu, norm clipped to 1: 100 of 100 steps",
     "numpy_pipeline.py": r"largest relative difference of the losses of 20 steps: \d+e-1\d",
     "predict_sine.py": r"LSTM  rms error one step ahead 0\.0",
+    "predict_word.py": r"held-out perplexity: unigrams \d+\.\d, bigrams \d+\.\d, LSTM \d+\.\d",
+    "seq2seq_sine_cosine.py": r"LSTM with attention +cosine 0\.[0-4]",
     "tree_sentiment.py": r"recursive net  +(9\d|100)\.\d%",
     "word_vectors.py": r"skip-gram: .* words/s, twins' reciprocal rank 0\.[89]",
 }
@@ -34,7 +37,7 @@ def run(script, folder, *options):
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.name)
 def test_example_runs(script, tmp_path):
     text = script.read_text(encoding="utf-8")
-    for package in re.findall(r"(?:import|from) (torch|sklearn|aeon)\b", text):
+    for package in re.findall(r"(?:import|from) (torch|sklearn|aeon|num2words)\b", text):
         pytest.importorskip(package, reason=f"the example needs {package}")
     start = time.perf_counter()
     result = run(script, tmp_path)

@@ -30,6 +30,21 @@ def empty_like(a: NDArray[Any], columns: int) -> NDArray[Any]:
     return _core.empty((steps, batch, columns), a.dtype)
 
 
+def without_padding(
+    a: NDArray[Any], by_step: Callable[[NDArray[Any]], NDArray[Any]], lengths: NDArray[Any] | None
+) -> NDArray[Any]:
+    """`a`, which `by_step` shows as [S, B, ·]; where rows are padded a copy with zeros there.
+
+    For products with gradients: those are 0 past lengths, but 0 · NaN is NaN.
+    """
+    if lengths is None or int(lengths.min(initial=len(by_step(a)))) == len(by_step(a)):
+        return a
+    a = a.copy()
+    rows = by_step(a)
+    rows[np.arange(len(rows))[:, None] >= lengths] = 0
+    return a
+
+
 class Heads:
     """One call of dot-product attention on time-major arrays whose rows are contiguous."""
 

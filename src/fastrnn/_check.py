@@ -199,6 +199,16 @@ def in_range(x: NDArray[np.int64], size: int, what: str, name: str) -> None:
         raise ValueError(f"{name}: expected integers from 0 to {size - 1} ({what}={size}), got {bad}")
 
 
+def tokens(value: Any, size: int, name: str = "tokens") -> NDArray[np.int64]:
+    """Return numbers of tokens [N], each below `size`."""
+    x = np.asarray(value)
+    if x.ndim != 1 or (x.size and x.dtype.kind not in "iu"):
+        raise ValueError(f"{name}: expected integers [N], got {x.dtype} {x.shape}")
+    if x.size and (x.min() < 0 or x.max() >= size):
+        raise ValueError(f"{name}: expected 0 … {size - 1}, got {x.min()} … {x.max()}")
+    return x.astype(np.int64)
+
+
 def lengths(value: Any, batch: int, steps: int, axis: str = "T", name: str = "lengths") -> NDArray[np.int64]:
     """Lengths as int64 [B], each from 0 to T, or to what the axis is called."""
     found = integers(value, name)
@@ -736,6 +746,11 @@ def attended(q: Any, k: Any, v: Any, heads: int, batch_first: bool) -> tuple[NDA
 def score_mask(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Bools, or floats of that dtype, that broadcast to [B, N, T, S]."""
     array = np.asarray(value)
+    if array.dtype.kind in "iu":  # 0 and 1 would be added to the scores
+        raise TypeError(
+            f"mask: expected bools, True where a query may look, or {dtype} numbers to add to the scores, "
+            f"got {array.dtype}; use mask.astype(bool)"
+        )
     if array.dtype != np.bool_:
         array = floats(value, dtype, "mask")
     try:
@@ -743,7 +758,36 @@ def score_mask(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDAr
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(f"mask: expected a shape that broadcasts to [B, N, T, S] = {shape}, got {array.shape}")
+        hint = "; mask[:, None] is one for each row" if array.shape == (shape[0], *shape[2:]) else ""
+        raise ValueError(f"mask: expected a shape that broadcasts to [B, N, T, S] = {shape}, got {array.shape}{hint}")
+    return array
+
+
+def stream_steps(
+    x: Any, dtype: np.dtype[Any], size: int, batch: int | None, batch_first: bool, name: str = "x"
+) -> NDArray[Any]:
+    """Floats [T, B, F] (or [B, T, F]) with T ≥ 1, B as given."""
+    array = floats(x, dtype, name, layer=True)
+    rows = "B" if batch is None else batch
+    expected = f"[B, T, {size}]" if batch_first else f"[T, {rows}, {size}]"
+    if batch_first and batch is not None:
+        expected = f"[{batch}, T, {size}]"
+    time, other = (1, 0) if batch_first else (0, 1)
+    if (
+        array.ndim != 3
+        or array.shape[2] != size
+        or not array.shape[time]
+        or array.shape[other] != (batch or array.shape[other])
+    ):
+        raise ValueError(f"{name}: expected {expected} with T ≥ 1 (d_model={size}), got shape {array.shape}")
+    return array
+
+
+def stream_step(x: Any, dtype: np.dtype[Any], size: int, batch: int) -> NDArray[Any]:
+    """Floats [B, F] of one step."""
+    array = floats(x, dtype, layer=True)
+    if array.shape != (batch, size):
+        raise ValueError(f"x: expected one step, [{batch}, {size}] (batch_size, d_model), got shape {array.shape}")
     return array
 
 
@@ -985,6 +1029,42 @@ def same_batch(source: int, batch: int) -> None:
     """The source has a row for each row of x."""
     if source != batch:
         raise ValueError(f"source: expected {batch} rows, as many as x has, got {source}")
+
+
+def value_layers(rnn: Any, output: Any, decoders: Any, linear: type) -> None:
+    """Layers that a decoder of values can be made of."""
+    if not isinstance(rnn, decoders):
+        raise TypeError(f"rnn: expected an RNN, LSTM, GRU or AttentionDecoder, got {describe(rnn)}")
+    if getattr(rnn, "bidirectional", False) or rnn.batch_first:
+        raise ValueError("rnn: expected one direction, and batch_first=False")
+    if getattr(rnn, "dropout", 0.0):
+        raise ValueError(f"rnn: expected no dropout between layers, got {rnn.dropout}")
+    if not isinstance(output, linear):
+        raise TypeError(f"output: expected a Linear, got {describe(output)}")
+
+
+def value_sizes(dtype: Any, inputs: int, size: int, output: Any) -> None:
+    """The output reads what the layers write, and they have room for what it writes."""
+    if output.dtype != dtype:
+        raise TypeError(f"output: expected {dtype}, the dtype of rnn, got {output.dtype}")
+    if output.in_features != size:
+        raise ValueError(f"output: expected in_features={size}, the size of what rnn returns, got {output.in_features}")
+    if output.out_features > inputs:
+        raise ValueError(
+            f"output: expected out_features up to {inputs}, the input_size of rnn, got {output.out_features}"
+        )
+
+
+def own_steps(value: Any, steps: int) -> NDArray[np.bool_]:
+    """Which steps read a decoder's own values: bools [T], the first of them False."""
+    if value is None:
+        return np.zeros(steps, bool)
+    found = np.asarray(value)
+    if found.dtype != bool or found.shape != (steps,):
+        raise ValueError(f"own: expected {steps} bools, one for each step, got {found.dtype} of shape {found.shape}")
+    if found[0]:
+        raise ValueError("own: expected False at the first step, which has no value before it")
+    return found
 
 
 # ---- searches ------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastrnn as fr
+from fastrnn.nn._random import split
 from tests.models.helpers import check_loss, same_after_files
 from tests.reference.finite_differences import assert_close, numerical_gradient
 
@@ -63,6 +64,33 @@ def test_the_kl_term_is_an_integral():
     z = mean + np.exp(log_var / 2) * np.random.default_rng(0).standard_normal((400_000, 3))
     log_q = -0.5 * ((z - mean) ** 2 / np.exp(log_var) + log_var).sum(1)
     assert (log_q + 0.5 * (z**2).sum(1)).mean() == pytest.approx(model.elbo(x).kl, abs=0.01)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-12), (np.float32, 1e-5)])
+def test_pytorch_gives_the_same_loss_and_gradients(dtype, tolerance):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
+    model = fr.models.VAE(20, 3, 16, beta=2.0, dtype=dtype, seed=0)
+    x = (np.random.default_rng(0).random((32, 20)) < 0.4).astype(dtype)
+    loss, grads = fr.value_and_grad(lambda batch: model.loss(batch, seed=7), model)((x,))
+    noise = model.draw(np.zeros((32, 3), dtype), np.zeros((32, 3), dtype), dropout=True, seed=split(7, 1)[0])
+
+    weights = {name: torch.tensor(array, requires_grad=True) for name, array in model.params.items()}
+
+    def linear(h, name):
+        return torch.nn.functional.linear(h, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    target = torch.tensor(x)
+    mean, log_var = linear(torch.relu(linear(target, "encoder.0")), "encoder.2").split(3, -1)
+    z = mean + torch.exp(log_var / 2) * torch.tensor(noise)
+    logits = linear(torch.relu(linear(z, "decoder.0")), "decoder.2")
+    nats = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+    kl = 0.5 * (torch.exp(log_var) + mean**2 - 1 - log_var).sum()
+    theirs = (nats + 2.0 * kl) / 32
+    theirs.backward()
+    assert loss == pytest.approx(theirs.item(), rel=tolerance)
+    for name, weight in weights.items():
+        expected = weight.grad.numpy()
+        np.testing.assert_allclose(grads[name], expected, rtol=0, atol=tolerance * np.abs(expected).max(), err_msg=name)
 
 
 def test_weights_are_those_of_rows():
@@ -154,12 +182,13 @@ class Fold(fr.Model):
         (lambda: small()(np.ones((2, 4))), ValueError, r"x: expected \[B, 5\] \(input_size=5\), got shape \(2, 4\)"),
         (lambda: small()(np.ones(5)), ValueError, r"x: expected \[B, 5\]"),
         (lambda: small()(np.ones((2, 5), np.float32)), TypeError, "x: expected float64, got float32"),
-        (lambda: small().decode(np.ones((2, 4))), ValueError, r"z: expected \[B, 3\]"),
+        (lambda: small().decode(np.ones((2, 4))), ValueError, r"z: expected \[B, 3\] \(latent_size=3\)"),
+        (lambda: small().loss(fr.Batch(data(), weight=[1, 2])), ValueError, r"weight: .* \(7,\), got \(2,\)"),
         (lambda: small().sample(0), ValueError, "count: expected a positive integer, got 0"),
         (lambda: small().elbo(data(), samples=0), ValueError, "samples: expected a positive integer"),
         (lambda: small().interpolate(data()[0], data()), ValueError, r"b: expected shape \(5,\), that of a"),
         (lambda: small().loss(fr.Batch(data(), lengths=[5] * 7)), ValueError, "lengths: expected None"),
-        (lambda: small().loss(fr.Batch(data() + 1)), ValueError, "targets: expected numbers from 0 to 1"),
+        (lambda: small().loss(fr.Batch(data() + 1)), ValueError, "^x: expected numbers from 0 to 1"),
         (
             lambda: small(encoder=fr.Linear(5, 5, dtype=np.float64))(data()),
             ValueError,

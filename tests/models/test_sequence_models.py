@@ -104,6 +104,9 @@ def test_the_regressors_score_is_r_squared():
     expected = [1 - ((y - model.predict(sequences)) ** 2)[:, k].sum() / (10 * y[:, k].var()) for k in range(2)]
     assert model.score(sequences, y) == pytest.approx(np.mean(expected))
     assert model.score(sequences, model.predict(sequences)) == 1
+    same = np.broadcast_to(y[:1], y.shape)  # no variance to explain: scikit-learn's 0, and 1 where nothing is wrong
+    assert model.score(sequences, same) == 0
+    assert model.score([sequences[0]] * 3, model.predict([sequences[0]] * 3)) == 1
 
 
 def test_fit_learns_repeats_itself_and_goes_on(tmp_path):
@@ -172,6 +175,7 @@ def test_fr_fit_does_it_too():
             ValueError,
             "classes: expected their number, or labels that are all different",
         ),
+        (lambda: classifier(["a", 1]), ValueError, r"classes: expected labels of one kind, .* got \['a', 1\]"),
         (lambda: regressor(0), ValueError, "num_outputs: expected a positive integer, got 0"),
         (lambda: classifier().predict(ragged(), [1] * 5), ValueError, "lengths: expected None with a list"),
         (lambda: classifier().predict(ragged(), batch_size=0), ValueError, "batch_size: expected a positive integer"),

@@ -147,6 +147,12 @@ def test_integers_without_a_vocabulary():
     assert model.grads["to_state.weight"].any()
 
 
+def test_no_sequences_are_fine():
+    model = small()
+    assert model.encode([])[0].shape == (0, 2) and model.reconstruct([]) == []
+    assert model.elbo([]) == (0, 0, 0) and model.loss(([],), train=False) == 0
+
+
 def test_a_resumed_run_is_the_run(tmp_path):
     def run(epochs, **options):
         model = small(annealing=30, word_dropout=0.3, dropout=0.2, dtype=np.float32)

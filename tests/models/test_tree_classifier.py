@@ -87,6 +87,8 @@ def test_files(tmp_path):
     (lambda: fr.models.TreeClassifier(4, 2)(fr.Trees.from_nested([("a", "b")])), TypeError,
      r"^trees: expected values that are integers, .* got <U1 .*trees.map"),
     (lambda: fr.models.TreeClassifier(4, 2)(fr.Trees([[-1]])), ValueError, "^trees: expected trees with values"),
+    (lambda: fr.models.TreeClassifier(4, 2)([(0, 1)]), TypeError, "^trees: expected fr.Trees, got a list"),
+    (lambda: fr.models.TreeClassifier(4, 2).loss(([(0, 1)], [0])), TypeError, "^trees: expected fr.Trees, got a list"),
     (lambda: fr.models.TreeClassifier(3, 2)(TREES), ValueError, r"from 0 to 2 \(num_embeddings=3\), got 3$"),
 ])  # fmt: skip
 def test_bad_input(call, error, message):

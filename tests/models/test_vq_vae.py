@@ -109,6 +109,13 @@ def test_a_first_batch_places_all_codes():
     np.testing.assert_array_equal(other.params["codebook"], first)
 
 
+def test_nan_in_gives_nan_out():
+    layer = fr.models.VectorQuantizer(3, 2, seed=0)
+    q, penalty, _ = layer(np.array([[0.5, 1.0], [np.nan, 1.0]], np.float32))
+    assert np.isfinite(q[0]).all() and np.isfinite(penalty[0])
+    assert np.isnan(q[1]).all() and np.isnan(penalty[1])
+
+
 def test_vectors_that_are_not_finite_leave_the_table_alone():
     layer, z = table(), vectors(5)
     before = layer.state_dict()

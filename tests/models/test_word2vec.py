@@ -145,12 +145,20 @@ def test_long_sentences_and_pieces_lose_no_word(monkeypatch):
         (np.ones(3), TypeError, "corpus: expected integers, got float64"),
         (np.ones((1, 1, 1), int), ValueError, r"corpus: expected integers \[N\] or \[S, T\]"),
         ([["a", "b"]], ValueError, "min_count: expected some words to occur at least 5 times, got 2 words"),
-        ([], ValueError, "min_count: .*got 0 words"),
+        ([], ValueError, "^corpus: expected some words, got none"),
+        ([[], []], ValueError, "^corpus: expected some words, got none"),
     ],
 )
 def test_bad_corpora(corpus, error, match):
     with pytest.raises(error, match=match):
         Word2Vec().train(corpus, **QUIET)
+
+
+def test_marks_of_other_systems_are_not_words(tmp_path):
+    (tmp_path / "text").write_bytes(b"\xef\xbb\xbfa b\r\n\r\nb a\r\n" + b"a b\r\n" * 5)
+    model = Word2Vec(vector_size=4, seed=0)
+    model.train(tmp_path / "text", 1, **QUIET)
+    assert sorted(model.words) == ["a", "b"] and model.counts.tolist() == [7, 7]
 
 
 def test_a_file_that_is_not_text(tmp_path):
@@ -194,6 +202,7 @@ def test_ctrl_c_keeps_what_was_learned(cached, monkeypatch):
     model = Word2Vec(vector_size=20, sample=0, seed=0)
     model.train(class_text(1000), 1, lr=0.0, min_lr=0.0, **QUIET)
     before = model.vectors.copy()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which the background jobs of a shell don't have
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     start = time.monotonic()
@@ -305,6 +314,8 @@ def test_bad_settings(settings, error, match):
 def test_bad_training(settings, match):
     with pytest.raises(ValueError, match=match):
         Word2Vec().train(class_text(10), **{**QUIET, **settings})
+    with pytest.raises(TypeError, match=r"^progress: expected True, False or fr\.Progress"):
+        Word2Vec().train(class_text(10), progress="bar")
 
 
 @pytest.mark.parametrize("settings", [{}, {"hs": True, "sg": 1}, {"hs": True, "negative": 0}])

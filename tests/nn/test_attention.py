@@ -226,6 +226,28 @@ def raises(message, call, error=ValueError):
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("kind", [*KINDS, "heads", "heads and values"])
+def test_what_padding_holds_does_not_matter(rng, kind, batch_first):
+    shape = (3, 4) if batch_first else (4, 3)
+    layer = layer_of(kind, batch_first=batch_first) if kind in KINDS else fr.MultiHeadAttention(
+        4, 2, batch_first=batch_first, seed=0, **DOUBLE
+    )  # fmt: skip
+    source = rng.standard_normal((3, 3, getattr(layer, "source_size", 4)))  # as many steps as rows
+    query, lengths = rng.standard_normal((*shape, 4)), np.array([3, 1, 0])
+    past = np.arange(3)[:, None] >= lengths
+    results = []
+    for filling in (0.0, np.nan):
+        filled = source.copy()
+        (filled.swapaxes(0, 1) if batch_first else filled)[past] = filling
+        layer.zero_grads()
+        y, pullback = layer.vjp(query, filled, *[filled.copy()] * (kind == "heads and values"), lengths=lengths)
+        results.append([y, *pullback(np.ones_like(y)), *(g.copy() for g in layer.grads.values())])
+        assert np.isnan(filled).any() == np.isnan(filling)  # and it is as it was
+    for zeros, nans in zip(*results, strict=True):
+        np.testing.assert_array_equal(zeros, nans)
+
+
 def test_errors():
     x = np.ones((4, 3, 8), np.float32)
     layer, plain = fr.MultiHeadAttention(8, 2), fr.Attention(8, 5)
@@ -241,10 +263,17 @@ def test_errors():
         "mask: expected a shape that broadcasts to [B, N, T, S] = (3, 2, 4, 4), got (3, 4)",
         lambda: layer(x, mask=np.ones((3, 4), bool)),
     )
+    raises(
+        "mask: expected a shape that broadcasts to [B, N, T, S] = (3, 2, 4, 4), got (3, 4, 4); "
+        "mask[:, None] is one for each row",
+        lambda: layer(x, mask=np.ones((3, 4, 4), bool)),
+    )
     with pytest.raises(TypeError, match=r"^query: expected float32, got float64; use query.astype"):
         layer(x.astype(np.float64))
     with pytest.raises(TypeError, match=r"^mask: expected float32, got float64; use mask.astype"):
         layer(x, mask=np.zeros((4, 4)))
+    with pytest.raises(TypeError, match=r"^mask: expected bools, True where .* got int64; use mask.astype\(bool\)"):
+        layer(x, mask=np.ones((4, 4), int))
     raises(
         "dweights: expected None; no gradient is handed through the returned weights",
         lambda: layer.vjp(x, return_weights=True)[1](x, x),

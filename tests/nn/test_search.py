@@ -181,6 +181,30 @@ def test_temperatures_beyond_what_floats_hold(dtype, limits):
         assert (drawn > 0).sum() == {"top_k": 5}.get(*limits, 10 if not limits else 9), drawn
 
 
+@pytest.mark.parametrize("vocabulary", [3, 6])
+def test_samples_that_have_ended_stay_ended(vocabulary):
+    """Their places in the reused memory hold what other calls left there."""
+    writer, count = Writer(vocabulary, seed=2), 8
+    given = {"source_lengths": writer.source_lengths, **ENDS, "num_samples": count, "seed": 3}
+    runs = []
+    for noise in (1e-3, 1e3, np.nan):
+        x = np.full((40, 16, 32), noise)
+        for hidden in (4, 16, 64):
+            fr.LSTM(32, hidden, dtype=F64, seed=0)(x)
+        runs.append(fr.nn.sample_search(*writer.arguments(), max_length=15, **given))
+    for other in runs[1:]:
+        np.testing.assert_array_equal(runs[0].tokens, other.tokens)
+        np.testing.assert_array_equal(runs[0].scores, other.scores)
+    assert len(set(runs[0].lengths.ravel())) > 3
+    for b, k in itertools.product(range(3), range(count)):
+        n = runs[0].lengths[b, k]
+        assert (runs[0].tokens[b, k, n:] == EOS).all()
+        tokens = runs[0].tokens[b, k, :n].tolist()
+        log_p = writer.steps(b, tokens)[0]
+        taken = [*tokens, EOS][: len(log_p)] if n < 15 else tokens
+        assert runs[0].scores[b, k] == pytest.approx(sum(log_p[t, v] for t, v in enumerate(taken)), rel=1e-10)
+
+
 def test_threads_change_no_bit():
     writer, before = Writer(300, dtype=F32, layers=2, batch=23), fr.get_num_threads()
     runs = []

@@ -117,7 +117,11 @@ def test_positions(rng):
     layer = fr.PositionalEncoding(5)
     whole = layer(x)
     assert whole.dtype == np.float32
-    np.testing.assert_allclose(layer(x[4:], offset=4), whole[4:], rtol=1e-6)
+    np.testing.assert_array_equal(layer(x[4:], offset=4), whole[4:])
+    for offset in (8187, 8190, 100_000):  # positions that are kept, not all, none
+        expected = x + positions(np.arange(offset, offset + 7), 5, 10000.0).astype(np.float32)[:, None]
+        np.testing.assert_array_equal(layer(x, offset=offset), expected)
+    assert layer(x.astype(np.float64)).dtype == np.float64
     np.testing.assert_array_equal(fr.PositionalEncoding(5, batch_first=True)(x.swapaxes(0, 1)), whole.swapaxes(0, 1))
     np.testing.assert_array_equal(layer(x[:, 1]), whole[:, 1])
     y, pullback = fr.PositionalEncoding(5, dropout=0.5).vjp(x, seed=3)

@@ -111,6 +111,7 @@ CIRCLE = r"^trees: tree 1 is none: its parents run in a circle$"
     (lambda: fr.Trees([[-1, 0, 0]], labels=[1]), ValueError, r"^labels: expected one for each of the 3 nodes"),
     (lambda: fr.Trees.from_nested([(1, ())]), ValueError, r"^trees: tree 0 is none: it has a node \(\) without"),
     (lambda: fr.Trees.from_text(["(1 a", "b"]), ValueError, r"^trees: tree 0 is none: it leaves a bracket open$"),
+    (lambda: fr.Trees.from_text("(1 a)"), TypeError, "^lines: expected an iterable of texts, .*splitlines"),
     (lambda: fr.Trees.from_text(["1 a)"]), ValueError, r"closes a bracket that was not opened$"),
     (lambda: fr.Trees.from_text(["a b"]), ValueError, r"expected one expression on the line, got 2$"),
     (lambda: fr.Trees.from_text(["((a b) c)"]), ValueError, r"expected brackets with a label and children"),

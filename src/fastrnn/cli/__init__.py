@@ -1,4 +1,4 @@
-"""The command line: ``fastrnn train``, ``fastrnn sample``, ``fastrnn info``, ``fastrnn bench``."""
+"""The command line: ``fastrnn train``, ``sample``, ``train-seq2seq``, ``translate``, ``info``, ``bench``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 
 from fastrnn._info import __version__
-from fastrnn.cli import bench, info, sample, train
+from fastrnn.cli import bench, info, sample, train, train_seq2seq, translate
 from fastrnn.cli._parse import CliError, Parser, reason
 
 __all__ = ["main"]
 
 # Each module has `add(subparsers)`, which sets `run=` to a function from parsed arguments to an exit code.
-COMMANDS = (train, sample, info, bench)
+COMMANDS = (train, sample, train_seq2seq, translate, info, bench)
 
 
 def build_parser() -> Parser:

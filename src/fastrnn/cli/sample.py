@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastrnn.cli._parse import CliError, count, number, printable
+from fastrnn.cli.tokens import pieces, unknown_tokens
 from fastrnn.io import load
 from fastrnn.models import LanguageModel
 
@@ -23,7 +24,7 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("model", metavar="MODEL", help="a file model.safetensors, or the folder of a run")
     parser.add_argument("--prompt", default="", metavar="TEXT", help="what comes before")
-    parser.add_argument("--length", type=count(0), default=500, metavar="N", help="characters (default: 500)")
+    parser.add_argument("--length", type=count(0), default=500, metavar="N", help="characters, or words (default: 500)")
     parser.add_argument(
         "--temperature",
         type=number(0.0),
@@ -45,15 +46,14 @@ def add(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the prompt and its continuation as it is generated."""
     model = _load(Path(args.model))
-    assert model.vocabulary is not None
-    unknown = sorted({c for c in args.prompt if c not in model.vocabulary.symbols[1:]})
+    unknown = unknown_tokens(model.vocabulary, args.prompt)
     if unknown:
         print(f"fastrnn sample: not in the model's vocabulary: {' '.join(map(repr, unknown))}", file=sys.stderr)
     options: dict[str, Any] = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
     tokens = model.generate(args.prompt, args.length, seed=args.seed, **options)
     sys.stdout.write(printable(args.prompt))
-    for token in tokens:
-        sys.stdout.write(printable(model.vocabulary.decode([token])))
+    for piece in pieces(model.vocabulary, args.prompt, tokens):
+        sys.stdout.write(printable(piece))
         sys.stdout.flush()
     sys.stdout.write("\n")
     sys.stdout.flush()

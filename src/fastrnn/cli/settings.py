@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastrnn.cli._parse import CliError
+from fastrnn.cli.tokens import KINDS
 from fastrnn.io import write_json
 from fastrnn.text.corpus import RUN_FILE, RUN_KEY
 
@@ -24,6 +25,7 @@ class Settings:
     """What a run does. The defaults are chosen for one minute on two cores."""
 
     text: str | None = None
+    tokens: str = "characters"
     cell: str = "lstm"
     embedding: int = 64
     hidden: int = 256
@@ -35,7 +37,7 @@ class Settings:
     warmup: float = 0.02  # share of the run in which the learning rate rises
     final_lr: float = 0.01  # share of `lr` that is left at the end of the cosine
     clip_norm: float = 1.0
-    symbols: int = 128  # of the vocabulary
+    symbols: int = 128  # of the vocabulary; like seq_len set by `resolve` from what KINDS has for `tokens`
     held_out: float = 0.05
     seed: int = 0
     minutes: float | None = None
@@ -119,6 +121,8 @@ def resolve(args: Namespace, folder: Path) -> Settings:
                 raise CliError(f"{flag}: the run in {folder} began with {getattr(settings, name)!r}, not {value!r}")
     else:
         given.setdefault("lr", LEARNING_RATES[given.get("cell", Settings.cell)])
+        kind = KINDS[given.get("tokens", Settings.tokens)]
+        given = {"symbols": kind.symbols, "seq_len": kind.seq_len, **given}
         settings = replace(Settings(), **given)
         limits = limits or {"minutes": DEFAULT_MINUTES}
     if limits:

@@ -1,4 +1,4 @@
-"""``fastrnn train``: train a character-level language model on text."""
+"""``fastrnn train``: train a language model of characters or words."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from fastrnn.cli.settings import (
     digest,
     resolve,
 )
+from fastrnn.cli.tokens import KINDS, pieces
 from fastrnn.io import read_header, save
 from fastrnn.models import LanguageModel
 from fastrnn.models.language_model import CELLS
@@ -32,6 +33,7 @@ __all__ = ["add", "run"]
 # A validation during the run reads about this many characters; the figure at the end reads all held-out text.
 VALIDATION_CHARS = 32_768
 VALIDATION_STEPS = 500
+KIND_DEFAULTS = ("symbols", "seq_len")
 BITS = 1.0 / math.log(2.0)
 SAMPLE_PROMPT, SAMPLE_LENGTH, SAMPLE_TEMPERATURE = "def ", 400, 0.8
 
@@ -40,8 +42,8 @@ def add(subparsers: Any) -> None:
     """Add the command to the parser."""
     parser = subparsers.add_parser(
         "train",
-        help="train a language model of characters",
-        description="Train a language model of characters, without arguments on the sources of Python's "
+        help="train a language model of characters or words",
+        description="Train a language model of characters or words, without arguments on the sources of Python's "
         "standard library. Ctrl-C saves; --resume goes on.",
     )
     d = Settings()
@@ -49,18 +51,18 @@ def add(subparsers: Any) -> None:
     positive: Any = number(0.0, open_low=True)
     text = parser.add_argument_group("text")
     text.add_argument("--text", metavar="PATH", help="a text file, or a folder (default: the standard library)")
-    text.add_argument(
-        "--symbols", type=count(2), metavar="N", help=f"most characters that the model knows (default: {d.symbols})"
-    )
+    text.add_argument("--tokens", choices=tuple(KINDS), help=f"what the model reads (default: {d.tokens})")
+    symbols, lengths = (", ".join(f"{getattr(k, key)} {name}" for name, k in KINDS.items()) for key in KIND_DEFAULTS)
+    text.add_argument("--symbols", type=count(2), metavar="N", help=f"most that the model knows (default: {symbols})")
     model = parser.add_argument_group("model")
     model.add_argument("--cell", choices=tuple(CELLS), help=f"(default: {d.cell})")
     model.add_argument("--hidden", type=count(), metavar="N", help=f"units of a layer (default: {d.hidden})")
     model.add_argument("--layers", type=count(), metavar="N", help=f"(default: {d.layers})")
-    model.add_argument("--embedding", type=count(), metavar="N", help=f"numbers a character (default: {d.embedding})")
+    model.add_argument("--embedding", type=count(), metavar="N", help=f"numbers a token (default: {d.embedding})")
     model.add_argument("--dropout", type=number(0.0, 1.0, open_high=True), metavar="P", help=f"(default: {d.dropout})")
     training = parser.add_argument_group("training")
     training.add_argument("--batch", type=count(), metavar="N", help=f"rows of a step (default: {d.batch})")
-    training.add_argument("--seq-len", type=count(), metavar="N", help=f"characters a row (default: {d.seq_len})")
+    training.add_argument("--seq-len", type=count(), metavar="N", help=f"steps of a row (default: {lengths})")
     training.add_argument("--lr", type=positive, metavar="X", help=f"highest learning rate (default: {rates})")
     training.add_argument("--seed", type=count(0), metavar="N", help=f"(default: {d.seed})")
     training.add_argument("--threads", type=count(), metavar="N", help="(default: all that this process may use)")
@@ -88,7 +90,10 @@ def run(args: argparse.Namespace) -> int:
     fingerprint = digest(train_text, held_text)
     if args.resume and settings.digest != fingerprint:
         raise CliError(f"--resume: the text is not the one that the run in {folder} began with")
-    vocabulary = CharVocabulary.from_text(train_text, max_size=settings.symbols)
+    kind = KINDS[settings.tokens]
+    vocabulary = kind.vocabulary(train_text, settings.symbols)
+    tokens, held = kind.encode(train_text, vocabulary), kind.encode(held_text, vocabulary)
+    _enough(settings, corpus, tokens, held)
     model = LanguageModel(
         vocabulary,
         settings.cell,
@@ -98,7 +103,6 @@ def run(args: argparse.Namespace) -> int:
         dropout=settings.dropout,
         seed=settings.seed,
     )
-    tokens, held = vocabulary.encode(train_text), vocabulary.encode(held_text)
     data, validation = _windows(settings, tokens, held)
     try:
         settings = Settings(**{**vars(settings), "digest": fingerprint})
@@ -133,15 +137,15 @@ def _run(
         print(f"\n{str(stop).partition(';')[0]}; saved in {folder}. To go on:\n  {_go_on(folder)}")
         return 130
     _write(folder, model, history, {})  # the evaluation may take long
-    print(f"evaluating on {amount(len(held))} held-out characters …", flush=True)
+    print(f"evaluating on {amount(len(held))} held-out {settings.tokens} …", flush=True)
     try:
-        bits = model.bits_per_char(held)
+        line, figures = KINDS[settings.tokens].held_out(model, held)
     except KeyboardInterrupt:
         print(f"\nstopped in the evaluation; the model is saved in {folder}. To evaluate it:\n  {_go_on(folder)}")
         return 130
-    print(f"held-out text: {bits:.3f} bits per character ({amount(len(held))} characters)")
-    history.notes["held_out_bits_per_char"] = bits
-    written = _write(folder, model, history, {"held_out_bits_per_char": bits}, plot=True)
+    print(f"held-out text: {line}")
+    history.notes.update(figures)
+    written = _write(folder, model, history, figures, plot=True)
     _show_sample(model, settings.seed)
     print(f"\nsaved in {folder}: {', '.join(written)}")
     print(f"more text: fastrnn sample {shlex.quote(str(folder))} --prompt {shlex.quote(SAMPLE_PROMPT)}")
@@ -157,14 +161,18 @@ def _texts(settings: Settings, folder: Path) -> tuple[Corpus, str, str]:
     except (OSError, ValueError) as error:
         raise CliError(f"--text: {reason(error)}") from None
     train_text, held_text = split_corpus(corpus, settings.held_out)
+    return corpus, train_text, held_text
+
+
+def _enough(settings: Settings, corpus: Corpus, tokens: Any, held: Any) -> None:
     # Rows are cut at a random offset below seq_len, and each has at least one step.
     needed = settings.batch + settings.seq_len
-    if len(train_text) < needed or len(held_text) < 2:
+    if len(tokens) < needed or len(held) < 2:
+        there = corpus.size if settings.tokens == "characters" else len(tokens) + len(held) - 4  # ends of texts
         raise CliError(
-            f"--text: {corpus.size} characters are too few for --batch {settings.batch} and --seq-len "
+            f"--text: {there} {settings.tokens} are too few for --batch {settings.batch} and --seq-len "
             f"{settings.seq_len}; at least {math.ceil((needed + 1) / (1 - settings.held_out))} are needed"
         )
-    return corpus, train_text, held_text
 
 
 def _windows(settings: Settings, tokens: Any, held: Any) -> tuple[TokenWindows, TokenWindows]:
@@ -188,6 +196,7 @@ def _fit(
     *,
     resume: bool,
 ) -> History:
+    kind = KINDS[settings.tokens]
     try:
         return fit(
             model,
@@ -202,7 +211,7 @@ def _fit(
             checkpoint=folder,
             resume=resume,
             seed=settings.seed,
-            progress=Progress("bits/char", scale=BITS, unit="char"),
+            progress=Progress(f"bits/{kind.short}", scale=BITS, unit=kind.short),
         )
     except FloatingPointError as error:
         raise CliError(str(error)) from None
@@ -221,18 +230,21 @@ def _introduce(settings: Settings, corpus: Corpus, tokens: Any, held: Any, model
     print(f"text: {corpus.name}, {amount(corpus.size)} characters{files}{cut}, {share:.1f}% held out")
     if corpus.undecodable:
         print(f"  not UTF-8, read as U+FFFD: {plural(corpus.undecodable, 'place')}")
-    unknown = [float((part == 0).mean()) for part in (tokens, held)]
+    unk = getattr(model.vocabulary, "unk", 0)
+    unknown = [float((part == unk).mean()) for part in (tokens, held)]
     if max(unknown) > 0:
         print(
-            f"  unknown to the {model.vocab_size} characters of the model: {100 * unknown[0]:.2g}% of the training "
-            f"text, {100 * unknown[1]:.2g}% of the held-out text; --symbols sets how many it may know"
+            f"  unknown to the {model.vocab_size} {settings.tokens} of the model: {100 * unknown[0]:.2g}% of the "
+            f"training text, {100 * unknown[1]:.2g}% of the held-out text; --symbols sets how many it may know"
         )
     if len(held) > 2 * VALIDATION_CHARS:
-        print(f"  validations read about {amount(VALIDATION_CHARS)} of the held-out characters, the end reads all")
+        print(
+            f"  validations read about {amount(VALIDATION_CHARS)} of the held-out {settings.tokens}, the end reads all"
+        )
     layers = f"{plural(settings.layers, 'layer')} of {settings.hidden} units"
     print(
         f"model: {settings.cell.upper()}, {layers}, {amount(model.num_params)} parameters, "
-        f"{model.vocab_size} characters",
+        f"{model.vocab_size} {settings.tokens}",
         flush=True,
     )
 
@@ -259,7 +271,9 @@ def _kept(folder: Path) -> str:
 
 
 def _show_sample(model: LanguageModel, seed: int) -> None:
-    text = model.sample(SAMPLE_PROMPT, SAMPLE_LENGTH, temperature=SAMPLE_TEMPERATURE, seed=seed)
+    length = SAMPLE_LENGTH if isinstance(model.vocabulary, CharVocabulary) else SAMPLE_LENGTH // 4
+    tokens = model.generate(SAMPLE_PROMPT, length, temperature=SAMPLE_TEMPERATURE, seed=seed)
+    text = "".join(pieces(model.vocabulary, SAMPLE_PROMPT, tokens))
     print(f"a sample at temperature {SAMPLE_TEMPERATURE}:\n")
     print("\n".join("    " + line for line in printable(SAMPLE_PROMPT + text).splitlines()))
 
@@ -273,7 +287,8 @@ def _write(
     written = ["model.safetensors", "history.json"]
     if plot:
         try:
-            history.plot(folder / "loss.png", label="bits per character", scale=BITS)
+            noun = "character" if isinstance(model.vocabulary, CharVocabulary) else "word"
+            history.plot(folder / "loss.png", label=f"bits per {noun}", scale=BITS)
             written.append("loss.png")
         except ImportError as error:
             print(f"no plot: {error}")

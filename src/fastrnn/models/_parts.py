@@ -36,7 +36,7 @@ def perceptron(sizes: Sequence[int], activation: str, dtype: DTypeLike, seed: Se
 
 def hidden(sizes: Any) -> list[int]:
     """The sizes of hidden layers: a sequence of them, maybe empty, or one."""
-    sizes = sizes if isinstance(sizes, list | tuple) else (sizes,)
+    sizes = sizes if isinstance(sizes, list | tuple | np.ndarray) and np.ndim(sizes) else (sizes,)
     return [_check.positive_int(size, "hidden_sizes") for size in sizes]
 
 
@@ -58,11 +58,11 @@ def output_of(layer: Layer, x: Any, size: int | None, name: str) -> Any:
     return y
 
 
-def rows(x: Any, dtype: np.dtype[Any] | None, size: int | None, name: str = "x") -> Any:
-    """Floats [B, size], or [B, ...] where a user's encoder decides."""
+def rows(x: Any, dtype: np.dtype[Any] | None, size: int | None, name: str = "x", what: str = "input_size") -> Any:
+    """Floats [B, size], or [B, ...] where a user's encoder decides; `what` is the argument that said the size."""
     array: Any = x if isinstance(x, Variable) else _check.floats(x, dtype, name, layer=True)
     if array.ndim < 2 or (size is not None and array.shape[1:] != (size,)):
-        expected = "[B, ...]" if size is None else f"[B, {size}] (input_size={size})"
+        expected = "[B, ...]" if size is None else f"[B, {size}] ({what}={size})"
         raise ValueError(f"{name}: expected {expected}, got shape {array.shape}")
     return array
 
@@ -96,6 +96,8 @@ class Coder(Model):
         return rows(x, self.dtype, self.input_size)
 
     def _nats(self, outputs: Any, x: Any, weight: Any) -> Any:
+        if self.likelihood == "bernoulli":
+            _check.probabilities(ops.stop_gradient(x), "x")
         return likelihood(self.likelihood, outputs, x, self.scale, weight)
 
     def _mean(self, outputs: Any) -> Any:
@@ -126,7 +128,9 @@ def likelihood(kind: str, outputs: Any, x: NDArray[Any], scale: float, weight: A
     if outputs.shape != x.shape:
         raise ValueError(f"decoder: expected outputs of x's shape {x.shape}, got {outputs.shape}")
     size = math.prod(x.shape[1:])
-    spread = None if weight is None else np.reshape(weight, (-1,) + (1,) * (x.ndim - 1))
+    spread = None
+    if weight is not None:
+        spread = _check.weights(np.reshape(weight, -1), x.shape[:1]).reshape(-1, *(1,) * (x.ndim - 1))
     if kind == "bernoulli":
         return losses.bce_with_logits(outputs, x, weight=spread)[0] * size
     constant = 0.5 * size * math.log(2 * math.pi * scale * scale)

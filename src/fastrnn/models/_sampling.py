@@ -20,7 +20,7 @@ def sample_token(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    banned: int | None = None,
+    banned: int | list[int] | None = None,
 ) -> int:
     """Draw a token.
 
@@ -31,8 +31,8 @@ def sample_token(
         Draws one number, also at temperature 0.
     temperature, top_k, top_p
         Applied in this order; ties at a limit are kept in the order of the tokens.
-    banned : int, optional
-        A token that is never drawn (unless it is the only one).
+    banned : int or list of int, optional
+        Tokens that are never drawn (unless there are no others).
 
     Examples
     --------
@@ -43,7 +43,7 @@ def sample_token(
     z = np.asarray(logits, np.float64).copy()
     if not np.isfinite(z).all():
         raise FloatingPointError("the model's logits are not finite; its weights are probably broken")
-    if banned is not None and len(z) > 1:
+    if banned is not None and len(z) > np.size(banned):
         z[banned] = -np.inf
     u = rng.random()
     if temperature == 0:

@@ -105,6 +105,8 @@ def _lines(path: str) -> Iterator[list[str]]:
     rest = ""
     try:
         with open(path, encoding="utf-8") as file:
+            if file.read(1) != "\ufeff":  # the mark that some editors put first
+                file.seek(0)
             while block := file.read(BLOCK):
                 text = rest + block
                 cut = text.rfind("\n") + 1

@@ -42,6 +42,8 @@ class Training:
         # every thread should have some blocks in a piece
         size = max(PIECE, 16 * settings.threads * _core.word2vec_block)
         self.scan = Scan(corpus, size=size)
+        if not self.scan.total:
+            raise ValueError("corpus: expected some words, got none")
         if model.embedding is None:
             model._set_vocabulary(*model._choose(self.scan.words, self.scan.counts))
         self.tokens = self.scan.encode(model.words)
@@ -66,6 +68,8 @@ class Training:
         if threads > _MAX_THREADS:
             raise ValueError(f"threads: expected 1 to {_MAX_THREADS}, got {threads}")
         bar = Progress(unit="word") if progress is True else progress or None
+        if not isinstance(bar, Progress | None):
+            raise TypeError(f"progress: expected True, False or fr.Progress, got {_check.describe(progress)}")
         return Settings(_check.positive_int(epochs, "epochs"), lr, min_lr, threads, mask_seed(seed), bar)
 
     def run(self) -> History:

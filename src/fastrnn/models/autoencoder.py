@@ -110,4 +110,5 @@ class Autoencoder(_parts.Coder):
         return self._nats(self._outputs(self.encode(x)), x, weight)
 
     def _outputs(self, z: Any) -> Any:
-        return _parts.output_of(self.decoder, _parts.rows(z, self.dtype, self.latent_size, "z"), None, "decoder")
+        z = _parts.rows(z, self.dtype, self.latent_size, "z", "latent_size")
+        return _parts.output_of(self.decoder, z, None, "decoder")

@@ -192,9 +192,11 @@ class SequenceClassifier(SequenceModel):
 
 def _labels(classes: Any) -> NDArray[Any]:
     """The labels of classes, given as their number or one by one."""
-    if not isinstance(classes, list | tuple | np.ndarray):
+    if np.ndim(classes) == 0:
         return np.arange(_check.positive_int(classes, "classes"))
     labels = np.asarray(classes)
+    if isinstance(classes, list | tuple) and labels.tolist() != list(classes):  # NumPy made text of numbers
+        raise ValueError(f"classes: expected labels of one kind, all text or all numbers, got {classes!r:.80}")
     if labels.ndim != 1 or len(labels) == 0 or len(set(labels.tolist())) != len(labels):
         raise ValueError(f"classes: expected their number, or labels that are all different, got {_some(labels)}")
     return labels

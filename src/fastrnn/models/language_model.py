@@ -9,29 +9,26 @@ import numpy as np
 
 from fastrnn import _check
 from fastrnn._pullback import Pullback
-from fastrnn.models._sampling import sample_token, sampling_options
+from fastrnn.models import _vocabulary
+from fastrnn.models._writing import Writing
 from fastrnn.nn import GRU, LSTM, RNN, Dropout, Embedding, Linear, losses
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._random import Seed, split
 from fastrnn.nn._recurrent import Recurrent
 from fastrnn.nn.stream import Stream
-from fastrnn.text import CharVocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-PROMPT_BLOCK = 512  # tokens whose logits are computed at once
 CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
 
-class LanguageModel(Layer):
+class LanguageModel(Writing, Layer):
     """Predict the next token of a sequence.
 
     Parameters
     ----------
-    vocabulary : int or CharVocabulary
+    vocabulary : int, CharVocabulary, Vocabulary, or a tokenizer that `fr.text.as_vocabulary` takes
         The number of tokens, or a vocabulary; with a vocabulary the model also takes and returns text, and is
         saved together with it.
     cell : {"lstm", "gru", "rnn"}
@@ -60,6 +57,12 @@ class LanguageModel(Layer):
     >>> text = model.sample("to", length=5, seed=1)
     >>> len(text)
     5
+    >>> words = fr.text.Vocabulary.from_texts(["to be or not to be"])
+    >>> model = fr.models.LanguageModel(words, "gru", hidden_size=16, seed=0)
+    >>> data = fr.TokenWindows(words.encode("to be or not " * 20), batch_size=2, seq_len=8)
+    >>> _ = fr.fit(model, data, None, fr.optim.Adam(model, lr=0.02), epochs=20, progress=False)
+    >>> [token for token, _ in model.predict_next("to be or", 1)]
+    ['not']
     """
 
     dtype: np.dtype[Any]
@@ -70,7 +73,7 @@ class LanguageModel(Layer):
 
     def __init__(
         self,
-        vocabulary: int | CharVocabulary | dict[str, Any],
+        vocabulary: Any,
         cell: str = "lstm",
         *,
         embedding_dim: int = 64,
@@ -81,10 +84,7 @@ class LanguageModel(Layer):
         seed: Seed = None,
     ) -> None:
         super().__init__(dtype)
-        if isinstance(vocabulary, dict):  # as `config` describes it
-            vocabulary = CharVocabulary(**vocabulary)
-        self.vocabulary = vocabulary if isinstance(vocabulary, CharVocabulary) else None
-        self.vocab_size = _vocab_size(vocabulary)
+        self.vocabulary, self.vocab_size = _vocabulary.prepared(vocabulary)
         if cell not in CELLS:
             raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
         self.cell = cell
@@ -223,15 +223,8 @@ class LanguageModel(Layer):
 
     # ---- evaluation ------------------------------------------------------------------------------------
 
-    def _tokens(self, text: str | ArrayLike, name: str = "tokens") -> NDArray[Any]:
-        if isinstance(text, str):
-            if self.vocabulary is None:
-                raise TypeError(f"{name}: this model has no vocabulary; pass integers, not text")
-            return self.vocabulary.encode(text)
-        tokens = np.asarray(text)
-        if tokens.size and tokens.dtype.kind not in "iu":
-            raise TypeError(f"{name}: expected text or integers [N], got {tokens.dtype} {tokens.shape}")
-        return tokens
+    def _tokens(self, text: Any, name: str = "tokens") -> NDArray[Any]:
+        return _vocabulary.numbers(self.vocabulary, text, name)
 
     def bits_per_token(self, tokens: str | ArrayLike, *, batch_size: int = 32, seq_len: int = 256) -> float:
         """Return the mean number of bits that the model needs for each token of a stream.
@@ -241,7 +234,8 @@ class LanguageModel(Layer):
 
         Parameters
         ----------
-        tokens : integers [N], or str for a model with a vocabulary
+        tokens : integers [N]; for a model with a vocabulary also str, and, unless it is one of characters, a list of
+            str, which are read with an end before, between and after them, as `fr.text.token_stream` joins them
 
         Returns
         -------
@@ -275,95 +269,11 @@ class LanguageModel(Layer):
         return self.bits_per_token(text, batch_size=batch_size, seq_len=seq_len)
 
     def perplexity(self, tokens: str | ArrayLike, *, batch_size: int = 32, seq_len: int = 256) -> float:
-        """Return 2 to the `bits_per_token`."""
+        """Return 2 to the `bits_per_token`: among so many tokens the model is, on average, undecided.
+
+        Unknown words count as the unknown token.
+        """
         return float(2.0 ** self.bits_per_token(tokens, batch_size=batch_size, seq_len=seq_len))
-
-    # ---- generation ------------------------------------------------------------------------------------
-
-    def sample(
-        self,
-        prompt: str | ArrayLike = "",
-        length: int = 200,
-        *,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | np.random.Generator | None = None,
-    ) -> Any:
-        """Continue a prompt.
-
-        Parameters
-        ----------
-        prompt : str, or integers [N]
-            What comes before; it isn't part of the result. An empty prompt stands for a line break in a
-            vocabulary that has one, else for token 0.
-        length : int
-            Number of tokens.
-        temperature, top_k, top_p
-            See `generate`.
-        seed : int or Generator
-            The same seed gives the same text.
-
-        Returns
-        -------
-        str, or an int64 array [length] for a model without vocabulary
-        """
-        length = _check.integer(length, "length")
-        options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-        tokens = np.fromiter(self.generate(prompt, length, **options), np.int64, count=length)
-        return tokens if self.vocabulary is None else self.vocabulary.decode(tokens)
-
-    def generate(
-        self,
-        prompt: str | ArrayLike = "",
-        length: int = 200,
-        *,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | np.random.Generator | None = None,
-    ) -> Iterator[int]:
-        """Yield the tokens of a continuation one by one, from a `stream` of the weights as they are at the first.
-
-        Parameters
-        ----------
-        temperature : float
-            Logits are divided by it: below 1 safer, above 1 wilder; 0 always takes the likeliest token.
-        top_k : int, optional
-            Choose among the k likeliest tokens.
-        top_p : float, optional
-            Choose among the likeliest tokens that together have this probability (Holtzman et al., 2020).
-        """
-        options = sampling_options(length, temperature, top_k, top_p)
-        tokens = self._start() if isinstance(prompt, str) and not prompt else self._tokens(prompt, "prompt")
-        if tokens.ndim != 1:
-            raise ValueError(f"prompt: expected text or integers [N], got shape {tokens.shape}")
-        if not tokens.size:
-            tokens = self._start()
-        return self._generate(tokens, length, options, np.random.default_rng(seed))
-
-    def _start(self) -> NDArray[Any]:
-        return np.zeros(1, np.int64) if self.vocabulary is None else self.vocabulary.encode("\n")
-
-    def _generate(
-        self, tokens: NDArray[Any], length: int, options: dict[str, Any], rng: np.random.Generator
-    ) -> Iterator[int]:
-        # Number 0 of a vocabulary is the unknown character, which nobody wants to read.
-        banned = None if self.vocabulary is None else 0
-        if length == 0:
-            return
-        if not self._streams():
-            yield from self._generate_by_calls(tokens, length, options, rng, banned)
-            return
-        stream = self.stream()
-        for first in range(0, len(tokens), PROMPT_BLOCK):
-            logits = stream.run(tokens[first : first + PROMPT_BLOCK])[-1]
-        x = np.empty((), np.int64)
-        for k in range(length):
-            if k:
-                logits = stream.step(x, logits)
-            x[()] = sample_token(logits, rng, banned=banned, **options)
-            yield int(x)
 
     def _streams(self) -> bool:
         """Whether a stream computes what a call does: not for subclasses that have calls of their own."""
@@ -371,25 +281,3 @@ class LanguageModel(Layer):
             type(layer).__call__ is base.__call__ for layer, base in ((self, LanguageModel), (self.rnn, Recurrent))
         )
         return ours and isinstance(self.rnn, Recurrent)
-
-    def _generate_by_calls(
-        self, tokens: NDArray[Any], length: int, options: dict[str, Any], rng: np.random.Generator, banned: int | None
-    ) -> Iterator[int]:
-        state = None
-        for _ in range(length):
-            logits, state = self(np.asarray(tokens, np.int64)[:, None], state)
-            token = sample_token(logits[-1, 0], rng, banned=banned, **options)
-            yield token
-            tokens = np.array([token])
-
-
-def _vocab_size(vocabulary: int | CharVocabulary) -> int:
-    if isinstance(vocabulary, CharVocabulary):
-        return len(vocabulary)
-    try:
-        return _check.positive_int(vocabulary, "vocabulary")
-    except TypeError:
-        raise TypeError(
-            "vocabulary: expected a number of tokens or a CharVocabulary, such as CharVocabulary.from_text(text), "
-            f"got {vocabulary!r:.80}"
-        ) from None

@@ -107,6 +107,7 @@ class SequenceRegressor(SequenceModel):
         **options: Any,
     ) -> SequenceRegressor:
         """Train on sequences and their numbers, `y` [N] or [N, K]; arguments as for `SequenceClassifier.fit`."""
+        x = x if isinstance(x, np.ndarray) else list(x)
         if validation is not None:
             validation = (validation[0], self._numbers(validation[1], len(validation[0]), "validation[1]"))
         self._fit(x, self._numbers(y, len(x)), validation, sample_weight, {
@@ -120,11 +121,15 @@ class SequenceRegressor(SequenceModel):
         return self._outputs(x, lengths, batch_size)
 
     def score(self, x: Any, y: ArrayLike, lengths: ArrayLike | None = None, *, batch_size: int = 256) -> float:
-        """R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)², the mean over outputs; 1 is perfect, 0 the mean's."""
+        """R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)², the mean over outputs; 1 is perfect, 0 the mean's.
+
+        Where all y are the same it is 1 if the numbers predicted are, and else 0, as scikit-learn has it.
+        """
         found, y = self.predict(x, lengths, batch_size=batch_size), np.asarray(y, np.float64)
         _check.same_shape(y, found.shape, "y", "the numbers predicted")
         rest, total = np.square(y - found).sum(0), np.square(y - y.mean(0)).sum(0)
-        return float(np.mean(1 - rest / np.where(total > 0, total, 1)))
+        varied = (y != y[:1]).any(0)
+        return float(np.mean(np.where(varied, 1 - rest / np.where(varied, total, 1), rest == 0)))
 
     def _numbers(self, y: Any, count: int, name: str = "y") -> NDArray[Any]:
         found = np.asarray(y)

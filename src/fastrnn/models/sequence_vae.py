@@ -8,16 +8,15 @@ import numpy as np
 
 from fastrnn import _check
 from fastrnn._pullback import Pullback
-from fastrnn.models import _parts
+from fastrnn.models import _parts, _vocabulary
 from fastrnn.models._annealing import Annealing
 from fastrnn.models._sampling import sample_token, sampling_options
-from fastrnn.models.language_model import CELLS, _vocab_size
+from fastrnn.models.language_model import CELLS
 from fastrnn.models.vae import Elbo, line
 from fastrnn.nn import Dropout, Embedding, Linear, losses, ops
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._random import Seed, generator, split
 from fastrnn.nn.model import Model
-from fastrnn.text import CharVocabulary
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -58,7 +57,7 @@ class SequenceVAE(Model):
 
     Parameters
     ----------
-    vocabulary : int or CharVocabulary
+    vocabulary : int, CharVocabulary, Vocabulary, or a tokenizer that `fr.text.as_vocabulary` takes
         The number of tokens, or a vocabulary; with one the model also takes and returns text. The end of a sequence
         and the hidden token are further ones, which the model adds.
     latent_size : int
@@ -105,7 +104,7 @@ class SequenceVAE(Model):
 
     def __init__(
         self,
-        vocabulary: int | CharVocabulary | dict[str, Any],
+        vocabulary: Any,
         latent_size: int = 32,
         cell: str = "lstm",
         *,
@@ -120,10 +119,8 @@ class SequenceVAE(Model):
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
-        if isinstance(vocabulary, dict):  # as `config` describes it
-            vocabulary = CharVocabulary(**vocabulary)
-        self.vocabulary = vocabulary if isinstance(vocabulary, CharVocabulary) else None
-        self.vocab_size = _vocab_size(vocabulary)
+        self.vocabulary, self.vocab_size = _vocabulary.prepared(vocabulary)
+        _vocabulary.keep(self, "vocabulary", self.vocab_size if self.vocabulary is None else self.vocabulary)
         self.latent_size = _check.positive_int(latent_size, "latent_size")
         self.hide = HideTokens(word_dropout, self.vocab_size + 1)
         recurrent, seeds = _check.choice(cell, CELLS, "cell"), split(seed, 6)
@@ -286,9 +283,7 @@ class SequenceVAE(Model):
 
     def _tokens(self, sequence: Any) -> NDArray[Any]:
         if isinstance(sequence, str):
-            if self.vocabulary is None:
-                raise TypeError("x: this model has no vocabulary; pass integers, not text")
-            return self.vocabulary.encode(sequence)
+            return _vocabulary.numbers(self.vocabulary, sequence, "x")
         tokens = _check.integers(sequence, "x")
         if tokens.ndim != 1:
             raise ValueError(f"x: expected a list of sequences [T], or [T, B], got one of shape {tokens.shape}")
@@ -304,7 +299,7 @@ class SequenceVAE(Model):
         """The decoder's initial state: tanh of a linear map, for c the map itself."""
         layers, hidden = self.decoder.num_layers, self.decoder.hidden_size
         both = self.to_state(z)
-        maps = both.reshape(len(z), -1, hidden).transpose(1, 0, 2)
+        maps = both.reshape(len(z), both.shape[-1] // hidden, hidden).transpose(1, 0, 2)
         h = ops.tanh(maps[:layers])
         return (h, maps[layers:]) if self.cell == "lstm" else h
 
@@ -332,7 +327,7 @@ class SequenceVAE(Model):
         tokens, going = np.full(len(z), self.vocab_size), np.ones(len(z), bool)
         if len(z):
             stream.reset(self._state(z))
-        banned = None if self.vocabulary is None else 0  # the unknown character
+        banned = _vocabulary.unspoken(self.vocabulary, end=True)  # the end that the model writes is its own
         for _ in range(length):
             if not going.any():
                 break

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check
-from fastrnn.nn import Dropout, Embedding, Linear, Model, RecursiveNet, TreeLSTM, losses
+from fastrnn.nn import Dropout, Embedding, Linear, Model, RecursiveNet, TreeLSTM, Trees, losses
 from fastrnn.nn._random import Seed, split
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
-
-    from fastrnn.nn import Trees
 
 
 class TreeClassifier(Model):
@@ -93,6 +91,7 @@ class TreeClassifier(Model):
         -------
         array, [len(trees), num_classes] or [num_nodes, num_classes]
         """
+        trees = _check.trees(trees, Trees, None, exact=False)
         tokens = _check.tree_tokens(_check.has_values(trees.values))
         h = self.net(self.embedding(tokens), trees, roots=self._roots)
         return self.output(self.dropout(h))
@@ -102,18 +101,19 @@ class TreeClassifier(Model):
 
         Parameters
         ----------
-        batch : Batch
-            `x` are trees, `target` their classes, or those of all nodes; by default the trees' labels. Targets of −1
-            don't count.
+        batch : Batch, or tuple ``(trees, target=None, None, weight=None)``
+            `target` are the trees' classes, or those of all nodes; by default the trees' labels. Targets of −1 don't
+            count.
         seed : int, optional
             For dropout.
         train : bool
         """
-        trees, target = batch.x, batch.target
+        trees, target, _, weight = (*batch, None, None, None)[:4]
+        trees = _check.trees(trees, Trees, None, exact=False)
         if target is None:
             labels = _check.has_labels(trees.labels)
             target = labels[trees.roots] if self._roots else labels
-        options = {"ignore_index": -1, "weight": batch.weight}
+        options = {"ignore_index": -1, "weight": weight}
         if not train:
             return losses.cross_entropy(self(trees), target, **options)[0]
         logits, pullback = self.vjp(trees, seed=seed)

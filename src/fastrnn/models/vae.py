@@ -186,7 +186,8 @@ class VAE(_parts.Coder):
         return reconstruction, _parts.kl_to_standard(mean, log_var, _parts.shares(len(x), weight, self.dtype))
 
     def _outputs(self, z: Any) -> Any:
-        return _parts.output_of(self.decoder, _parts.rows(z, self.dtype, self.latent_size, "z"), None, "decoder")
+        z = _parts.rows(z, self.dtype, self.latent_size, "z", "latent_size")
+        return _parts.output_of(self.decoder, z, None, "decoder")
 
 
 def interpolated(model: Any, a: ArrayLike, b: ArrayLike, steps: int) -> NDArray[Any]:

@@ -166,8 +166,10 @@ class VectorQuantizer(_parts.Buffers):
         distance = np.square(table).sum(1) - 2 * distance
         codes = distance.argmin(1).reshape(z.shape[:-1])
         q: NDArray[Any] = table[codes]
-        factor = self.commitment + (self.decay is None)
-        return q, np.square(z - q).sum(-1) * self.dtype.type(factor), codes
+        penalty = np.square(z - q).sum(-1) * self.dtype.type(self.commitment + (self.decay is None))
+        if np.isnan(penalty).any():  # no code is nearest to a vector that is none
+            q[np.isnan(penalty)] = np.nan
+        return q, penalty, codes
 
     def _learn(self, z: NDArray[Any], codes: NDArray[np.int64], pull: Any, rng: np.random.Generator) -> None:
         """Move the table towards the vectors that chose its rows, and codes without any onto vectors."""

@@ -30,8 +30,10 @@ from fastrnn.nn.transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
+from fastrnn.nn.transformer_stream import TransformerStream
 from fastrnn.nn.tree_net import RecursiveNet, TreeLSTM
 from fastrnn.nn.trees import Trees
+from fastrnn.nn.value_decoder import ValueDecoder
 
 __all__ = [
     "GELU",
@@ -74,8 +76,10 @@ __all__ = [
     "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "TransformerStream",
     "TreeLSTM",
     "Trees",
+    "ValueDecoder",
     "activations",
     "beam_search",
     "concat",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -146,13 +146,17 @@ class Layer:
 
     def _walk(self, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Layer]]:
         """Yield `(prefix, layer)` for this layer and those below, depth first, a shared one only once."""
-        seen = set() if seen is None else seen
+        found: list[tuple[str, Layer]] = []
+        self._collect(prefix, set() if seen is None else seen, found)
+        return iter(found)
+
+    def _collect(self, prefix: str, seen: set[int], found: list[tuple[str, Layer]]) -> None:
         if id(self) in seen:
             return
         seen.add(id(self))
-        yield prefix, self
+        found.append((prefix, self))
         for name, child in self.children.items():
-            yield from child._walk(f"{prefix}{name}.", seen)
+            child._collect(f"{prefix}{name}.", seen, found)
 
     @property
     def params(self) -> dict[str, NDArray[Any]]:
@@ -198,7 +202,11 @@ class Layer:
 
     def zero_grads(self) -> None:
         """Set all gradients to zero; of lazy ones only the rows that were touched."""
-        for _, layer in self._walk():
+        self._zero(self._walk())
+
+    @staticmethod
+    def _zero(walked: Iterable[tuple[str, Layer]]) -> None:
+        for _, layer in walked:
             if not layer._grads:
                 continue
             with layer._lock:

@@ -26,19 +26,24 @@ def numpy_name(*functions: Any) -> Callable[[Any], Any]:
 
 def enter(value: Any, inputs: Sequence[Any], pull: Pull) -> Any:
     """Record one output of operands, of which at least one is a Variable."""
-    tape = next(x._tape for x in inputs if isinstance(x, Variable))
-    known = [x if isinstance(x, Variable) else None for x in inputs]
-    return tape.add(lambda gradients: pull(gradients[0]), known, [np.asarray(value)])[0]
+    for x in inputs:
+        if type(x) is Variable:
+            return x._tape.add(value if type(value) is np.ndarray else np.asarray(value), pull, inputs)
+    raise AssertionError("no operand is a Variable")
 
 
 def operands(name: str, *xs: Any) -> tuple[Any, list[Any]]:
     """(whether any is a Variable, plain operands of one dtype)."""
-    variables = [x for x in xs if isinstance(x, Variable)]
+    variables = [x.value for x in xs if type(x) is Variable]
     if not variables:
         return False, [np.asarray(x) for x in xs]
-    dtype, values = next((v for v in variables if v.ndim), variables[0]).dtype, []  # a loss is a float64
+    dtype, values = variables[0].dtype, []
+    if len(variables) == len(xs) and all(x.dtype is dtype for x in variables):
+        return True, variables
+    if variables[0].ndim == 0:  # a loss is a float64
+        dtype = next((x for x in variables if x.ndim), variables[0]).dtype
     for x in xs:
-        value = x.value if isinstance(x, Variable) else np.asarray(x)
+        value = x.value if type(x) is Variable else np.asarray(x)
         if value.dtype != dtype:
             if value.dtype.kind == "f" and value.ndim:
                 raise TypeError(f"{name}: expected operands of one dtype, got {dtype} and {value.dtype}; see .astype")
@@ -60,15 +65,19 @@ def reduced(gradient: Any, shape: tuple[int, ...]) -> Any:
 
 def binary(name: str, value: Callable[..., Any], left: Callable[..., Any], right: Callable[..., Any]) -> Any:
     def run(a: Array, b: Array) -> Any:
-        known, (x, y) = operands(name, a, b)
-        if not known:
+        first, second = type(a) is Variable, type(b) is Variable
+        if not first and not second:
             return value(a, b)
+        if first and second and a.value.dtype is b.value.dtype:
+            x, y = a.value, b.value
+        else:
+            _, (x, y) = operands(name, a, b)
         z = value(x, y)
 
         def pull(g: Any) -> Sequence[Any]:
             return (
-                reduced(left(g, x, y, z), x.shape) if isinstance(a, Variable) else None,
-                reduced(right(g, x, y, z), y.shape) if isinstance(b, Variable) else None,
+                reduced(left(g, x, y, z), x.shape) if first else None,
+                reduced(right(g, x, y, z), y.shape) if second else None,
             )
 
         return enter(z, (a, b), pull)
@@ -81,10 +90,11 @@ def binary(name: str, value: Callable[..., Any], left: Callable[..., Any], right
 
 def unary(name: str, numpy: Any, value: Callable[..., Any], gradient: Callable[..., Any], text: str) -> Any:
     def run(x: Array) -> Any:
-        if not isinstance(x, Variable):
+        if type(x) is not Variable:
             return value(np.asarray(x))
-        y = value(x.value)
-        return enter(y, (x,), lambda g: (gradient(g, x.value, y),))
+        plain = x.value
+        y = value(plain)
+        return enter(y, (x,), lambda g: (gradient(g, plain, y),))
 
     run.__name__ = run.__qualname__ = name
     run.__doc__ = text

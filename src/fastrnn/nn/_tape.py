@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Tapes that record in any thread. Layers look at it at every call: an empty list costs nothing.
 RECORDING: list[Tape] = []
+_SEQUENCES, _FLOATS = (tuple, list), (np.ndarray, np.floating)  # `tuple | list` is made anew wherever it stands
 _local = threading.local()
 
 
@@ -49,54 +50,50 @@ class Piece:
         return Piece(self.index, self.gradient.astype(dtype))
 
 
-class Node:
-    """One entry of the tape: the gradients that arrive at its outputs, and the pullback that hands them on.
-
-    `pull` takes a list with a gradient for each output (None where none arrived), and returns one for each of `inputs`.
-    """
-
-    __slots__ = ("gradients", "inputs", "owned", "pull", "templates")
-
-    def __init__(
-        self,
-        pull: Callable[[list[Any]], Sequence[Any]] | None,
-        inputs: Sequence[Any],
-        outputs: Sequence[NDArray[Any]],
-    ) -> None:
-        self.pull = pull
-        self.inputs = inputs  # Variables, or None for what needs no gradient
-        self.templates = [(value.shape, value.dtype) for value in outputs]
-        self.gradients: list[Any] = [None] * len(outputs)
-        self.owned = [False] * len(outputs)
-
-    def add(self, slot: int, gradient: Any) -> None:
-        """Add a gradient at an output. Arrays are shared until a second one comes."""
-        have = self.gradients[slot]
-        dtype = self.templates[slot][1]
-        if gradient.dtype != dtype:  # a loss is a float64 beside float32 arrays
-            gradient = gradient.astype(dtype)
-        if isinstance(gradient, Piece):
-            if have is None:
-                have = np.zeros(*self.templates[slot])
-            elif not self.owned[slot]:
-                have = have.copy()
-            if _basic(gradient.index):
-                have[gradient.index] += gradient.gradient
-            else:
-                np.add.at(have, gradient.index, gradient.gradient)
-            self.gradients[slot], self.owned[slot] = have, True
-        elif have is None:
-            self.gradients[slot] = gradient
-        elif self.owned[slot]:
-            np.add(have, gradient, out=have)
+def give(variable: Variable, gradient: Any) -> None:
+    """Add a gradient at a Variable. Arrays are shared until a second one comes."""
+    value, have = variable.value, variable._gradient
+    if gradient.dtype is not value.dtype and gradient.dtype != value.dtype:  # a loss is a float64 beside float32 arrays
+        gradient = gradient.astype(value.dtype)
+    if type(gradient) is Piece:
+        if have is None:
+            have = np.zeros(value.shape, value.dtype)
+        elif not variable._owned:
+            have = have.copy()
+        if _basic(gradient.index):
+            have[gradient.index] += gradient.gradient
         else:
-            self.gradients[slot], self.owned[slot] = np.add(have, gradient), True
+            np.add.at(have, gradient.index, gradient.gradient)
+        variable._gradient, variable._owned = have, True
+    elif have is None:
+        variable._gradient = gradient
+    elif variable._owned:
+        np.add(have, gradient, out=have)
+    else:
+        have = np.add(have, gradient)
+        variable._gradient, variable._owned = have, isinstance(have, np.ndarray)  # not the scalar that 0-d arrays make
+
+
+def take(tree: Any) -> Any:
+    """The gradients that arrived at a Variable, or at a tree of them; None for nothing at all. None are left there."""
+    if type(tree) is Variable:
+        gradient = tree._gradient
+        tree._gradient, tree._owned = None, False
+        return gradient
+    if isinstance(tree, tuple):
+        parts = tuple([take(part) for part in tree])
+        for part in parts:
+            if part is not None:
+                return parts
+    return None
 
 
 def _basic(index: Any) -> bool:
     """Whether an index names no element twice."""
+    if type(index) is int or type(index) is slice:
+        return True
     parts = index if isinstance(index, tuple) else (index,)
-    return not any(isinstance(part, list | np.ndarray) and np.asarray(part).dtype != bool for part in parts)
+    return not any(isinstance(part, (list, np.ndarray)) and np.asarray(part).dtype != bool for part in parts)
 
 
 class Tape:
@@ -117,7 +114,8 @@ class Tape:
     def __init__(
         self, *, dropout: bool = True, seed: Seed = None, checkpoint: int | None = None, retain: bool = False
     ) -> None:
-        self.nodes: list[Node] = []
+        # What was computed, in order: a tree of Variables, what pulls their gradients, and what they were made of.
+        self.nodes: list[tuple[Any, Callable[..., Any], Sequence[Any]]] = []
         self.dropout, self.checkpoint, self.retain = dropout, checkpoint, retain
         self._seed, self._seeds = seed, 0
         self._outer: Tape | None = None
@@ -143,16 +141,11 @@ class Tape:
 
     # ---- recording ---------------------------------------------------------------------------------------------
 
-    def add(
-        self,
-        pull: Callable[[list[Any]], Sequence[Any]] | None,
-        inputs: Sequence[Any],
-        outputs: Sequence[NDArray[Any]],
-    ) -> list[Variable]:
-        """Enter an operation; return its outputs as Variables."""
-        node = Node(pull, inputs, outputs)
-        self.nodes.append(node)
-        return [Variable(value, self, node, slot) for slot, value in enumerate(outputs)]
+    def add(self, value: NDArray[Any], pull: Callable[[Any], Sequence[Any]], inputs: Sequence[Any]) -> Variable:
+        """Enter an operation with one output. `pull` gives a gradient for each of `inputs` that is a Variable."""
+        output = Variable(value, self)
+        self.nodes.append((output, pull, inputs))
+        return output
 
     def call(self, layer: Layer, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Run a layer's `vjp` and enter it."""
@@ -162,53 +155,57 @@ class Tape:
             options.setdefault("dropout", self.dropout)
             if options["dropout"]:
                 options.setdefault("seed", self.next_seed())
-        if layer.is_recurrent and self.checkpoint is not None:
+        if self.checkpoint is not None and layer.is_recurrent:
             options.setdefault("checkpoint", self.checkpoint)
-        options = {name: _plain(value) for name, value in options.items()}
-        inputs: list[Any] = []
-        plain = tuple(_strip(arg, inputs) for arg in args)
+        for name, value in options.items():
+            if type(value) is Variable:  # such as lengths
+                options[name] = value.value
+        known, plain = False, []
+        for arg in args:
+            if type(arg) is Variable:
+                known, arg = True, arg.value
+            elif isinstance(arg, _SEQUENCES):
+                below = _strip(arg)
+                known, arg = known or below is not arg, below
+            plain.append(arg)
         _local.tape = None
         try:
-            outputs, pullback = layer.vjp(*plain, input_grad=bool(inputs), retain=self.retain, **options)
+            outputs, pullback = layer.vjp(*plain, input_grad=known, retain=self.retain, **options)
         finally:
             _local.tape = self
-        if not inputs and not any(below._params for _, below in layer._walk()):
+        if not known and not layer._params and not any(below._params for _, below in layer._walk()):
             return outputs
-        leaves: list[NDArray[Any]] = []
-        shape = _flatten(outputs, leaves)
+        outputs = self._variables(outputs)
+        self.nodes.append((outputs, pullback, args))
+        return outputs
 
-        def pull(gradients: list[Any]) -> Sequence[Any]:
-            given = _rebuild(shape, iter(gradients))
-            found = pullback(*map(_or_none, given)) if isinstance(shape, tuple) else pullback(given)
-            taken: list[Any] = []
-            _match(args, found if isinstance(found, tuple) else (found,), taken)
-            return taken
-
-        variables = self.add(pull, inputs, leaves)
-        return _rebuild(shape, iter(variables))
+    def _variables(self, tree: Any) -> Any:
+        """The tree with Variables for float arrays."""
+        if isinstance(tree, _FLOATS) and tree.dtype.kind == "f":
+            return Variable(np.asarray(tree), self)
+        if isinstance(tree, tuple):
+            return tuple([self._variables(part) for part in tree])
+        return tree
 
     # ---- backwards ---------------------------------------------------------------------------------------------
 
     def backward(self, outputs: Sequence[Variable], gradients: Sequence[Any]) -> None:
         """Hand the gradients of outputs down to the parameters and the Variables that began the tape."""
-        if self.retain:
-            for node in self.nodes:
-                node.gradients = [None] * len(node.gradients)
-                node.owned = [False] * len(node.owned)
+        if self.retain:  # something may be left from a pullback that raised
+            for tree, _, inputs in self.nodes:
+                take(tree)
+                take(tuple(inputs))
         for variable, gradient in zip(outputs, gradients, strict=True):
             if gradient is not None:
-                variable._node.add(variable._slot, gradient)
-        for node in reversed(self.nodes):
-            arrived = node.gradients
-            if node.pull is None or all(g is None for g in arrived):
+                give(variable, gradient)
+        nodes = self.nodes.copy() if self.retain else self.nodes
+        while nodes:  # what is no longer needed goes at once
+            tree, pull, inputs = nodes.pop()
+            gradient = take(tree)
+            if gradient is None:
                 continue
-            for variable, gradient in zip(node.inputs, node.pull(arrived), strict=True):
-                if variable is not None and gradient is not None:
-                    variable._node.add(variable._slot, gradient)
-            if not self.retain:  # what is no longer needed goes at once
-                node.gradients, node.pull = [], None
-        if not self.retain:
-            self.nodes = [node for node in self.nodes if not node.inputs]
+            found = pull(gradient) if type(tree) is Variable else pull(*gradient)
+            _hand_down(inputs, found if isinstance(found, _SEQUENCES) else (found,))
 
 
 def _mixed(bits: int) -> int:
@@ -234,26 +231,36 @@ def recording(call: Callable[..., Any]) -> Callable[..., Any]:
 # ---- trees of arrays: an array, or tuples of trees
 
 
-def _plain(value: Any) -> Any:
-    """The value behind a Variable that is an option, such as lengths."""
-    return value.value if isinstance(value, Variable) else value
-
-
-def _strip(tree: Any, found: list[Any]) -> Any:
-    """The tree with values for Variables, which are collected."""
-    if isinstance(tree, Variable):
-        found.append(tree)
+def _strip(tree: Any) -> Any:
+    """The tree with values for Variables; the same object if there are none."""
+    if type(tree) is Variable:
         return tree.value
-    if isinstance(tree, tuple | list) and any(isinstance(part, Variable | tuple | list) for part in tree):
-        return tuple(_strip(part, found) for part in tree)
+    if isinstance(tree, _SEQUENCES):
+        parts = tuple([_strip(part) for part in tree])
+        if any(part is not old for part, old in zip(parts, tree, strict=True)):
+            return parts
     return tree
+
+
+def _hand_down(inputs: Sequence[Any], gradients: Sequence[Any]) -> None:
+    """Gradients to the Variables in a tree of arguments; a layer may return fewer."""
+    for arg, gradient in zip(inputs, gradients, strict=False):
+        if gradient is None:
+            continue
+        if type(arg) is Variable:
+            if arg._gradient is None and type(gradient) is np.ndarray and gradient.dtype is arg.value.dtype:
+                arg._gradient = gradient  # as `give` does
+            else:
+                give(arg, gradient)
+        elif isinstance(arg, _SEQUENCES) and isinstance(gradient, _SEQUENCES):
+            _hand_down(arg, gradient)
 
 
 def _flatten(tree: Any, leaves: list[NDArray[Any]]) -> Any:
     """Collect the float arrays of a tree; return its shape: None for those, and everything else as it is."""
     if isinstance(tree, tuple):
         return tuple(_flatten(part, leaves) for part in tree)
-    if isinstance(tree, np.ndarray | np.floating) and tree.dtype.kind == "f":
+    if isinstance(tree, _FLOATS) and tree.dtype.kind == "f":
         leaves.append(np.asarray(tree))
         return None
     return Constant(tree)
@@ -273,21 +280,3 @@ def _rebuild(shape: Any, leaves: Iterator[Any]) -> Any:
     if isinstance(shape, tuple):
         return tuple(_rebuild(part, leaves) for part in shape)
     return next(leaves) if shape is None else shape.value
-
-
-def _or_none(tree: Any) -> Any:
-    """A tuple of nothing but None as None."""
-    if not isinstance(tree, tuple):
-        return tree
-    parts = tuple(map(_or_none, tree))
-    return None if all(part is None for part in parts) else parts
-
-
-def _match(args: Any, gradients: Any, taken: list[Any]) -> None:
-    """Collect the gradients of the Variables in a tree of arguments, in the order of `_strip`."""
-    if isinstance(args, Variable):
-        taken.append(gradients)
-    elif isinstance(args, tuple | list):
-        parts = gradients if isinstance(gradients, tuple) else (None,) * len(args)
-        for position, part in enumerate(args):
-            _match(part, parts[position] if position < len(parts) else None, taken)

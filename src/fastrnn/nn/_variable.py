@@ -10,16 +10,17 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastrnn.nn._tape import Node, Tape
+    from fastrnn.nn._tape import Tape
 
 # What each operation is called outside, filled by `ops`: NumPy's functions and operators find ours here.
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 
 
 def _operator(name: str, swapped: bool = False) -> Callable[..., Any]:
+    key = getattr(np, name)
+
     def run(self: Variable, other: Any) -> Any:
-        function = FUNCTIONS[getattr(np, name)]
-        return function(other, self) if swapped else function(self, other)
+        return FUNCTIONS[key](other, self) if swapped else FUNCTIONS[key](self, other)
 
     return run
 
@@ -44,11 +45,12 @@ class Variable:
         The plain array, for printing and for decisions. What is computed from it has no gradient.
     """
 
-    __slots__ = ("_node", "_slot", "_tape", "value")
+    __slots__ = ("_gradient", "_owned", "_tape", "value")
     __hash__ = object.__hash__
+    _gradient: Any  # what has arrived of it; `_owned` if it may be added to in place
 
-    def __init__(self, value: NDArray[Any], tape: Tape, node: Node, slot: int) -> None:
-        self.value, self._tape, self._node, self._slot = value, tape, node, slot
+    def __init__(self, value: NDArray[Any], tape: Tape) -> None:
+        self.value, self._tape, self._gradient, self._owned = value, tape, None, False
 
     shape = property(lambda self: self.value.shape)
     dtype = property(lambda self: self.value.dtype)

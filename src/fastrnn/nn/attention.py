@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastrnn import _check, _core
-from fastrnn._attention import Heads, empty_like, with_rows
+from fastrnn._attention import Heads, empty_like, with_rows, without_padding
 from fastrnn._pullback import Pullback
 from fastrnn.nn import init
 from fastrnn.nn._layer import Layer
@@ -264,10 +264,11 @@ class Attention(Layer):
             grads = inputs.steps(dquery), inputs.states(dkeys), dv, inputs.states(dsource)
             _core.additive_attention_backward(*arrays, shares, dcontext, *grads)
             _core.gemm(_rows(dkeys), of_source, _rows(dsource), accumulate=True)
+            source = without_padding(inputs.source, inputs.states, inputs.lengths)
             with self._lock:
                 d_of_query, d_of_source = self._matrices(self._grads)
                 _core.gemm(_rows(dquery).T, _rows(inputs.query), d_of_query, accumulate=True)
-                _core.gemm(_rows(dkeys).T, _rows(inputs.source), d_of_source, accumulate=True)
+                _core.gemm(_rows(dkeys).T, _rows(source), d_of_source, accumulate=True)
                 self._grads["v"] += dv
             return _linear(dquery, of_query.T), dsource
 

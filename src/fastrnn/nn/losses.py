@@ -35,18 +35,17 @@ def _recorded(loss: Loss) -> Loss:
 
     @functools.wraps(loss)
     def run(prediction: Any, target: Any, **options: Any) -> Any:
-        known = [x if isinstance(x, Variable) else None for x in (prediction, target)]
-        if all(x is None for x in known):
+        first, second = type(prediction) is Variable, type(target) is Variable
+        if not first and not second:
             return loss(prediction, target, **options)
-        plain = [x.value if isinstance(x, Variable) else x for x in (prediction, target)]
-        value, gradient = loss(*plain, **options)
+        tape = prediction._tape if first else target._tape
+        value, gradient = loss(prediction.value if first else prediction, target.value if second else target, **options)
 
-        def pull(gradients: list[Any]) -> list[Any]:
-            g = gradient if gradients[0] == 1 else gradient * gradient.dtype.type(gradients[0])
-            return [g, None if known[1] is None else -g]
+        def pull(g: Any) -> tuple[Any, Any]:
+            dy = gradient if g == 1 else gradient * gradient.dtype.type(g)
+            return dy, -dy if second else None
 
-        tape = next(x._tape for x in known if x is not None)
-        return tape.add(pull, known, [np.asarray(value)])[0], gradient
+        return tape.add(np.asarray(value), pull, (prediction, target)), gradient
 
     return run  # type: ignore[return-value]
 

@@ -11,15 +11,19 @@ import numpy as np
 
 from fastrnn import _check
 from fastrnn._pullback import Pullback
-from fastrnn.nn._layer import LAYER, Layer, to_spec
+from fastrnn.nn._layer import LAYER, Arrays, Layer, to_spec
 from fastrnn.nn._random import Seed
-from fastrnn.nn._tape import Tape, _flatten, _rebuild, current
+from fastrnn.nn._tape import Tape, _flatten, _rebuild, current, take
 from fastrnn.nn._variable import Variable
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = ["Model", "Parameter", "value_and_grad"]
+
+
+_HOLDERS = (list, tuple, dict)  # `list | tuple` is made anew wherever it stands
+_OWN = ("_arguments", "_params", "_grads", "_touched")
 
 
 class Model(Layer):
@@ -82,7 +86,9 @@ class Model(Layer):
     def children(self) -> dict[str, Layer]:
         found: dict[str, Layer] = {}
         for name, value in vars(self).items():
-            if name != "_arguments":
+            if isinstance(value, Layer):
+                found[name] = value
+            elif isinstance(value, _HOLDERS) and value and name not in _OWN:
                 found.update(_layers(name, value))
         return found
 
@@ -269,11 +275,13 @@ def value_and_grad(loss: Callable[..., Any], model: Layer) -> Callable[..., tupl
         checkpoint: int | None = None,
         **kwargs: Any,
     ) -> tuple[float, dict[str, NDArray[Any]]]:
+        walked = list(model._walk())  # once: in a small step it counts
         if not accumulate:
-            model.zero_grads()
+            model._zero(walked)
         with Tape(dropout=dropout, seed=seed, checkpoint=checkpoint) as tape:
             value = loss(*((model, *args) if takes_model else args), **kwargs)
-        return pull_loss(tape, value), model.grads
+        value = pull_loss(tape, value)
+        return value, Arrays([(p + name, grad) for p, layer in walked for name, grad in layer._grads.items()])
 
     return run
 
@@ -300,7 +308,7 @@ def pull_loss(tape: Tape, loss: Any) -> float:
 def _layers(name: str, value: Any) -> Iterator[tuple[str, Layer]]:
     if isinstance(value, Layer):
         yield name, value
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, (list, tuple)):
         for position, part in enumerate(value):
             yield from _layers(f"{name}.{position}", part)
     elif isinstance(value, dict):
@@ -313,7 +321,7 @@ def _trace(tape: Tape, arg: Any, inputs: list[Variable]) -> Any:
     if isinstance(arg, tuple):
         return tuple(_trace(tape, part, inputs) for part in arg)
     if isinstance(arg, np.ndarray) and arg.dtype.kind == "f":
-        inputs += tape.add(None, (), [arg])
+        inputs.append(Variable(arg, tape))
         return inputs[-1]
     return arg
 
@@ -323,7 +331,7 @@ def _gradients(arg: Any) -> Any:
         return tuple(_gradients(part) for part in arg)
     if not isinstance(arg, Variable):
         return None
-    gradient = arg._node.gradients[arg._slot]
+    gradient = take(arg)
     return np.zeros_like(arg.value) if gradient is None else np.asarray(gradient)
 
 

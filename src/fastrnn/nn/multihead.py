@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check, _core
-from fastrnn._attention import Heads, score_mask, with_rows
+from fastrnn._attention import Heads, score_mask, with_rows, without_padding
 from fastrnn._pullback import Pullback
 from fastrnn.nn import init
 from fastrnn.nn._layer import Layer
@@ -245,6 +245,8 @@ class MultiHeadAttention(Layer):
             with self._lock:
                 self._add(self._grads["out_proj.weight"], self._grads.get("out_proj.bias"), dy, joined)
                 for x, group, d in zip(inputs, groups, dmapped, strict=True):
+                    if group.start:  # keys and values, not queries
+                        x = without_padding(x, steps, lengths)
                     self._add(*self._maps(self._grads, group), d, x)
             if not input_grad:
                 return (None,) * 3

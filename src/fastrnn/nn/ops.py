@@ -13,6 +13,7 @@ array([[1., 0., 0.],
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -86,8 +87,8 @@ def matmul(a: Array, b: Array) -> Any:
 
     def pull(g: Any) -> Sequence[Any]:
         return (
-            reduced(g @ np.swapaxes(y, -1, -2), x.shape) if isinstance(a, Variable) else None,
-            reduced(np.swapaxes(x, -1, -2) @ g, y.shape) if isinstance(b, Variable) else None,
+            reduced(g @ y.swapaxes(-1, -2), x.shape) if isinstance(a, Variable) else None,
+            reduced(x.swapaxes(-1, -2) @ g, y.shape) if isinstance(b, Variable) else None,
         )
 
     return enter(np.matmul(x, y), (a, b), pull)
@@ -97,8 +98,9 @@ def matmul(a: Array, b: Array) -> Any:
 
 
 def _getitem(x: Variable, index: Any) -> Any:
-    parts = index if isinstance(index, tuple) else (index,)
-    index = tuple(part.value if isinstance(part, Variable) else part for part in parts)
+    if type(index) is not int and type(index) is not slice:
+        parts = index if isinstance(index, tuple) else (index,)
+        index = tuple([part.value if type(part) is Variable else part for part in parts])
     return enter(x.value[index], (x,), lambda g: (Piece(index, g),))
 
 
@@ -119,7 +121,7 @@ def transpose(x: Array, axes: Any = None) -> Any:
     """Axes in another order, by default reversed."""
     if not isinstance(x, Variable):
         return np.transpose(x, axes)
-    back = None if axes is None else np.argsort([axis % x.ndim for axis in axes])
+    back = None if axes is None else sorted(range(x.ndim), key=[axis % x.ndim for axis in axes].__getitem__)
     return enter(x.value.transpose(axes), (x,), lambda g: (g.transpose(back),))
 
 
@@ -182,8 +184,9 @@ def concat(arrays: Sequence[Array], axis: int = 0) -> Any:
     known, values = operands("concat", *arrays)
     if not known:
         return np.concatenate(values, axis)
-    ends = np.cumsum([value.shape[axis] for value in values])[:-1]
-    return enter(np.concatenate(values, axis), tuple(arrays), lambda g: np.split(g, ends, axis))
+    lead, ends = (slice(None),) * (axis % values[0].ndim), [0, *accumulate(value.shape[axis] for value in values)]
+    parts = [(*lead, slice(first, last)) for first, last in pairwise(ends)]
+    return enter(np.concatenate(values, axis), tuple(arrays), lambda g: [g[part] for part in parts])
 
 
 @numpy_name(np.stack)
@@ -210,7 +213,7 @@ def stack(arrays: Sequence[Array], axis: int = 0) -> Any:
     known, values = operands("stack", *arrays)
     if not known:
         return np.stack(values, axis)
-    return enter(np.stack(values, axis), tuple(arrays), lambda g: tuple(np.moveaxis(g, axis, 0)))
+    return enter(np.stack(values, axis), tuple(arrays), lambda g: tuple(np.moveaxis(g, axis, 0) if axis else g))
 
 
 @numpy_name(np.split)

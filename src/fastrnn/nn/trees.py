@@ -143,6 +143,8 @@ class Trees:
         parents: list[list[int]] = []
         values: list[Any] = []
         found: list[str] = []
+        if isinstance(lines, str):
+            raise TypeError("lines: expected an iterable of texts, a tree each, got one text; use text.splitlines()")
         for number, line in enumerate(lines):
             tree = _parse(line, number)
             below: list[int] = []

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn import _check
+
 UNKNOWN = "\ufffd"
 
 
@@ -94,15 +96,13 @@ class CharVocabulary:
         ValueError
             A number is outside the vocabulary.
         """
-        tokens = np.asarray(tokens)
-        if tokens.size == 0:
-            return ""
-        if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
-            raise ValueError(f"tokens: expected integers [N], got {tokens.dtype} {tokens.shape}")
-        if tokens.min() < 0 or tokens.max() >= len(self):
-            raise ValueError(f"tokens: expected 0 … {len(self) - 1}, got {tokens.min()} … {tokens.max()}")
-        data: bytes = self._codes[tokens].astype("<u4").tobytes()
+        numbers = _check.tokens(tokens, len(self))
+        data: bytes = self._codes[numbers].astype("<u4").tobytes()
         return data.decode("utf-32-le", "surrogatepass")
+
+    def token(self, number: int) -> str:
+        """Return one character, U+FFFD for 0."""
+        return self.symbols[_check.index(number, len(self), "number")]
 
     def config(self) -> dict[str, Any]:
         """Return what rebuilds the vocabulary: ``CharVocabulary(**config)``."""

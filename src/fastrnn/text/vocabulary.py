@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from fastrnn import _check
+from fastrnn.text.tokenizers import TOKENIZERS
+
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
 PAD, BOS, EOS, UNK = range(4)
-
-
-def split_words(text: str) -> list[str]:
-    """Split at white space.
-
-    Examples
-    --------
-    >>> import fastrnn as fr
-    >>> fr.text.split_words("to be or  not")
-    ['to', 'be', 'or', 'not']
-    """
-    return text.split()
-
-
-# How a text becomes tokens, and what stands between them in a text again.
-TOKENIZERS: dict[str, tuple[Callable[[str], list[str]], str]] = {"words": (split_words, " "), "characters": (list, "")}
 
 
 class Vocabulary:
@@ -36,8 +23,11 @@ class Vocabulary:
     ----------
     tokens : sequence of str
         Each once, without the special ones.
-    tokenizer : "words" or "characters"
-        Texts are split at white space, or into characters.
+    tokenizer : "words", "tokens" or "characters"
+        Texts are split at white space; into words, numbers, punctuation and line breaks (`split_tokens`); or into
+        characters.
+    lower : bool
+        Texts are put into lower case first.
 
     Attributes
     ----------
@@ -58,26 +48,40 @@ class Vocabulary:
 
     pad, bos, eos, unk = PAD, BOS, EOS, UNK
 
-    def __init__(self, tokens: Sequence[str], *, tokenizer: str = "words") -> None:
+    def __init__(self, tokens: Sequence[str], *, tokenizer: str = "words", lower: bool = False) -> None:
+        if isinstance(tokens, str):
+            raise TypeError(
+                "tokens: expected a sequence of tokens, got one text; Vocabulary.from_texts([text]) splits it"
+            )
         if tokenizer not in TOKENIZERS:
             raise ValueError(f"tokenizer: expected one of {', '.join(map(repr, TOKENIZERS))}, got {tokenizer!r}")
-        self.tokenizer = tokenizer
+        self.tokenizer, self.lower = tokenizer, bool(lower)
         self.tokens = [*SPECIALS, *tokens]
         self._numbers = {token: number for number, token in enumerate(self.tokens)}
         if len(self._numbers) != len(self.tokens):
             twice = next(token for token, count in Counter(self.tokens).items() if count > 1)
             raise ValueError(f"tokens: {twice!r} occurs twice, or is a special token")
+        # A text that holds "<eos>" as a word must not end there; in prepared corpora "<unk>" is what it says.
+        for special in SPECIALS[:UNK]:
+            del self._numbers[special]
 
     @classmethod
     def from_texts(
-        cls, texts: Iterable[str], *, tokenizer: str = "words", max_size: int | None = None, min_count: int = 1
+        cls,
+        texts: Iterable[str],
+        *,
+        tokenizer: str = "words",
+        lower: bool = False,
+        max_size: int | None = None,
+        min_count: int = 1,
     ) -> Vocabulary:
         """Collect the tokens of `texts`, the most frequent first (equals in the order of their first occurrence).
 
         Parameters
         ----------
         texts : iterable of str
-        tokenizer : "words" or "characters"
+        tokenizer, lower
+            As for the class.
         max_size : int, optional
             Most tokens, special ones included.
         min_count : int
@@ -87,24 +91,26 @@ class Vocabulary:
             raise TypeError("texts: expected an iterable of texts, got one text; put it into a list")
         if max_size is not None and max_size < len(SPECIALS) + 1:
             raise ValueError(f"max_size: expected >= {len(SPECIALS) + 1}, got {max_size!r}")
-        empty = cls([], tokenizer=tokenizer)
+        empty = cls([], tokenizer=tokenizer, lower=lower)
         counts = Counter(token for text in texts for token in empty.split(text))
         for special in SPECIALS:
             counts.pop(special, None)
         room = None if max_size is None else max_size - len(SPECIALS)
-        return cls([token for token, n in counts.most_common(room) if n >= min_count], tokenizer=tokenizer)
+        kept = [token for token, n in counts.most_common(room) if n >= min_count]
+        return cls(kept, tokenizer=tokenizer, lower=lower)
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def __contains__(self, token: object) -> bool:
+        """Whether `encode` knows a token."""
         return token in self._numbers
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocabulary) and (self.tokens, self.tokenizer) == (other.tokens, other.tokenizer)
+        return isinstance(other, Vocabulary) and self.config() == other.config()
 
     def __hash__(self) -> int:
-        return hash((tuple(self.tokens), self.tokenizer))
+        return hash((tuple(self.tokens), self.tokenizer, self.lower))
 
     def __repr__(self) -> str:
         return f"Vocabulary({len(self)} {self.tokenizer})"
@@ -113,7 +119,11 @@ class Vocabulary:
         """Return the tokens of a text as strings."""
         if not isinstance(text, str):
             raise TypeError(f"text: expected str, got {type(text).__name__}")
-        return TOKENIZERS[self.tokenizer][0](text)
+        return TOKENIZERS[self.tokenizer].split(text.lower() if self.lower else text)
+
+    def token(self, number: int) -> str:
+        """Return one token, special ones included."""
+        return self.tokens[_check.index(number, len(self), "number")]
 
     def encode(self, text: str) -> np.ndarray:
         """Return the numbers of a text's tokens, int32 [N], without begin and end; unknown ones give `unk`."""
@@ -128,21 +138,14 @@ class Vocabulary:
         ValueError
             A number is outside the vocabulary.
         """
-        tokens = np.asarray(tokens)
-        if tokens.size == 0:
-            return ""
-        if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
-            raise ValueError(f"tokens: expected integers [N], got {tokens.dtype} {tokens.shape}")
-        if tokens.min() < 0 or tokens.max() >= len(self):
-            raise ValueError(f"tokens: expected 0 … {len(self) - 1}, got {tokens.min()} … {tokens.max()}")
         found = []
-        for number in tokens.tolist():
+        for number in _check.tokens(tokens, len(self)).tolist():
             if number == EOS:
                 break
             if number > EOS:
                 found.append(self.tokens[number])
-        return TOKENIZERS[self.tokenizer][1].join(found)
+        return TOKENIZERS[self.tokenizer].join(found)
 
     def config(self) -> dict[str, Any]:
         """Return what rebuilds the vocabulary: ``Vocabulary(**config)``."""
-        return {"tokens": self.tokens[len(SPECIALS) :], "tokenizer": self.tokenizer}
+        return {"tokens": self.tokens[len(SPECIALS) :], "tokenizer": self.tokenizer, "lower": self.lower}

@@ -29,7 +29,7 @@ class Batch(NamedTuple):
         What the loss compares with.
     lengths : ndarray, optional
         Integers [B]: valid steps of each row. Passed to the model and, if the target has the time axis, to
-        the loss.
+        the loss. For pairs of sequences [2, B]: those of x and of the target, for models with a loss of their own.
     weight : ndarray, optional
         Passed to the loss. One number a row, [B], or anything that broadcasts to the target's shape.
     """
@@ -170,18 +170,8 @@ class SequenceBatches(_Resumable):
 
     def _order(self) -> list[np.ndarray]:
         """Return the rows of each batch of an epoch."""
-        size, n = self._batch_size, len(self._x)
-        rows = self._rng.permutation(n) if self._shuffle else np.arange(n)
-        if self._bucket:
-            pool = size * POOL_BATCHES if self._shuffle else n
-            parts = [rows[i : i + pool] for i in range(0, n, pool)]
-            rows = np.concatenate([part[np.argsort(self._lengths[part], kind="stable")] for part in parts])
-        batches = [rows[i : i + size] for i in range(0, n, size)]
-        if self._drop_last and len(batches[-1]) < size:
-            batches.pop()
-        if self._bucket and self._shuffle:
-            batches = [batches[i] for i in self._rng.permutation(len(batches))]
-        return batches
+        lengths = (self._lengths,) if self._bucket else ()
+        return batch_rows(self._rng, len(self._x), self._batch_size, lengths, self._shuffle, self._drop_last)
 
     def _batch(self, rows: np.ndarray) -> Batch:
         lengths = self._lengths[rows]
@@ -202,6 +192,23 @@ class SequenceBatches(_Resumable):
             self._position += 1
             yield self._batch(rows)
         self._end()
+
+
+def batch_rows(
+    rng: np.random.Generator, n: int, size: int, lengths: tuple[np.ndarray, ...], shuffle: bool, drop_last: bool
+) -> list[np.ndarray]:
+    """Return the rows of each batch of an epoch. With lengths rows are sorted by them, the last ones first."""
+    rows = rng.permutation(n) if shuffle else np.arange(n)
+    if lengths:
+        pool = size * POOL_BATCHES if shuffle else n
+        parts = [rows[i : i + pool] for i in range(0, n, pool)]
+        rows = np.concatenate([part[np.lexsort([each[part] for each in lengths])] for part in parts])
+    batches = [rows[i : i + size] for i in range(0, n, size)]
+    if drop_last and len(batches[-1]) < size:
+        batches.pop()
+    if lengths and shuffle:
+        batches = [batches[i] for i in rng.permutation(len(batches))]
+    return batches
 
 
 def _arrays(name: str, items: Sequence[Any], dtype: Any) -> list[np.ndarray]:

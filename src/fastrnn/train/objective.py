@@ -29,7 +29,8 @@ def as_batch(item: Any) -> Batch:
         return Batch(*item)
     raise TypeError(
         "data: expected batches, fr.Batch(x, target, lengths=None, weight=None) or such tuples, "
-        f"got {type(item).__name__}; one batch alone is [(x, target)]"
+        f"got {type(item).__name__}; one batch alone is [(x, target)], and "
+        "fr.ArrayBatches and fr.SequenceBatches make batches of arrays and of lists of sequences"
     )
 
 
@@ -247,6 +248,9 @@ def _sizes(batch: Batch) -> tuple[float, float]:
     shape = np.shape(batch.x)
     if not shape:
         return 1.0, 1.0
+    if np.ndim(batch.lengths) == 2:  # of sources and targets
+        items = float(np.sum(batch.lengths[1]))
+        return items, items
     if batch.lengths is not None:
         items = float(np.sum(batch.lengths))
     elif len(shape) >= 3 or (len(shape) == 2 and np.asarray(batch.x).dtype.kind in "iu"):

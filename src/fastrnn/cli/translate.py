@@ -1,0 +1,122 @@
+"""``fastrnn translate``: translate lines with a model that ``fastrnn train-seq2seq`` has trained."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import fastrnn
+from fastrnn.cli._parse import CliError, count, number, printable, reason
+from fastrnn.cli.pairs import bleu
+from fastrnn.io import load
+from fastrnn.models import Seq2Seq
+
+__all__ = ["add", "run"]
+
+BATCHES = 16  # that are read before any is translated, so that lines of one length come together
+
+
+def add(subparsers: Any) -> None:
+    """Add the command to the parser."""
+    parser = subparsers.add_parser(
+        "translate",
+        help="translate lines of text",
+        description="Translate each line of a file, or of standard input, with a trained model.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a file model.safetensors, or the folder of a run")
+    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="- is standard input (default)")
+    parser.add_argument("--beam", type=count(), default=5, metavar="N", help="1 is greedy (default: 5)")
+    parser.add_argument("--n-best", type=count(), metavar="N", help="print so many: number of the line, score, text")
+    parser.add_argument("--max-length", type=count(), default=200, metavar="N", help="tokens (default: 200)")
+    parser.add_argument("--length-penalty", type=number(0.0), default=0.6, metavar="A", help="(default: 0.6)")
+    parser.add_argument("--coverage-penalty", type=number(0.0), default=0.0, metavar="B", help="(default: 0)")
+    parser.add_argument("--unknown", action="store_true", help="translations may hold the unknown token")
+    parser.add_argument("--batch", type=count(), default=64, metavar="N", help="lines of a search (default: 64)")
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each line of text")
+    parser.add_argument("--reference", metavar="FILE", help="the right translations: print BLEU on standard error")
+    parser.add_argument("--threads", type=count(), metavar="N", help="(default: all that this process may use)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print translations as they are found."""
+    if args.n_best is not None and args.n_best > args.beam:
+        raise CliError(f"--n-best: expected at most --beam {args.beam}, got {args.n_best}")
+    if args.threads is not None:
+        fastrnn.set_num_threads(args.threads)
+    model = _load(Path(args.model))
+    if args.coverage_penalty and model.decoder.attention is None:
+        raise CliError("--coverage-penalty: this model has no attention")
+    references = None if args.reference is None else _lines(args.reference)
+    options = {
+        "beam_size": args.beam, "n_best": args.n_best or 1, "max_length": args.max_length,
+        "length_penalty": args.length_penalty, "coverage_penalty": args.coverage_penalty, "unknown": args.unknown,
+        "batch_size": args.batch,
+    }  # fmt: skip
+    best: list[str] = []
+    with _opened(args.file) as file:
+        for lines in _chunks(file, args.batch * BATCHES):
+            for line, found in zip(lines, model.translate(lines, **options), strict=True):
+                best.append(found[0].text)
+                _print(args, len(best), line, found)
+            sys.stdout.flush()
+    if references is None:
+        return 0
+    if len(references) != len(best):
+        raise CliError(f"--reference: expected {len(best)} lines, as many as were translated, got {len(references)}")
+    try:
+        print(f"BLEU {bleu(best, references):.2f}", file=sys.stderr)
+    except ImportError as error:
+        raise CliError(f"--reference: {error}") from None
+    return 0
+
+
+def _print(args: argparse.Namespace, place: int, line: str, found: list[Any]) -> None:
+    if args.json:
+        texts = [{"text": each.text, "score": each.score} for each in found]
+        print(json.dumps({"source": line, "translations": texts}, ensure_ascii=False))
+    elif args.n_best is None:
+        print(printable(found[0].text))
+    else:
+        for each in found:
+            print(f"{place}\t{each.score:.4f}\t{printable(each.text)}")
+
+
+def _opened(name: str) -> TextIO:
+    """A file, or standard input under a descriptor of its own, which may be closed."""
+    try:
+        source: Any = sys.stdin.fileno() if name == "-" else name
+        return open(source, encoding="utf-8", errors="replace", closefd=name != "-")
+    except OSError as error:
+        raise CliError(f"FILE: {reason(error)}") from None
+
+
+def _lines(name: str) -> list[str]:
+    try:
+        return Path(name).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise CliError(f"--reference: {reason(error)}") from None
+
+
+def _chunks(file: TextIO, size: int) -> Iterator[list[str]]:
+    """So many lines at a time; of a terminal one by one, because someone waits."""
+    size = 1 if file.isatty() else size
+    while lines := [line.rstrip("\r\n") for line in islice(file, size)]:
+        yield lines
+
+
+def _load(path: Path) -> Seq2Seq:
+    if path.is_dir():
+        path = path / "model.safetensors"
+    try:
+        model = load(path)
+    except (OSError, ValueError, ImportError) as error:
+        raise CliError(str(error)) from None
+    if not isinstance(model, Seq2Seq) or model.source.vocabulary is None or model.target.vocabulary is None:
+        raise CliError(f"{path}: holds a {type(model).__name__}, expected a Seq2Seq with its vocabularies")
+    return model

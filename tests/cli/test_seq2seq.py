@@ -1,0 +1,183 @@
+"""The command line: train-seq2seq and translate."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import fastrnn as fr
+from fastrnn.cli import main
+from fastrnn.cli.pairs import read_pairs, split_pairs
+
+NUMBERS = ["one", "two", "three", "four", "five"]
+ZAHLEN = ["eins", "zwei", "drei", "vier", "fünf"]
+TINY = ["--hidden", "32", "--embedding", "16", "--batch", "16", "--dropout", "0", "--lr", "0.02"]
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    lines = [
+        f"{NUMBERS[a]} {NUMBERS[b]} {NUMBERS[c]}\t{ZAHLEN[c]} {ZAHLEN[b]} {ZAHLEN[a]}\tignored"
+        for a in range(5) for b in range(5) for c in range(5)
+    ]  # fmt: skip
+    path = tmp_path / "pairs.tsv"
+    path.write_text("\n".join([*lines, "no tab here", "", "left\t "]) + "\n")
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_works():
+    """A shell starts background jobs with SIGINT ignored, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_train_and_translate(pairs, capsys, monkeypatch):
+    pytest.importorskip("sacrebleu")
+    assert main(["train-seq2seq", pairs, *TINY, "--steps", "250", "--output", "run"]) == 0
+    shown = capsys.readouterr()
+    assert "pairs: 113, and 12 held out; passed over: 2 lines, 0 long" in shown.out
+    found = re.search(r"held-out pairs: perplexity ([\d.]+) a token", shown.out)
+    assert float(found.group(1)) < 2.5  # with label smoothing no model is sure
+    assert float(re.search(r"held-out pairs: BLEU ([\d.]+)", shown.out).group(1)) > 90
+    assert "250 steps in" in shown.err
+    notes = fr.History.load("run/history.json").notes
+    assert notes["held_out_exact"] > 0.9
+    assert notes["held_out_bleu"] > 90
+
+    with open("lines.txt", "w") as file:
+        file.write("one two three\nfive one one\n\ntwo two four\n")
+    with open("right.txt", "w") as file:
+        file.write("drei zwei eins\neins eins fünf\n\nvier zwei zwei\n")
+    assert main(["translate", "run", "lines.txt", "--reference", "right.txt"]) == 0
+    shown = capsys.readouterr()
+    lines = shown.out.split("\n")
+    assert [lines[k] for k in (0, 1, 3)] == ["drei zwei eins", "eins eins fünf", "vier zwei zwei"]
+    assert len(lines) == 5
+    assert re.match(r"BLEU \d", shown.err)
+
+    assert main(["translate", "run/model.safetensors", "lines.txt", "--n-best", "2", "--beam", "3"]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines if line[0] != "3"] == ["1", "1", "2", "2", "4", "4"]
+    assert lines[0][2] == "drei zwei eins"
+    assert float(lines[0][1]) > float(lines[1][1])
+
+    assert main(["translate", "run", "lines.txt", "--json", "--coverage-penalty", "0.1"]) == 0
+    first = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert first["source"] == "one two three"
+    assert first["translations"][0]["text"] == "drei zwei eins"
+
+    process = [sys.executable, "-m", "fastrnn.cli", "translate", "run", "-"]
+    done = subprocess.run(process, input="four five one\n", capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "eins fünf vier\n"), done.stderr
+
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    assert main(["translate", "run", "lines.txt", "--reference", "right.txt"]) == 2
+    assert '--reference: BLEU needs sacrebleu: pip install "fastrnn[examples]"' in capsys.readouterr().err
+    assert main(["train-seq2seq", "--resume", "--output", "run", "--steps", "251"]) == 0
+    assert "exact; BLEU needs sacrebleu" in capsys.readouterr().out
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_been(pairs):
+    command = ["train-seq2seq", pairs, *TINY, "--sampling", "0.2", "--dropout", "0.2"]
+    assert main([*command, "--steps", "60", "--output", "whole"]) == 0
+    assert main([*command, "--steps", "60", "--output", "part"]) == 0
+    # The learning rate depends on the limit, so a shorter run differs; here one is stopped in the middle instead.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastrnn.cli", *command, "--steps", "3000", "--output", "stopped"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not process.stdout.readline().startswith("model:"):
+        assert process.poll() is None, process.stderr.read()
+    time.sleep(0.7)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert out.rstrip().endswith("fastrnn train-seq2seq --resume --output stopped")
+    stopped = int(re.search(r"stopped after step (\d+)", out).group(1))
+    assert 0 < stopped < 3000
+    assert main(["train-seq2seq", "--resume", "--output", "stopped", "--steps", str(stopped + 3)]) == 0
+    assert fr.History.load("stopped/history.json").steps["step"][-1] == stopped + 3
+    for name, array in load_file("whole/model.safetensors").items():
+        np.testing.assert_array_equal(array, load_file("part/model.safetensors")[name])
+
+
+def test_pairs_in_the_form_of_tanaka(tmp_path):
+    path = tmp_path / "tanaka"
+    path.write_text("A: これは本です。\tThis is a book.#ID=1_2\nB: 此れ は 本 です\nA: はい。\tYes.#ID=3_4\n")
+    assert read_pairs(str(path)) == ([("これは本です。", "This is a book."), ("はい。", "Yes.")], 0)
+    assert read_pairs(str(path), swap=True).pairs[1] == ("Yes.", "はい。")
+
+
+def test_no_source_is_learned_from_and_held_out():
+    pairs = [(f"s{k % 40}", f"t{k}") for k in range(100)]
+    learned, held = split_pairs(pairs, 500, 0)
+    assert len(learned) + len(held) == 100
+    assert len({source for source, _ in held}) == 4
+    assert not {source for source, _ in held} & {source for source, _ in learned}
+    assert split_pairs(pairs, 500, 0) == (learned, held) != split_pairs(pairs, 500, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train-seq2seq"], "fastrnn train-seq2seq: the following arguments are required: --output"),
+        (["train-seq2seq", "--output", "x"], "fastrnn train-seq2seq: PAIRS: expected a tab-separated file"),
+        (["train-seq2seq", "no", "--output", "x"], "fastrnn train-seq2seq: PAIRS: .*no: No such file"),
+        (["train-seq2seq", "short", "--output", "x"], "fastrnn train-seq2seq: PAIRS: .* holds 1 pairs of texts"),
+        (["train-seq2seq", "pairs.tsv", "--output", "short"], "fastrnn train-seq2seq: --output: short is a file"),
+        (["train-seq2seq", "--resume", "--output", "x"], "fastrnn train-seq2seq: --resume: x holds no run"),
+        (
+            ["train-seq2seq", "pairs.tsv", "--output", "x", "--longest", "1"],
+            "fastrnn train-seq2seq: --longest: no",
+        ),
+        (["train-seq2seq", "p", "--output", "x", "--attention", "loud"], "fastrnn train-seq2seq: --attention: invalid"),
+        (["translate"], "fastrnn translate: the following arguments are required: MODEL"),
+        (["translate", "missing"], "fastrnn translate: missing: no such file"),
+        (["translate", "layer"], "fastrnn translate: layer: holds a Linear, expected a Seq2Seq"),
+        (["translate", "x", "--n-best", "6"], "fastrnn translate: --n-best: expected at most --beam 5, got 6"),
+        (["translate", "m", "missing"], "fastrnn translate: FILE: missing: No such file"),
+        (["translate", "m", "short", "--reference", "no"], "fastrnn translate: --reference: no: No such file"),
+        (["translate", "m", "--coverage-penalty", "1"], "fastrnn translate: --coverage-penalty: this model has no"),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments, message, pairs, tmp_path, capsys):
+    (tmp_path / "short").write_text("one\tword\n")
+    fr.save(fr.Linear(2, 3), tmp_path / "layer")
+    vocabulary = fr.text.Vocabulary(["a"])
+    fr.save(fr.models.Seq2Seq(vocabulary, attention=None, embedding_dim=2, hidden_size=2), tmp_path / "m")
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert re.match(message, shown.err)
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
+
+
+def test_a_run_is_not_overwritten_or_changed(pairs, capsys):
+    command = ["train-seq2seq", pairs, *TINY, "--steps", "2", "--output", "run"]
+    assert main(command) == 0
+    for more, message in (
+        ([], "--output: run holds a run; go on with --resume, or choose another folder"),
+        (["--resume", "--hidden", "9"], "--hidden: the run in run began with 32, not 9"),
+        (["--resume", "--seed", "5"], "--seed: the run in run began with 0, not 5"),
+    ):
+        capsys.readouterr()
+        assert main([*command, *more]) == 2
+        assert message in capsys.readouterr().err
+    with open(pairs, "a") as file:
+        file.write("more\tmehr\n")
+    assert main([*command, "--resume"]) == 2
+    assert "the pairs are not those that the run in run began with" in capsys.readouterr().err
