@@ -130,6 +130,15 @@ struct Heap {
     }
 };
 
+// 1/temperature as T takes it: infinity, or 0, times a difference of 0 or -∞ would be no number.
+template <class T>
+T inverse_temperature(double temperature) {
+    const double most = sizeof(T) == 4 ? double(__FLT_MAX__) : __DBL_MAX__,
+                 least_ = sizeof(T) == 4 ? double(__FLT_MIN__) : __DBL_MIN__;
+    const double inverse = 1 / temperature;
+    return T(inverse > most ? most : inverse < least_ ? least_ : inverse);
+}
+
 // One draw from softmax(z / temperature) limited to the top_k most probable, and of these to the fewest that have a share
 // top_p. z is overwritten. Without limits tokens are walked through in their order, else in descending probability.
 //   heap, order: [V] each, scratch; weight: [V] scratch
@@ -137,7 +146,7 @@ template <class T>
 int32_t draw(T* z, ptrdiff_t V, double temperature, ptrdiff_t top_k, double top_p, double u, int32_t* heap, int32_t* order,
              double* weight) {
     const T m = largest(z, V);
-    const auto shift = broadcast(m), by = broadcast(T(1 / temperature));
+    const auto shift = broadcast(m), by = broadcast(inverse_temperature<T>(temperature));
     double total = sum<T>(V, [=](auto at) {
         const auto e = exp<T>((at.get(z) - shift) * by);
         at.put(z, e);

@@ -62,10 +62,14 @@ TreePlan<T>::TreePlan(const TreeCall& call, bool backward) : q(call), sums(nullp
     width = ld = q.A * H;
     f_width = sum ? H : q.A * H;
     ptrdiff_t at = 0;
+    auto take = [&](ptrdiff_t n) {  // without a workspace it only measures
+        T* const found = q.workspace ? static_cast<T*>(q.workspace) + at : nullptr;
+        at += n;
+        return found;
+    };
     auto place = [&](Packed<T>& B, ptrdiff_t K, ptrdiff_t N) {
         B = panels_of<T>(K, N);
-        B.data = static_cast<T*>(q.workspace) + at;
-        at += packed_size(B);
+        B.data = take(packed_size(B));
     };
     if (!backward) {
         place(first, width, H);
@@ -76,10 +80,7 @@ TreePlan<T>::TreePlan(const TreeCall& call, bool backward) : q(call), sums(nullp
             place(down[k], gated ? 3 * H : H, H);
             if (gated) place(down_f[k], f_width, H);
         }
-        if (sum) {
-            sums = static_cast<T*>(q.workspace) + at;
-            at += (q.N - q.L) * H;
-        }
+        if (sum) sums = take((q.N - q.L) * H);
     }
     bytes = size_t(at) * sizeof(T);
 }

@@ -65,6 +65,8 @@ def number(value: Any, name: str) -> float:
     """A finite real number."""
     try:
         found = float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: expected a finite number, got an integer too large for one") from None
     except (TypeError, ValueError):
         raise TypeError(f"{name}: expected a number, got {value!r}") from None
     if not math.isfinite(found):
@@ -1149,3 +1151,24 @@ def extra(value: Any, batch: int, size: int, dtype: np.dtype[Any]) -> NDArray[An
             f"got shape {array.shape}"
         )
     return np.require(array, requirements=("C", "A"))
+
+
+def texts(width: int, name: str, batch: int, most: int) -> None:
+    """As many texts of a search as fit into one call; in a step every beam offers its best `width` + 1 tokens."""
+    rows = max(batch, 1) * width
+    if rows * most >= 1 << 31:
+        raise ValueError(
+            f"{name}, max_length: expected fewer than 2**31 tokens in a call, got {batch} sentences x {width} x {most}"
+        )
+    if name == "beam_size" and rows * width >= 1 << 40:
+        raise ValueError(f"beam_size: expected one whose candidates fit into memory, got {width} for {batch} sentences")
+
+
+def token_left(banned: NDArray[Any] | None, vocabulary: int, eos: int, least: int) -> None:
+    """A token for every step: besides `eos` where a text may not end yet."""
+    left = vocabulary - (0 if banned is None else int(np.count_nonzero(banned)))
+    if left - (least > 0 and (banned is None or not banned[eos])) < 1:
+        raise ValueError(
+            f"banned: expected to leave a token{' besides eos, because min_length > 0' if left else ''}, "
+            f"got {vocabulary - left} of {vocabulary} tokens"
+        )

@@ -101,7 +101,7 @@ def search(int mode, int cell, ptrdiff_t batch, ptrdiff_t input_size, tuple laye
     q.length_penalty, q.coverage_penalty, q.early = length_penalty, coverage_penalty, early
     q.temperature, q.top_k, q.top_p, q.seed = temperature, top_k, top_p, seed
     describe_texts(&q, t, embedding, extra, O, b_o, banned)
-    if d.B * width >= (<ptrdiff_t>1 << 31) // most:
+    if d.B * width >= (<ptrdiff_t>1 << 31) // most or (mode == 0 and d.B * width >= (<ptrdiff_t>1 << 40) // width):
         raise ValueError(f"width, max_length: expected fewer than 2**31 tokens, got {d.B} x {width} x {most}")
     cdef cnp.ndarray tokens = np.empty((d.B, n_best, most), np.int64), lengths = np.empty((d.B, n_best), np.int64)
     cdef cnp.ndarray scores = np.empty((d.B, n_best)), found = None

@@ -9,6 +9,7 @@
 
 #include "attention_group.h"
 #include "check.h"
+#include "decoder_group.h"
 #include "fastrnn.h"
 #include "gemm_group.h"
 #include "naive.h"
@@ -16,8 +17,11 @@
 #include "ops_group.h"
 #include "pool_group.h"
 #include "recurrent.h"
+#include "search_group.h"
 #include "stack_group.h"
 #include "stream_group.h"
+#include "tree_group.h"
+#include "vmath_group.h"
 #include "word2vec_group.h"
 
 using namespace fastrnn;
@@ -63,57 +67,7 @@ void dispatch() {
     }
 }
 
-// ---- vector math
-
-double exact(int f, double x) {
-    if (f == 0) return double(std::exp((long double)x));
-    if (f == 1) return double(std::tanh((long double)x));
-    const long double e = std::exp(-std::fabs((long double)x));
-    return double((x < 0 ? e : 1.0L) / (1.0L + e));
-}
-
-template <class T>
-double ulps(T got, double want) {
-    if (double(T(want)) == double(got)) return 0;
-    const double unit = double(std::nextafter(std::fabs(T(want)), T(HUGE_VAL))) - double(std::fabs(T(want)));
-    return std::fabs(double(got) - want) / unit;
-}
-
-template <class T>
-void vmath_of(int dtype) {
-    const char* names[] = {"exp", "tanh", "sigmoid"};
-    const double largest = sizeof(T) == 4 ? 88 : 709;
-    Random random{7};
-    for (int f = 0; f < 3; ++f) {
-        // every length around the vectors', in exact buffers, out of place and in place
-        for (int n = 0; n <= 40; ++n) {
-            const std::vector<double> values = random.normals(size_t(n), 3);
-            Buffer<T> x = filled<T>(values), y(size_t(n), sizeof(void*));
-            kernels()->ops->activation(dtype, f, x.data(), y.data(), n, 0, 1);
-            for (int i = 0; i < n; ++i) report.expect(ulps(y[size_t(i)], exact(f, double(x[size_t(i)]))) <= 4, names[f]);
-            kernels()->ops->activation(dtype, f, x.data(), x.data(), n, 0, 1);
-            expect_same(content(x), content(y), std::string(names[f]) + " in place");
-        }
-        // the whole range, with several threads
-        const int n = 60000;
-        Buffer<T> x{size_t(n)}, y{size_t(n)};
-        for (int i = 0; i < n; ++i) {
-            const double u = 2 * random.uniform() - 1;
-            x[size_t(i)] = T(i % 3 == 0 ? u * largest : i % 3 == 1 ? u * 4 : u * std::pow(10.0, -random.below(30)));
-        }
-        kernels()->ops->activation(dtype, f, x.data(), y.data(), n, 0, 3);
-        double worst = 0;
-        for (int i = 0; i < n; ++i) worst = std::fmax(worst, ulps(y[size_t(i)], exact(f, double(x[size_t(i)]))));
-        report.expect(worst <= 4, std::string(names[f]) + ": " + std::to_string(worst) + " ulp");
-        const T inf = T(HUGE_VAL);
-        Buffer<T> edge = filled<T>({0.0, -0.0, HUGE_VAL, -HUGE_VAL, double(NAN)});
-        kernels()->ops->activation(dtype, f, edge.data(), edge.data(), 5, 0, 1);
-        const T at_zero = T(exact(f, 0)), top = f == 0 ? inf : T(1), bottom = f == 1 ? T(-1) : T(0);
-        report.expect(edge[0] == at_zero && edge[1] == at_zero && edge[2] == top && edge[3] == bottom, names[f]);
-        report.expect(edge[4] != edge[4], std::string(names[f]) + ": NaN");
-        report.expect(f != 1 || std::signbit(edge[1]), "tanh(-0) = -0");
-    }
-}
+// ---- arithmetic
 
 void vmath() {
     for (const std::string& isa : isas()) {
@@ -122,8 +76,6 @@ void vmath() {
         vmath_of<double>(kFloat64);
     }
 }
-
-// ---- matrix products
 
 void gemm() {
     for (const std::string& isa : isas()) {
@@ -315,6 +267,56 @@ void stacks() {
     busy_stacks();
 }
 
+void decoder() {
+    for (const DecoderProblem& p : decoder_problems()) {
+        const Named<double> right = naive_decoder(p, p.in);
+        for (const std::string& isa : isas()) {
+            use(isa);
+            check_decoder(p, right, isa);
+        }
+    }
+    for (const std::string& isa : isas()) {
+        use(isa);
+        decoder_sampling(isa);
+    }
+}
+
+void decoder_threads() {
+    for (const std::string& isa : kThreadSanitizer ? std::vector<std::string>{isas()[0]} : isas()) {
+        use(isa);
+        decoder_with_threads(isa, kThreadSanitizer);
+    }
+}
+
+void search() {
+    for (const SearchProblem& p : search_problems()) {
+        const std::vector<FoundText> right = naive_search(p);
+        for (const std::string& isa : isas()) {
+            use(isa);
+            check_search(p, right, isa);
+        }
+    }
+    for (const std::string& isa : isas()) {
+        use(isa);
+        search_without_numbers<float>(isa);
+        search_without_numbers<double>(isa);
+    }
+}
+
+void search_threads() {
+    for (const std::string& isa : kThreadSanitizer ? std::vector<std::string>{isas()[0]} : isas()) {
+        use(isa);
+        search_with_threads(isa, kThreadSanitizer);
+    }
+}
+
+void trees() {
+    for (const std::string& isa : isas()) {
+        use(isa);
+        trees_group(isa, kThreadSanitizer);
+    }
+}
+
 void word2vec() {
     for (const std::string& isa : isas()) {
         use(isa);
@@ -326,9 +328,26 @@ void word2vec() {
 
 int main(int argc, char** argv) {
     const std::pair<const char*, void (*)()> groups[] = {
-        {"dispatch", dispatch}, {"vmath", vmath},   {"gemm", gemm},       {"ops", ops},           {"recurrent", recurrent},
-        {"one_hot", one_hot},   {"rows", rows},     {"streams", streams}, {"threads", threads},   {"workspace", workspace},
-        {"pool", pool},         {"forked", forked}, {"stacks", stacks},   {"word2vec", word2vec}, {"attention", attention},
+        {"dispatch", dispatch},
+        {"vmath", vmath},
+        {"gemm", gemm},
+        {"ops", ops},
+        {"recurrent", recurrent},
+        {"one_hot", one_hot},
+        {"rows", rows},
+        {"streams", streams},
+        {"threads", threads},
+        {"workspace", workspace},
+        {"pool", pool},
+        {"forked", forked},
+        {"stacks", stacks},
+        {"word2vec", word2vec},
+        {"attention", attention},
+        {"decoder", decoder},
+        {"decoder_threads", decoder_threads},
+        {"search", search},
+        {"search_threads", search_threads},
+        {"trees", trees},
     };
     int ran = 0;
     for (const auto& [name, group] : groups) {

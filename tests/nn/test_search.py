@@ -162,6 +162,25 @@ def test_samples_are_the_references(limits):
         assert texts.scores[b, k] == pytest.approx(total, rel=1e-10)
 
 
+@pytest.mark.parametrize("dtype", [F32, F64])
+@pytest.mark.parametrize("limits", [{}, {"top_k": 5}, {"top_p": 0.9}])
+def test_temperatures_beyond_what_floats_hold(dtype, limits):
+    """Nearly 0 is the most probable token; nearly infinite draws all alike, but for those that are banned."""
+    writer = Writer(12, dtype=dtype)
+    call = {**ENDS, "max_length": 6, "seed": 0, **limits}
+    best = fr.nn.greedy_search(*writer.arguments(), **ENDS, max_length=6).tokens[:, 0]
+    for temperature in (1e-39, 1e-310, 5e-324):
+        cold = fr.nn.sample_search(*writer.arguments(), **call, temperature=temperature).tokens[:, 0]
+        np.testing.assert_array_equal(cold, best)
+    for temperature in (1e46, 1e300):
+        hot = fr.nn.sample_search(
+            *writer.arguments(), **call, num_samples=300, temperature=temperature, banned=[3, BOS]
+        )
+        drawn = np.bincount(hot.tokens[:, :, 0].ravel(), minlength=12)
+        assert not drawn[[3, BOS]].any()
+        assert (drawn > 0).sum() == {"top_k": 5}.get(*limits, 10 if not limits else 9), drawn
+
+
 @pytest.mark.parametrize("vocabulary", [3, 6])
 def test_samples_that_have_ended_stay_ended(vocabulary):
     """Their places in the reused memory hold what other calls left there."""
@@ -274,3 +293,37 @@ def test_bad_input():
         fr.nn.greedy_search(*writer.arguments(), **call, extra=np.ones((3, 2)))
     with pytest.raises(ValueError, match="top_p: expected 0 < top_p"):
         fr.nn.sample_search(*writer.arguments(), **call, top_p=0.0)
+
+
+def test_numbers_too_large():
+    writer = Writer(12)
+    arguments = writer.arguments()
+    with pytest.raises(ValueError, match=r"beam_size, max_length: expected fewer than 2\*\*31 tokens"):
+        fr.nn.beam_search(*arguments, **ENDS, max_length=4, beam_size=10**30)
+    with pytest.raises(
+        ValueError, match="beam_size: expected one whose candidates fit into memory, got 65536000 for 3"
+    ):
+        fr.nn.beam_search(*arguments, **ENDS, max_length=4, beam_size=65536000)
+    with pytest.raises(ValueError, match=r"num_samples, max_length: .* got 3 sentences x 1 x 1099511627776"):
+        fr.nn.sample_search(*arguments, **ENDS, max_length=1 << 40)
+    with pytest.raises(ValueError, match="temperature: expected a finite number"):
+        fr.nn.sample_search(*arguments, **ENDS, max_length=4, temperature=10**400)
+    call = {**ENDS, "max_length": 4, "seed": 0}
+    some = fr.nn.sample_search(*arguments, **call, min_length=4)
+    assert (some.lengths == 4).all()
+    for more in ({"min_length": 10**30}, {"min_length": 4, "top_k": 10**30}):
+        np.testing.assert_array_equal(fr.nn.sample_search(*arguments, **call, **more).tokens, some.tokens)
+
+
+@pytest.mark.parametrize("search", [fr.nn.beam_search, fr.nn.greedy_search, fr.nn.sample_search])
+def test_a_token_is_left(search):
+    writer = Writer(12)
+    call = {**ENDS, "max_length": 4}
+    others = [v for v in range(12) if v != EOS]
+    assert (search(*writer.arguments(), **call, banned=others).lengths == 0).all()
+    with pytest.raises(
+        ValueError, match="banned: expected to leave a token besides eos, because min_length > 0, got 11"
+    ):
+        search(*writer.arguments(), **call, banned=others, min_length=2)
+    with pytest.raises(ValueError, match="banned: expected to leave a token, got 12 of 12"):
+        search(*writer.arguments(), **call, banned=range(12))

@@ -292,13 +292,17 @@ class _Call:
         self, mode: int, width: int, n_best: int, bos: Any, eos: Any, most: Any, least: Any, options: dict[str, Any]
     ) -> Texts:
         most = _check.positive_int(most, "max_length")
-        least = int(_check.at_least_zero(_check.integer(least, "min_length"), "min_length"))
+        _check.texts(width, "beam_size" if mode == _core.SEARCH_BEAM else "num_samples", self.batch, most)
+        least = min(_check.natural(least, "min_length"), most)
+        options = {**options, "top_k": min(options["top_k"], self.vocabulary)}
+        eos = _check.index(eos, self.vocabulary, "eos")
+        _check.token_left(self.banned, self.vocabulary, eos, least)
         if options["coverage_penalty"] and not self.attention:
             raise ValueError("coverage_penalty: expected 0, because this decoder has no attention")
         texts = Texts(
             *_core.search(
                 mode=mode, width=width, n_best=n_best, most=most, least=least, weights=self.weights,
-                bos=_check.index(bos, self.vocabulary, "bos"), eos=_check.index(eos, self.vocabulary, "eos"),
+                bos=_check.index(bos, self.vocabulary, "bos"), eos=eos,
                 embedding=self.table, extra=self.extra, O=self.output[0], b_o=self.output[1], banned=self.banned,
                 input_size=self.size, **self.decoder, **options,
             )

@@ -37,6 +37,8 @@ def draw(logits: Any, u: float, temperature: float, top_k: int | None = None, to
     (1, 2)
     """
     z = np.asarray(logits)
+    if top_k is not None and top_k >= len(z):
+        top_k = None
     p = np.exp((z - z.max()) / temperature)
     order = np.arange(len(p))
     if top_k is not None or top_p is not None:

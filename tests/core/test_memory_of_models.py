@@ -1,4 +1,4 @@
-"""The kernels for trees touch nothing outside of their arrays."""
+"""The kernels of models touch nothing outside of their arrays: trees, attention, decoders, searches, word vectors."""
 
 import os
 
@@ -10,9 +10,10 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 
 
 @pytest.mark.parametrize("side", ["end", "start"])
-def test_trees_stay_in_their_arrays(side):
+@pytest.mark.parametrize("script", ["tree_fences", "model_fences"])
+def test_kernels_stay_in_their_arrays(script, side):
     """Each array ends (starts) at a page that can't be read or written: touching it ends the process."""
-    done = run("tests.core.tree_fences", side)
+    done = run(f"tests.core.{script}", side)
     if "no mprotect" in done.stdout:
         pytest.skip("no mprotect here")
     last = (done.stdout.splitlines() or ["nothing"])[-1]
