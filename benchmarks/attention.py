@@ -146,11 +146,13 @@ CASES: dict[str, Callable[[], tuple[float, Sides, Sides]]] = {
     "dot 512×512, B 4, 8 heads of 64": lambda: dot(512, 512, 4, 8, 64, False),
     "dot 30×30, B 64, 8 heads of 64": lambda: dot(30, 30, 64, 8, 64, False),
     "dot 1×128, B 32, 8 heads of 64": lambda: dot(1, 128, 32, 8, 64, False),
+    "dot 512×512, B 1, one head of 64": lambda: dot(512, 512, 1, 1, 64, False),
     "multi-head 128, B 32, F 512, 8 heads": lambda: multi_head(128, 32, 512, 8, False),
     "multi-head 64, B 16, F 256, 4 heads": lambda: multi_head(64, 16, 256, 4, False),
     "the same, causal ": lambda: multi_head(64, 16, 256, 4, True),
     "multi-head 16, B 1, F 64, 4 heads": lambda: multi_head(16, 1, 64, 4, False),
     "additive 30×30, B 64, 256 over 512": lambda: additive(30, 30, 64, 256, 512),
+    "additive 30×30, B 1, 256 over 512": lambda: additive(30, 30, 1, 256, 512),
     "additive 1×30, B 64, 256 over 512": lambda: additive(1, 30, 64, 256, 512),
     "encoder layer 64, B 32, F 256, 4 heads, 1024": lambda: encoder_layer(64, 32, 256, 4, 1024),
 }

@@ -1,7 +1,8 @@
 // attention_additive.cpp: attention with additive scores over whole sequences (Bahdanau et al. 2015), attention.h. The
 // equations are those of attention_step.h.
 //
-// A row of the batch is one piece of work. tanh(q + k) of [T, S, A] numbers is never stored: forward adds it up, backward
+// A row of the batch is one piece of work, or where there are fewer rows than threads, a share of its queries forward and of
+// its columns of A backward. tanh(q + k) of [T, S, A] numbers is never stored: forward adds it up, backward
 // computes it again, 64 columns at a time, so that their k and dk stay in L1 while all queries pass.
 #include "../attention.h"
 #include "../fastrnn.h"
@@ -40,6 +41,7 @@ struct AdditiveSpace {
 template <class T>
 struct AdditiveJob {
     const AdditiveAttention& a;
+    ptrdiff_t parts;  // pieces of a row
     ptrdiff_t scratch_each, next;
     T* dv;  // [B, A], of each row
 
@@ -87,7 +89,7 @@ void few_backward(const AdditiveJob<T>& j, ptrdiff_t b, T* scratch) {
 }
 
 template <class T>
-void additive_forward_row(const AdditiveJob<T>& j, ptrdiff_t b, T* scratch) {
+void additive_forward_row(const AdditiveJob<T>& j, ptrdiff_t b, ptrdiff_t part, T* scratch) {
     const AdditiveAttention& a = j.a;
     if (a.T <= kFewQueries) return few_forward(j, b);
     Scratch<T> pieces{scratch};
@@ -95,8 +97,9 @@ void additive_forward_row(const AdditiveJob<T>& j, ptrdiff_t b, T* scratch) {
     const ptrdiff_t n = j.length(b);
     gather_rows(m.k, m.lda, j.k(0, b), a.k_s, n, a.A);
     if (n > 0) pack_straight(m.pe, m.x, j.x(b), a.x_s, n, a.E);
-    for (ptrdiff_t t0 = 0; t0 < a.T; t0 += m.R) {
-        const ptrdiff_t rows = least(m.R, a.T - t0);
+    const ptrdiff_t end = a.T * (part + 1) / j.parts;
+    for (ptrdiff_t t0 = a.T * part / j.parts; t0 < end; t0 += m.R) {
+        const ptrdiff_t rows = least(m.R, end - t0);
         for (ptrdiff_t t = t0; t < t0 + rows; ++t) {
             T* w = j.w(t, b);
             additive_scores(j.q(t, b), static_cast<const T*>(a.v), m.k, m.lda, n, a.A, w);
@@ -112,19 +115,20 @@ void additive_forward_row(const AdditiveJob<T>& j, ptrdiff_t b, T* scratch) {
 }
 
 template <class T>
-void additive_backward_row(const AdditiveJob<T>& j, ptrdiff_t b, T* scratch) {
+void additive_backward_row(const AdditiveJob<T>& j, ptrdiff_t b, ptrdiff_t part, T* scratch) {
     const AdditiveAttention& a = j.a;
     if (a.T <= kFewQueries) return few_backward(j, b, scratch);
     Scratch<T> pieces{scratch};
     const AdditiveSpace<T> m(a, true, pieces);
-    const ptrdiff_t n = j.length(b), e = m.pe.columns();
+    const ptrdiff_t n = j.length(b), e = m.pe.columns(), blocks = (a.A + kColumns - 1) / kColumns;
+    const ptrdiff_t c0 = blocks * part / j.parts * kColumns, c1 = least(blocks * (part + 1) / j.parts * kColumns, a.A);
     const T* v = static_cast<const T*>(a.v);
     T *dq = static_cast<T*>(a.dq) + b * a.dq_b, *dk = static_cast<T*>(a.dk) + b * a.dk_b, *dv = j.dv + b * a.A;
     T* dx = static_cast<T*>(a.dx) + b * a.dx_b;
-    std::memset(dv, 0, size_t(a.A) * sizeof(T));
+    std::memset(dv + c0, 0, size_t(c1 - c0) * sizeof(T));
     std::memset(m.dk, 0, size_t(n * m.lda) * sizeof(T));
     std::memset(m.dx, 0, size_t(n * e) * sizeof(T));
-    gather_rows(m.k, m.lda, j.k(0, b), a.k_s, n, a.A);
+    gather_rows(m.k + c0, m.lda, j.k(0, b) + c0, a.k_s, n, c1 - c0);
     if (n > 0) pack_turned(m.ps, m.xt, j.x(b), a.x_s, a.E, n);
     for (ptrdiff_t t0 = 0; n > 0 && t0 < a.T; t0 += m.R) {
         const ptrdiff_t rows = least(m.R, a.T - t0);
@@ -132,19 +136,19 @@ void additive_backward_row(const AdditiveJob<T>& j, ptrdiff_t b, T* scratch) {
         T* de = m.de + t0 * m.lds;
         block_product(Operand<T>{dy, a.dy_t, 1}, rows, a.E, PackedBlock<T>{m.ps, m.xt, a.E}, m.ps.count, de, m.lds, false);
         for (ptrdiff_t t = 0; t < rows; ++t) softmax_row_backward(j.w(t0 + t, b), de + t * m.lds, de + t * m.lds, n, n);
+        if (part) continue;  // dx comes with the first
         pack_straight(m.pe, m.dy, dy, a.dy_t, rows, a.E);
         block_product(Operand<T>{j.w(t0, b), 1, a.w_t}, n, rows, PackedBlock<T>{m.pe, m.dy, rows}, m.pe.count, m.dx, e, true);
     }
-    for (ptrdiff_t c = 0; c < a.A; c += kColumns)
+    for (ptrdiff_t c = c0; c < c1; c += kColumns)
         for (ptrdiff_t t = 0; t < a.T; ++t)
-            additive_scores_backward(j.q(t, b) + c, v + c, m.k + c, m.lda, m.de + t * m.lds, n, least(kColumns, a.A - c),
+            additive_scores_backward(j.q(t, b) + c, v + c, m.k + c, m.lda, m.de + t * m.lds, n, least(kColumns, c1 - c),
                                      dq + t * a.dq_t + c, m.dk + c, m.lda, dv + c);
-    gather_rows(dk, a.dk_s, m.dk, m.lda, n, a.A);
+    gather_rows(dk + c0, a.dk_s, m.dk + c0, m.lda, n, c1 - c0);
+    for (ptrdiff_t s = n; s < a.S; ++s) std::memset(dk + s * a.dk_s + c0, 0, size_t(c1 - c0) * sizeof(T));
+    if (part) return;
     gather_rows(dx, a.dx_s, m.dx, e, n, a.E);
-    for (ptrdiff_t s = n; s < a.S; ++s) {
-        std::memset(dk + s * a.dk_s, 0, size_t(a.A) * sizeof(T));
-        std::memset(dx + s * a.dx_s, 0, size_t(a.E) * sizeof(T));
-    }
+    for (ptrdiff_t s = n; s < a.S; ++s) std::memset(dx + s * a.dx_s, 0, size_t(a.E) * sizeof(T));
 }
 
 template <class T, bool kBackward>
@@ -152,9 +156,9 @@ void additive_job(void* ctx, int id, int) noexcept {
     AdditiveJob<T>& j = *static_cast<AdditiveJob<T>*>(ctx);
     T* scratch = static_cast<T*>(j.a.workspace) + id * j.scratch_each;
     for (;;) {
-        const ptrdiff_t b = __atomic_fetch_add(&j.next, 1, __ATOMIC_RELAXED);
+        const ptrdiff_t piece = __atomic_fetch_add(&j.next, 1, __ATOMIC_RELAXED), b = piece / j.parts;
         if (b >= j.a.B) return;
-        kBackward ? additive_backward_row(j, b, scratch) : additive_forward_row(j, b, scratch);
+        (kBackward ? additive_backward_row<T> : additive_forward_row<T>)(j, b, piece % j.parts, scratch);
     }
 }
 
@@ -175,12 +179,14 @@ void additive_run(const AdditiveAttention& a) {
     if (a.T <= 0 || a.B <= 0) return;
     const ptrdiff_t each = additive_scratch<T>(a, kBackward);
     T* dv = static_cast<T*>(a.workspace) + a.threads * each;
-    AdditiveJob<T> j{a, each, 0, dv};
     const double size = sizeof(T) == 4 ? 1 : 2, pairs = double(a.T) * double(a.S);
     const double ns = size * pairs * (double(a.A) * (kBackward ? 0.4 : 0.25) + double(a.E) / 60);
     const double useful = 1 + double(a.B) * ns / 20e3;  // a thread should have some 20 µs to do
-    int threads = a.threads < a.B ? a.threads : int(a.B);
-    if (useful < threads) threads = int(useful);
+    int threads = useful < a.threads ? int(useful) : a.threads;
+    ptrdiff_t parts = a.B >= threads || a.T <= kFewQueries ? 1 : (2 * threads + a.B - 1) / a.B;
+    parts = least(parts, kBackward ? (a.A + kColumns - 1) / kColumns : (a.T + 7) / 8);
+    if (threads > a.B * parts) threads = int(a.B * parts);
+    AdditiveJob<T> j{a, parts, each, 0, dv};
     pool_run(threads, additive_job<T, kBackward>, &j);
     if (kBackward)  // rows in their order
         for (ptrdiff_t b = 0; b < a.B; ++b) {

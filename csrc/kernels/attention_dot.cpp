@@ -15,6 +15,7 @@
 
 #include "../fastrnn.h"
 #include "../pool.h"
+#include "attention_few.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -29,10 +30,9 @@ struct ForwardSpace {
     T *q, *k, *v, *z, *y;
     ForwardSpace(const DotAttention& a, ptrdiff_t R, Scratch<T>& s) : ps(a.S), pd(a.D), pe(a.E) {
         ldz = block_stride<T>(ps.columns());
-        const bool few = a.T <= kFewQueries;
         q = s.take(R * pd.columns());
-        k = s.take(few ? 0 : a.D * ps.columns());
-        v = s.take(few ? 0 : a.S * pe.columns());
+        k = s.take(a.D * ps.columns());
+        v = s.take(a.S * pe.columns());
         z = s.take(R * ldz);
         y = s.take(R * pe.columns());
     }
@@ -87,16 +87,16 @@ T row_forward(const DotJob<T>& j, ptrdiff_t b, ptrdiff_t h, ptrdiff_t t, ptrdiff
     return s.inverse;
 }
 
+// few queries: the piece is a share of the heads of a row
 template <class T>
-void few_queries(const DotJob<T>& j, ptrdiff_t b, ptrdiff_t h, const ForwardSpace<T>& m) {
-    const DotAttention& a = j.a;
-    const T *k = head<T>(a.k, b, a.k_b, h, a.D), *v = head<T>(a.v, b, a.v_b, h, a.E);
-    for (ptrdiff_t t = 0; t < a.T; ++t) {
-        const ptrdiff_t n = j.seen(t, j.length(b));
-        row_products(head<T>(a.q, b, a.q_b, h, a.D) + t * a.q_t, k, a.k_s, n, a.D, T(a.scale), m.z);
-        const T inverse = row_forward(j, b, h, t, n, n, m.z);
-        weighted_rows(m.z, v, a.v_s, n, a.E, inverse, head<T>(a.y, b, a.y_b, h, a.E) + t * a.y_t);
-    }
+FewPiece<T> few_piece(const DotJob<T>& j, ptrdiff_t piece) {
+    const ptrdiff_t part = piece % j.parts;
+    return {j, j.a, piece / j.parts, j.a.N * part / j.parts, j.a.N * (part + 1) / j.parts};
+}
+template <class T>
+void few_queries_forward(const DotJob<T>& j, ptrdiff_t piece, const FewSpace<T>& m) {
+    const FewPiece<T> p = few_piece(j, piece);
+    few_forward(p, m, [&](ptrdiff_t t, ptrdiff_t h, ptrdiff_t n, T* z) { return row_forward(j, p.b, h, t, n, n, z); });
 }
 
 // queries t0 … t1-1 of a head, of whose K and V `most` rows are packed
@@ -133,8 +133,8 @@ void forward_piece(const DotJob<T>& j, ptrdiff_t piece, T* scratch) {
     const ptrdiff_t b = piece / j.splits / a.N, h = piece / j.splits % a.N, split = piece % j.splits;
     const ptrdiff_t blocks = (a.T + j.R - 1) / j.R, first = blocks * split / j.splits, last = blocks * (split + 1) / j.splits;
     Scratch<T> s{scratch};
+    if (j.parts) return few_queries_forward(j, piece, FewSpace<T>(a, true, s));
     const ForwardSpace<T> m(a, j.R, s);
-    if (a.T <= kFewQueries) return few_queries(j, b, h, m);
     const ptrdiff_t most = j.seen(least(last * j.R, a.T) - 1, j.length(b));
     pack_turned(m.ps, m.k, head<T>(a.k, b, a.k_b, h, a.D), a.k_s, a.D, most);
     pack_straight(m.pe, m.v, head<T>(a.v, b, a.v_b, h, a.E), a.v_s, most, a.E);
@@ -143,40 +143,6 @@ void forward_piece(const DotJob<T>& j, ptrdiff_t piece, T* scratch) {
 }
 
 // ---- backward
-
-// Few queries go the way of a decoder's step (attention_step.h), where each sees the same of its source.
-inline bool few_backward(const DotAttention& a) { return a.T <= kFewQueries && !a.mask && !a.causal && !(a.dropout > 0); }
-template <class T>
-struct FewSpace {
-    ptrdiff_t ldz;
-    T *w, *de, *finish;
-    FewSpace(const DotAttention& a, Scratch<T>& s) : ldz(a.S) {
-        w = s.take(a.T * ldz);
-        de = s.take(a.T * ldz);
-        finish = s.take(finish_scratch<T>(a.T, a.S, a.D > a.E ? a.D : a.E));
-    }
-};
-template <class T>
-void few_queries_backward(const DotJob<T>& j, ptrdiff_t b, ptrdiff_t h, const FewSpace<T>& m) {
-    const DotAttention& a = j.a;
-    const AttentionSource<T> source{
-        a.S,       a.D,     a.E,       head<T>(a.k, 0, 0, h, a.D), a.k_s, a.k_b, head<T>(a.v, 0, 0, h, a.E), a.v_s, a.v_b,
-        a.lengths, nullptr, T(a.scale)};
-    const ptrdiff_t n = source.length(b);
-    const T *q = head<T>(a.q, b, a.q_b, h, a.D), *dy = head<T>(a.dy, b, a.dy_b, h, a.E);
-    T *dk = head<T>(a.dk, b, a.dk_b, h, a.D), *dv = head<T>(a.dv, b, a.dv_b, h, a.E);
-    for (ptrdiff_t t = 0; t < a.T; ++t) {
-        T* w = m.w + t * m.ldz;
-        row_products(q + t * a.q_t, source.k + b * a.k_b, a.k_s, n, a.D, T(a.scale), w);
-        const auto shift = broadcast(j.stats(b, h, t)[0]), inverse = broadcast(j.stats(b, h, t)[1]);
-        vectors<T>(0, n, [=](auto at) { at.put(w, exp<T>(at.get(w) - shift) * inverse); });
-        attend_backward(source, b, q + t * a.q_t, w, dy + t * a.dy_t, m.de + t * m.ldz,
-                        head<T>(a.dq, b, a.dq_b, h, a.D) + t * a.dq_t, static_cast<T*>(nullptr), 0, static_cast<T*>(nullptr));
-    }
-    set_rows(dk, a.dk_s, a.S, a.D);
-    set_rows(dv, a.dv_s, a.S, a.E);
-    attend_finish(source, b, a.T, q, a.q_t, m.w, m.ldz, m.de, m.ldz, dy, a.dy_t, dk, a.dk_s, dv, a.dv_s, m.finish);
-}
 
 template <class T>
 struct BackwardSpace {
@@ -234,10 +200,16 @@ void row_backward(const DotJob<T>& j, ptrdiff_t b, ptrdiff_t h, ptrdiff_t t, ptr
     for (ptrdiff_t i = n > 0 ? n : 0; i < end; ++i) p[i] = dz[i] = T(0);
 }
 
-// source steps c0 … c1-1 against all queries, of which q and dy are panels
+// What a piece of a head's backward makes: dk and dv of source steps s0 … s1-1, or dq of queries t0 … t1-1, or both of all.
+struct Share {
+    bool sources, queries, past;  // past: what lies past the row's length is for this one, too
+    ptrdiff_t s0, s1, t0, t1;
+};
+
+// source steps c0 … c1-1 against the queries, of which q and dy are panels
 template <class T>
 void sources_backward(const DotJob<T>& j, ptrdiff_t b, ptrdiff_t h, ptrdiff_t c0, ptrdiff_t c1, const T* q, const T* dy,
-                      const BackwardSpace<T>& m) {
+                      const Share& share, const BackwardSpace<T>& m) {
     const DotAttention& a = j.a;
     const ptrdiff_t C = c1 - c0, d = m.pd.columns(), e = m.pe.columns();
     const T *k = head<T>(a.k, b, a.k_b, h, a.D) + c0 * a.k_s, *v = head<T>(a.v, b, a.v_b, h, a.E) + c0 * a.v_s;
@@ -247,7 +219,8 @@ void sources_backward(const DotJob<T>& j, ptrdiff_t b, ptrdiff_t h, ptrdiff_t c0
     const T* kr = as_panels(m.pd, m.kp, m.kr, C, C, a.D);
     set_rows(m.dk, d, C, d);
     set_rows(m.dv, e, C, e);
-    for (ptrdiff_t t0 = a.causal ? c0 / j.R * j.R : 0; t0 < a.T; t0 += j.R) {
+    const ptrdiff_t first = a.causal ? c0 / j.R * j.R : 0;
+    for (ptrdiff_t t0 = first > share.t0 ? first : share.t0; t0 < share.t1; t0 += j.R) {
         const ptrdiff_t rows = least(j.R, a.T - t0), cols = j.seen(t0 + rows - 1, c1) - c0;
         const int panels = int((cols + m.ps.width() - 1) / m.ps.width());
         if (cols <= 0) continue;
@@ -259,9 +232,11 @@ void sources_backward(const DotJob<T>& j, ptrdiff_t b, ptrdiff_t h, ptrdiff_t c0
                          m.dz + r * m.ldz);
         }
         const PackedBlock<T> dyp{m.pe, dy + t0 * e, rows}, qp{m.pd, q + t0 * d, rows}, kp{m.pd, kr, C};
-        block_product(Operand<T>{m.p, 1, m.ldz}, cols, rows, dyp, m.pe.count, m.dv, e, true);
-        block_product(Operand<T>{m.dz, 1, m.ldz}, cols, rows, qp, m.pd.count, m.dk, d, true);
-        block_product(Operand<T>{m.dz, m.ldz, 1}, rows, cols, kp, m.pd.count, m.dq + t0 * d, d, true);
+        if (share.sources) {
+            block_product(Operand<T>{m.p, 1, m.ldz}, cols, rows, dyp, m.pe.count, m.dv, e, true);
+            block_product(Operand<T>{m.dz, 1, m.ldz}, cols, rows, qp, m.pd.count, m.dk, d, true);
+        }
+        if (share.queries) block_product(Operand<T>{m.dz, m.ldz, 1}, rows, cols, kp, m.pd.count, m.dq + t0 * d, d, true);
     }
 }
 
@@ -275,12 +250,25 @@ FR_INLINE void put_rows(T* out, ptrdiff_t rs, const T* in, ptrdiff_t ld, ptrdiff
     }
 }
 
+// A head's backward is one piece, or, for fewer heads than threads, as many for its source steps as for its queries: scores are
+// computed twice then, seven products against five.
+template <class T>
+Share backward_share(const DotJob<T>& j, ptrdiff_t split, ptrdiff_t length) {
+    if (j.splits == 1) return {true, true, true, 0, length, 0, j.a.T};
+    const ptrdiff_t half = j.splits / 2, i = split % half, blocks = (j.a.T + j.R - 1) / j.R;
+    if (split >= half)
+        return {false, true, false, 0, length, blocks * i / half * j.R, least(blocks * (i + 1) / half * j.R, j.a.T)};
+    const ptrdiff_t vectors = (length + VL<float> - 1) / VL<float>;  // of masks
+    return {true, false, i == half - 1, vectors * i / half * VL<float>, least(vectors * (i + 1) / half * VL<float>, length),
+            0,    j.a.T};
+}
+
 template <class T>
 void backward_piece(const DotJob<T>& j, ptrdiff_t piece, T* scratch) {
     const DotAttention& a = j.a;
-    const ptrdiff_t b = piece / a.N, h = piece % a.N, length = j.length(b);
+    const ptrdiff_t at = piece / j.splits, b = at / a.N, h = at % a.N, length = j.length(b);
     Scratch<T> s{scratch};
-    if (few_backward(a)) return few_queries_backward(j, b, h, FewSpace<T>(a, s));
+    if (j.parts) return few_backward(few_piece(j, piece), FewSpace<T>(a, true, s));
     const BackwardSpace<T> m(a, j.R, s);
     const ptrdiff_t d = m.pd.columns(), e = m.pe.columns();
     const T *dy = head<T>(a.dy, b, a.dy_b, h, a.E), *y = head<T>(a.y, b, a.y_b, h, a.E);
@@ -294,15 +282,21 @@ void backward_piece(const DotJob<T>& j, ptrdiff_t piece, T* scratch) {
     const T* qp = as_panels(m.pd, m.qp, m.q, a.T, j.R, a.D);
     const T* dyp = as_panels(m.pe, m.dyp, m.dy, a.T, j.R, a.E);
     set_rows(m.dq, d, a.T, d);
-    for (ptrdiff_t c0 = 0; c0 < length; c0 += kSources) {
-        const ptrdiff_t c1 = least(c0 + kSources, length);
-        sources_backward(j, b, h, c0, c1, qp, dyp, m);
+    const Share share = backward_share(j, piece % j.splits, length);
+    for (ptrdiff_t c0 = share.s0; c0 < share.s1; c0 += kSources) {
+        const ptrdiff_t c1 = least(c0 + kSources, share.s1);
+        sources_backward(j, b, h, c0, c1, qp, dyp, share, m);
+        if (!share.sources) continue;
         put_rows(dk + c0 * a.dk_s, a.dk_s, m.dk, d, c1 - c0, a.D, T(1));
         put_rows(dv + c0 * a.dv_s, a.dv_s, m.dv, e, c1 - c0, a.E, T(1));
     }
-    set_rows(dk + length * a.dk_s, a.dk_s, a.S - length, a.D);
-    set_rows(dv + length * a.dv_s, a.dv_s, a.S - length, a.E);
-    put_rows(head<T>(a.dq, b, a.dq_b, h, a.D), a.dq_t, m.dq, d, a.T, a.D, T(a.scale));
+    if (share.past) {
+        set_rows(dk + length * a.dk_s, a.dk_s, a.S - length, a.D);
+        set_rows(dv + length * a.dv_s, a.dv_s, a.S - length, a.E);
+    }
+    if (share.queries)
+        put_rows(head<T>(a.dq, b, a.dq_b, h, a.D) + share.t0 * a.dq_t, a.dq_t, m.dq + share.t0 * d, d, share.t1 - share.t0, a.D,
+                 T(a.scale));
 }
 
 // ---- all pieces, by whoever is free: which thread takes one changes no bit
@@ -311,7 +305,7 @@ template <class T, bool kBackward>
 void dot_job(void* ctx, int id, int) noexcept {
     DotJob<T>& j = *static_cast<DotJob<T>*>(ctx);
     T* scratch = static_cast<T*>(j.a.workspace) + id * j.scratch_each;
-    const ptrdiff_t pieces = j.a.B * j.a.N * j.splits;
+    const ptrdiff_t pieces = j.a.B * (j.parts ? j.parts : j.a.N * j.splits);
     for (;;) {
         const ptrdiff_t piece = __atomic_fetch_add(&j.next, 1, __ATOMIC_RELAXED);
         if (piece >= pieces) return;
@@ -322,8 +316,8 @@ void dot_job(void* ctx, int id, int) noexcept {
 template <class T>
 ptrdiff_t dot_scratch(const DotAttention& a, bool backward) {
     Scratch<T> s{nullptr};
-    if (backward && few_backward(a))
-        FewSpace<T>(a, s);
+    if (few_queries(a, backward))
+        FewSpace<T>(a, true, s);
     else if (backward)
         BackwardSpace<T>(a, queries_at_once<T>(a), s);
     else
@@ -340,10 +334,18 @@ void dot_run(const DotAttention& a) {
     int threads = a.threads;
     const double useful = 1 + double(heads) * ns / 20e3;  // a thread should have some 20 µs to do
     if (useful < threads) threads = int(useful);
-    ptrdiff_t splits = kBackward || heads >= 4 * threads ? 1 : (4 * threads + heads - 1) / heads;
-    if (splits > blocks || a.T <= kFewQueries) splits = a.T <= kFewQueries ? 1 : blocks;
-    DotJob<T> j{a, R, splits, dot_scratch<T>(a, kBackward), 0};
-    if (threads > heads * splits) threads = int(heads * splits);
+    // pieces enough that threads end together
+    const ptrdiff_t wanted = 4 * threads, each = (wanted + heads - 1) / heads;
+    ptrdiff_t splits = 1, parts = 0;
+    if (few_queries(a, kBackward))
+        parts = a.B >= wanted || threads == 1 ? 1 : least((wanted + a.B - 1) / a.B, a.N);
+    else if (kBackward)
+        splits = heads < threads ? 2 * each : 1;
+    else if (heads < wanted)
+        splits = least(each, blocks);
+    DotJob<T> j{a, R, splits, parts, dot_scratch<T>(a, kBackward), 0};
+    const ptrdiff_t pieces = parts ? a.B * parts : heads * splits;
+    if (threads > pieces) threads = int(pieces);
     pool_run(threads, dot_job<T, kBackward>, &j);
 }
 

@@ -13,6 +13,11 @@ constexpr ptrdiff_t kScores = 256 << 10;                 // bytes of a block of 
 constexpr ptrdiff_t kSources = 256;                      // backward: source steps of a block, whole vectors of masks
 constexpr ptrdiff_t kFewQueries = 3;                     // so few don't pay for panels
 
+// Backward takes the short way where each query sees the same of its source.
+inline bool few_queries(const DotAttention& a, bool backward) {
+    return a.T <= kFewQueries && !(backward && (a.mask || a.causal || a.dropout > 0));
+}
+
 // rows of a block: a line more where they are powers of two apart
 template <class T>
 ptrdiff_t block_stride(ptrdiff_t columns) {
@@ -68,6 +73,7 @@ template <class T>
 struct DotJob {
     const DotAttention& a;
     ptrdiff_t R, splits;  // queries of a block, pieces that a head's blocks are dealt into
+    ptrdiff_t parts;      // few queries: pieces that a row's heads are dealt into; else 0
     ptrdiff_t scratch_each;
     ptrdiff_t next;  // piece of work
 

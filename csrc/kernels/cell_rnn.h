@@ -9,7 +9,21 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-template <int kNonlinearity>  // a value of enum Cell
+// φ and its gradient for each value of enum Cell
+template <int kCell, class T, class V>
+FR_INLINE V phi(V z) {
+    if (kCell == kRnnTanh) return tanh<T>(z);
+    if (kCell == kRnnSigmoid) return sigmoid<T>(z);
+    return max(zero<T>(), z);  // NaN comes through
+}
+template <int kCell, class T, class V>
+FR_INLINE V phi_gradient(V h) {  // from h = φ(z); 0 at relu's kink
+    V one = broadcast(T(1));
+    if (kCell == kRnnTanh) return fnma(h, h, one);
+    if (kCell == kRnnSigmoid) return h * (one - h);
+    return h > zero<T>() ? one : h - h;  // 0, or NaN from NaN
+}
+
 struct Rnn {
     static constexpr int G = 1, kFirst = 1;
     static constexpr int kSectionX[] = {0}, kSectionR[] = {0};
@@ -20,44 +34,42 @@ struct Rnn {
         return st.ds.dh + i * st.p.wide;
     }
 
-    template <class T, class V>
-    static FR_INLINE V phi(V z) {
-        if (kNonlinearity == kRnnTanh) return tanh<T>(z);
-        if (kNonlinearity == kRnnSigmoid) return sigmoid<T>(z);
-        return max(zero<T>(), z);  // NaN comes through
+    template <int kCell, class T>
+    static void forward_units(const Step<T>& st, ptrdiff_t u0, ptrdiff_t u1) {
+        for (int r = 0; r < st.m; ++r)
+            each_vector(u0, u1, VL<T>, [&](ptrdiff_t u, int lanes) {
+                auto h = phi<kCell, T>(load(st.ts.gates[r] + u));
+                lanes == VL<T> ? store(st.ts.h[r] + u, h) : store_n(st.ts.h[r] + u, h, lanes);
+            });
     }
-    template <class T, class V>
-    static FR_INLINE V phi_gradient(V h) {  // from h = φ(z); 0 at relu's kink
-        V one = broadcast(T(1));
-        if (kNonlinearity == kRnnTanh) return fnma(h, h, one);
-        if (kNonlinearity == kRnnSigmoid) return h * (one - h);
-        return h > zero<T>() ? one : h - h;  // 0, or NaN from NaN
-    }
-
     template <class T>
     static void forward(Step<T>& st) {
         const Columns<T> cols{{}, nullptr, ~0u, false};
         recurrent_then(st, cols, [&](ptrdiff_t u0, ptrdiff_t u1) {
-            for (int r = 0; r < st.m; ++r)
-                each_vector(u0, u1, VL<T>, [&](ptrdiff_t u, int lanes) {
-                    auto h = phi<T>(load(st.ts.gates[r] + u));
-                    lanes == VL<T> ? store(st.ts.h[r] + u, h) : store_n(st.ts.h[r] + u, h, lanes);
-                });
+            if (st.q.cell == kRnnTanh) return forward_units<kRnnTanh>(st, u0, u1);
+            if (st.q.cell == kRnnRelu) return forward_units<kRnnRelu>(st, u0, u1);
+            forward_units<kRnnSigmoid>(st, u0, u1);
         });
     }
 
+    template <int kCell, class T>
+    static void backward_units(const Step<T>& st, ptrdiff_t u0, ptrdiff_t u1) {
+        for (int r = 0; r < st.m; ++r)
+            each_vector(u0, u1, VL<T>, [&](ptrdiff_t u, int lanes) {
+                auto dh = load(st.ts.dh[r] + u);
+                if (st.d.dy) dh = dh + load_n(st.ts.dy[r] + u, lanes);
+                auto h = load_n(st.ts.h[r] + u, lanes);
+                store(st.ts.gates[r] + u, dh * phi_gradient<kCell, T>(h));  // h = φ(z)
+            });
+    }
     template <class T>
     static void backward(Step<T>& st) {
         const Columns<T> cols{{}, nullptr, 0u, false};
         gemm_then(st, (const T* const*)st.ts.next_gates, st.ts.dh, st.m_next, Segments{1, st.q.H, {0}}, st.R, cols,
                   [&](ptrdiff_t u0, ptrdiff_t u1) {
-                      for (int r = 0; r < st.m; ++r)
-                          each_vector(u0, u1, VL<T>, [&](ptrdiff_t u, int lanes) {
-                              auto dh = load(st.ts.dh[r] + u);
-                              if (st.d.dy) dh = dh + load_n(st.ts.dy[r] + u, lanes);
-                              auto h = load_n(st.ts.h[r] + u, lanes);
-                              store(st.ts.gates[r] + u, dh * phi_gradient<T>(h));  // h = φ(z)
-                          });
+                      if (st.q.cell == kRnnTanh) return backward_units<kRnnTanh>(st, u0, u1);
+                      if (st.q.cell == kRnnRelu) return backward_units<kRnnRelu>(st, u0, u1);
+                      backward_units<kRnnSigmoid>(st, u0, u1);
                   });
     }
 };

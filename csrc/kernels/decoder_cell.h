@@ -102,18 +102,14 @@ CellCalls<T> calls_of() {
 template <class T>
 CellCalls<T> cell_calls(int cell) {
     switch (cell) {
-        case kRnnTanh:
-            return calls_of<T, Rnn<kRnnTanh>>();
-        case kRnnRelu:
-            return calls_of<T, Rnn<kRnnRelu>>();
-        case kRnnSigmoid:
-            return calls_of<T, Rnn<kRnnSigmoid>>();
         case kGruAfter:
             return calls_of<T, GruAfter>();
         case kGruBefore:
             return calls_of<T, GruBefore>();
-        default:
+        case kLstm:
             return calls_of<T, Lstm<false>>();
+        default:
+            return calls_of<T, Rnn>();
     }
 }
 

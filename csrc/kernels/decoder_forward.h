@@ -133,6 +133,15 @@ void feed_rows(const DecoderRun<T>& run, const Step<T>& st) {
     gemm_panels(run.t.in, run.t.out, st.m, Segments{1, run.d.A, {0}}, run.F, 0, run.F.panels(), cols);
 }
 
+// the same in one pass with h₋₁·R
+template <class T>
+void feed_along(const DecoderRun<T>& run, Step<T>& st, Factors<T>* both) {
+    for (int r = 0; r < st.m; ++r) run.t.in[r] = run.p.feed(st.s, run.batch(r));
+    both[0] = {run.t.in, Segments{1, run.d.A, {0}}, &run.F};
+    both[1] = {st.ts.h_prev, Segments{1, run.d.H, {0}}, &st.R};
+    st.factors = both, st.factor_count = 2;
+}
+
 template <class T>
 void pack_logits(const DecoderRun<T>& run, const Packed<T>& O, T* b_o, const void* weight, ptrdiff_t rs, ptrdiff_t cs,
                  const void* bias) {
@@ -185,7 +194,8 @@ void decoder_step(const DecoderRun<T>& run, int s, int s0) {
         Step<T> st = run.step(l, s, l ? s : s0);
         if (l) run.cell.input(st, s + 1);
         if (l == 0 && d.sampling && s > 0) sample_rows(run, st);
-        if (l == 0 && d.feeding) feed_rows(run, st);
+        Factors<T> both[2];
+        if (l == 0 && d.feeding) run.cell.G == 3 ? feed_rows(run, st) : feed_along(run, st, both);
         run.cell.forward(st);
         run.cell.finish(st);
     }

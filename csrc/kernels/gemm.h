@@ -66,7 +66,7 @@ struct Factors {
     const Packed<T>* B;
 };
 
-// C rows · panels p0 … p1-1: c[r][cols] = start + Σ a[r][:]·B over `count` products, at most two, whose B have panels alike.
+// C rows · panels p0 … p1-1: c[r][cols] = start + Σ a[r][:]·B over `count` products, at most three, whose B have panels alike.
 // `c` and every `a` point to m row pointers.
 template <class T>
 void gemm_panels(const Factors<T>* factors, int count, T* const* c, int m, int p0, int p1, const Columns<T>& cols) noexcept;

@@ -58,6 +58,22 @@ void look_up(const Step<T>& st) {
     }
 }
 
+// z[r][to + l] = bias[l] + w[r][from + l·rs], zero past `lanes`; the same for every cell
+template <class T>
+FR_NOINLINE void look_up_vector(T* const* z, ptrdiff_t to, const T* const* w, ptrdiff_t from, ptrdiff_t rs, const T* bias,
+                                int n, int lanes) {
+    for (int r = 0; r < n; ++r) {
+        const T* in = w[r] + from;
+        T* out = z[r] + to;
+        if (lanes == VL<T>) {
+            FR_UNROLL
+            for (int l = 0; l < VL<T>; ++l) out[l] = bias[l] + in[l * rs];
+        } else {
+            for (int l = 0; l < VL<T>; ++l) out[l] = l < lanes ? bias[l] + in[l * rs] : T(0);
+        }
+    }
+}
+
 // a chunk's x·W + bias for this group's rows and this slice's units, from W as it is
 template <class T, class Cell>
 void look_up_in_place(Step<T>& st, int s1) {
@@ -72,18 +88,8 @@ void look_up_in_place(Step<T>& st, int s1) {
     const Range own = units(st, st.panels(st.W));
     const ptrdiff_t rs = st.d.W_rs;
     each_gate_vector<Cell, T>(own.first, own.last, [&](int g, ptrdiff_t u, int lanes) {
-        const ptrdiff_t from = (g * st.q.H + u) * rs, to = Cell::kSectionX[g] * st.p.Hp + u;
-        const T* bias = st.ds.bias_x + u * Cell::G + g * VL<T>;
-        for (int r = 0; r < n; ++r) {
-            const T* w = st.ts.a[r] + from;
-            T* z = st.ts.c[r] + to;
-            if (lanes == VL<T>) {
-                FR_UNROLL
-                for (int l = 0; l < VL<T>; ++l) z[l] = bias[l] + w[l * rs];
-            } else {
-                for (int l = 0; l < VL<T>; ++l) z[l] = l < lanes ? bias[l] + w[l * rs] : T(0);
-            }
-        }
+        look_up_vector<T>(st.ts.c, Cell::kSectionX[g] * st.p.Hp + u, st.ts.a, (g * st.q.H + u) * rs, rs,
+                          st.ds.bias_x + u * Cell::G + g * VL<T>, n, lanes);
     });
 }
 
@@ -122,6 +128,22 @@ void end_input_weights(const Step<T>& st) {
     });
 }
 
+// dW[r][to + l·I] += dz[r][from + l]
+template <class T>
+FR_NOINLINE void add_column_vector(T* const* dW, ptrdiff_t to, ptrdiff_t I, const T* const* dz, ptrdiff_t from, int n,
+                                   int lanes) {
+    for (int r = 0; r < n; ++r) {
+        const T* in = dz[r] + from;
+        T* out = dW[r] + to;
+        if (lanes == VL<T>) {
+            FR_UNROLL
+            for (int l = 0; l < VL<T>; ++l) out[l * I] += in[l];
+        } else {
+            for (int l = 0; l < lanes; ++l) out[l * I] += in[l];
+        }
+    }
+}
+
 // dW[:, code] += dG for the rows of a chunk, in order
 template <class T, class Cell>
 void add_input_weights(const Step<T>& st, int s1) {
@@ -145,12 +167,7 @@ void add_input_weights(const Step<T>& st, int s1) {
         return;
     }
     each_gate_vector<Cell, T>(own.first, own.last, [&](int g, ptrdiff_t u, int lanes) {
-        const ptrdiff_t from = Cell::kSectionX[g] * Hp + u, to = (g * st.q.H + u) * I;
-        for (int r = 0; r < n; ++r) {
-            const T* dz = st.ts.a[r] + from;
-            T* dW = st.ts.c[r] + to;
-            for (int l = 0; l < lanes; ++l) dW[l * I] += dz[l];
-        }
+        add_column_vector<T>(st.ts.c, (g * st.q.H + u) * I, I, st.ts.a, Cell::kSectionX[g] * Hp + u, n, lanes);
     });
 }
 

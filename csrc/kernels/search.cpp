@@ -63,10 +63,12 @@ void search_layer(const SearchRun<T>& u, int l) {
         ts.cell[r] = p.c(l, now, row);
     }
     const Packed<T>& W = u.run.W[l];
-    if (l == 0) {
-        const Factors<T> both[2] = {{u.run.t.in, Segments{1, u.d.E, {0}}, &W},
-                                    {u.run.t.in2, Segments{1, u.d.A, {0}}, &u.run.F}};
-        gemm_panels(both, 1 + u.d.feeding, ts.gates, u.m, 0, W.panels(), u.run.cell.columns(st));
+    Factors<T> all[3] = {{u.run.t.in, Segments{1, u.d.E, {0}}, &W}, {u.run.t.in2, Segments{1, u.d.A, {0}}, &u.run.F}, {}};
+    if (l == 0 && u.run.cell.G != 3) {  // one pass over the gates
+        st.factors = all, st.factor_count = 2 + u.d.feeding, st.fresh = true;
+        all[1 + u.d.feeding] = {ts.h_prev, Segments{1, u.d.H, {0}}, &st.R};
+    } else if (l == 0) {
+        gemm_panels(all, 1 + u.d.feeding, ts.gates, u.m, 0, W.panels(), u.run.cell.columns(st));
     } else if (!st.p.fused) {
         gemm_panels((const T* const*)ts.x, ts.gates, u.m, Segments{1, u.d.H, {0}}, W, 0, W.panels(), u.run.cell.columns(st));
     }

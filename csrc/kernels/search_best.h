@@ -41,12 +41,19 @@ struct RowScores {
         total += double(exponentials_of(z, n));
         if (!(top > limit())) return;
         constexpr ptrdiff_t few = 4 * VL<T>;  // most of a piece that has a good one is passed over in fours of vectors
-        for (ptrdiff_t i = 0; i < n; i += few) {
-            const ptrdiff_t end = least(i + few, n);
-            if (!(FASTRNN_ISA::largest(z + i, end - i) > limit())) continue;
-            for (ptrdiff_t k = i; k < end; ++k)
-                if (z[k] > limit()) best.offer(z[k], first + k);
+        ptrdiff_t i = 0;
+        for (; i + few <= n; i += few) {
+            const auto low = max(load(z + i), load(z + i + VL<T>)),
+                       high = max(load(z + i + 2 * VL<T>), load(z + i + 3 * VL<T>));
+            if (!any_above(max(low, high), broadcast(limit()))) continue;
+            for (ptrdiff_t k = i; k < i + few; k += VL<T>)
+                if (any_above(load(z + k), broadcast(limit()))) offer(z, k, k + VL<T>, first);
         }
+        offer(z, i, n, first);
+    }
+    void offer(const T* z, ptrdiff_t i, ptrdiff_t end, ptrdiff_t first) {
+        for (; i < end; ++i)
+            if (z[i] > limit()) best.offer(z[i], first + i);
     }
     T limit() const { return best.full() ? best.value[best.most - 1] : T(-__builtin_inf()); }
     // Σ exp(z - largest) of a piece: few enough terms for T's own digits

@@ -86,6 +86,8 @@ FR_INLINE VF load_n(const float* p, int n) { return (VF)_mm512_maskz_loadu_ps(__
 FR_INLINE VD load_n(const double* p, int n) { return (VD)_mm512_maskz_loadu_pd(__mmask8((1u << n) - 1), p); }
 FR_INLINE void store_n(float* p, VF v, int n) { _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), v); }
 FR_INLINE void store_n(double* p, VD v, int n) { _mm512_mask_storeu_pd(p, __mmask8((1u << n) - 1), v); }
+FR_INLINE bool any_above(VF a, VF b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }  // any lane of a above b's
+FR_INLINE bool any_above(VD a, VD b) { return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
 #else
 // the first n lanes; the rest are zero (load) or untouched (store)
 template <class T>
@@ -115,6 +117,8 @@ FR_INLINE VF min(VF a, VF b) { return (VF)_mm256_min_ps(a, b); }
 FR_INLINE VD min(VD a, VD b) { return (VD)_mm256_min_pd(a, b); }
 FR_INLINE VF sqrt(VF a) { return (VF)_mm256_sqrt_ps(a); }
 FR_INLINE VD sqrt(VD a) { return (VD)_mm256_sqrt_pd(a); }
+FR_INLINE bool any_above(VF a, VF b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)); }
+FR_INLINE bool any_above(VD a, VD b) { return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GT_OQ)); }
 #elif defined(__x86_64__)
 // x86-64-v2 has no fused multiply-add: two roundings
 FR_INLINE VF broadcast(float s) { return (VF)_mm_set1_ps(s); }
@@ -133,6 +137,8 @@ FR_INLINE VF min(VF a, VF b) { return (VF)_mm_min_ps(a, b); }
 FR_INLINE VD min(VD a, VD b) { return (VD)_mm_min_pd(a, b); }
 FR_INLINE VF sqrt(VF a) { return (VF)_mm_sqrt_ps(a); }
 FR_INLINE VD sqrt(VD a) { return (VD)_mm_sqrt_pd(a); }
+FR_INLINE bool any_above(VF a, VF b) { return _mm_movemask_ps(_mm_cmpgt_ps(a, b)); }
+FR_INLINE bool any_above(VD a, VD b) { return _mm_movemask_pd(_mm_cmpgt_pd(a, b)); }
 #elif defined(__aarch64__)
 FR_INLINE VF broadcast(float s) { return (VF)vdupq_n_f32(s); }
 FR_INLINE VD broadcast(double s) { return (VD)vdupq_n_f64(s); }
@@ -147,6 +153,8 @@ FR_INLINE VF min(VF a, VF b) { return a < b ? a : b; }
 FR_INLINE VD min(VD a, VD b) { return a < b ? a : b; }
 FR_INLINE VF sqrt(VF a) { return (VF)vsqrtq_f32((float32x4_t)a); }
 FR_INLINE VD sqrt(VD a) { return (VD)vsqrtq_f64((float64x2_t)a); }
+FR_INLINE bool any_above(VF a, VF b) { return vmaxvq_u32((uint32x4_t)(a > b)); }
+FR_INLINE bool any_above(VD a, VD b) { return vmaxvq_u32((uint32x4_t)(a > b)); }
 #endif
 #endif
 

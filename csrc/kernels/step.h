@@ -60,6 +60,10 @@ struct Step {
     int chunk;           // index of the chunk
     int after;           // checkpoints: the step whose dG is in next_gates; else -1
     int m, m_next;       // rows of this group running at step s, at step s+1
+    // a decoder's step: what its product adds up, h₋₁·R at the end, on top of C or, if fresh, of the bias
+    const Factors<T>* factors = nullptr;
+    int factor_count = 0;
+    bool fresh = false;
 
     T* h_n(int i) const { return static_cast<T*>(d.h_n) + p.index[i] * q.P; }
     T* c_n(int i) const { return static_cast<T*>(d.c_n) + p.index[i] * q.H; }
@@ -110,13 +114,19 @@ FR_INLINE void gemm_then(const Step<T>& st, const T* const* a, T* const* c, int 
 template <class T, class Epilogue>
 FR_INLINE void recurrent_then(const Step<T>& st, Columns<T> cols, Epilogue&& epilogue) {
     const Factors<T> both[2] = {{st.ts.x, Segments{1, st.q.I, {0}}, &st.W}, {st.ts.h_prev, Segments{1, st.q.P, {0}}, &st.R}};
-    if (st.p.fused) cols.bias = st.ds.bias_x, cols.from_c = 0u;
-    gemm_then(st, both + !st.p.fused, 1 + st.p.fused, st.ts.gates, st.m, cols, epilogue);
+    if (st.p.fused || st.fresh) cols.bias = st.ds.bias_x, cols.from_c = 0u;
+    const bool own = st.factors;
+    gemm_then(st, own ? st.factors : both + !st.p.fused, own ? st.factor_count : 1 + st.p.fused, st.ts.gates, st.m, cols,
+              epilogue);
 }
 
 template <class T>
 void copy_n(T* dst, const T* src, ptrdiff_t n) {
-    for (ptrdiff_t i = 0; i < n; ++i) dst[i] = src ? src[i] : T(0);
+    if (n <= 0) return;
+    if (src)
+        std::memcpy(dst, src, size_t(n) * sizeof(T));
+    else
+        std::memset(dst, 0, size_t(n) * sizeof(T));
 }
 
 // zeros past each row's length, for rows id, id+n, …

@@ -54,7 +54,7 @@ const void* two_step(StreamLayer* l, const void* x, ptrdiff_t x_b) {
 
 template <class T, bool kOneRow>
 const void* linear_step(StreamLayer* l, const void* x, ptrdiff_t x_b) {
-    using Cell = StreamPlain<T, kPhiNone>;
+    using Cell = StreamPlain<T, false>;
     const Cell cell(*l, x, x_b);
     stream_product<T, Cell, kOneRow>(cell, panels_of<T>(l->P), l->B, l->down);
     l->down = !l->down;
@@ -112,8 +112,8 @@ void keep_row(StreamLayer* l, ptrdiff_t t, const void* y) {
 template <class T, class Cell>
 void cell_run(StreamLayer* l, const void* x, ptrdiff_t x_t, ptrdiff_t steps) {
     const int panels = panels_of<T>(l->H);
-    const StreamAhead<T, Cell> ahead(*l, x, x_t);
-    stream_product<T, StreamAhead<T, Cell>, false>(ahead, panels, steps, l->down);
+    using Ahead = StreamAhead<T, typename Cell::Sums>;
+    stream_product<T, Ahead, false>(Ahead(*l, x, x_t), panels, steps, l->down);
     for (ptrdiff_t t = 0; t < steps; ++t) {
         const StreamAfter<T, Cell> after(*l, t);
         stream_product<T, StreamAfter<T, Cell>, true>(after, panels, 1, l->down);
@@ -124,8 +124,8 @@ void cell_run(StreamLayer* l, const void* x, ptrdiff_t x_t, ptrdiff_t steps) {
 template <class T, class Cell, class Second>
 void two_run(StreamLayer* l, const void* x, ptrdiff_t x_t, ptrdiff_t steps) {
     const int panels = panels_of<T>(l->H);
-    const StreamAhead<T, Cell> ahead(*l, x, x_t);
-    stream_product<T, StreamAhead<T, Cell>, false>(ahead, panels, steps, l->down);
+    using Ahead = StreamAhead<T, typename Cell::Sums>;
+    stream_product<T, Ahead, false>(Ahead(*l, x, x_t), panels, steps, l->down);
     for (ptrdiff_t t = 0; t < steps; ++t) {
         const StreamAfter<T, Cell> after(*l, t);
         stream_product<T, StreamAfter<T, Cell>, true>(after, panels, 1, l->down);
@@ -176,11 +176,9 @@ void choose(StreamLayer* l) {
     }
     switch (l->function) {
         case kRnnTanh:
-            return choose_cell<T, StreamPlain<T, kPhiTanh>>(l);
         case kRnnRelu:
-            return choose_cell<T, StreamPlain<T, kPhiRelu>>(l);
         case kRnnSigmoid:
-            return choose_cell<T, StreamPlain<T, kPhiSigmoid>>(l);
+            return choose_cell<T, StreamPlain<T, true>>(l);
         case kLstm:
             if (l->M) return choose_two<T, StreamLstm<T, true>, StreamProjection<T>>(l);
             return choose_cell<T, StreamLstm<T, false>>(l);

@@ -35,21 +35,48 @@ struct StreamCell {
           y(static_cast<T*>(l.h_next)) {}
 };
 
+// What a cell adds up, without its gate arithmetic. Sums start from the biases.
+template <class T, int kSums>
+struct StreamSums : StreamCell<T> {
+    using StreamCell<T>::StreamCell;
+    static constexpr int NA = kSums;
+    FR_INLINE typename Simd<T>::V start(int p, int v, ptrdiff_t) const { return load(this->bias + (p * NA + v) * VL<T>); }
+};
+template <class T>
+struct LstmSums : StreamSums<T, 4> {
+    using StreamSums<T, 4>::StreamSums;
+    static constexpr int NX = 4, NH = 4, kX[] = {0, 1, 2, 3}, kH[] = {0, 1, 2, 3};
+};
+template <class T>
+struct AfterSums : StreamSums<T, 4> {  // r, z, the product inside n's reset, n
+    using StreamSums<T, 4>::StreamSums;
+    static constexpr int NX = 3, NH = 3, kX[] = {0, 1, 3}, kH[] = {0, 1, 2};
+};
+template <class T>
+struct BeforeSums : StreamSums<T, 3> {  // r, z, n's share of x; n goes on in StreamCandidate
+    using StreamSums<T, 3>::StreamSums;
+    static constexpr int NX = 3, NH = 2, kX[] = {0, 1, 2}, kH[] = {0, 1};
+};
+template <class T, bool kRecurrent>
+struct PlainSums : StreamSums<T, 1> {
+    using StreamSums<T, 1>::StreamSums;
+    static constexpr int NX = 1, NH = kRecurrent ? 1 : 0, kX[] = {0}, kH[] = {0};
+};
+
 template <class T, bool kProjection>
-struct StreamLstm : StreamCell<T> {
+struct StreamLstm : LstmSums<T> {
+    using Sums = LstmSums<T>;
     using typename StreamCell<T>::V;
-    static constexpr int NA = 4, NX = 4, NH = 4, kX[] = {0, 1, 2, 3}, kH[] = {0, 1, 2, 3};
     T *c, *out;
     ptrdiff_t c_b, out_b;
 
     StreamLstm(const StreamLayer& l, const void* x_, ptrdiff_t x_b_)
-        : StreamCell<T>(l, x_, x_b_),
+        : Sums(l, x_, x_b_),
           c(static_cast<T*>(l.c)),
           out(static_cast<T*>(kProjection ? l.inner : l.h_next)),
           c_b(l.c_b),
           out_b(kProjection ? l.c_b : l.y_b) {}
 
-    FR_INLINE V start(int p, int v, ptrdiff_t) const { return load(this->bias + (p * NA + v) * VL<T>); }
     FR_INLINE void finish(const V* z, ptrdiff_t r, ptrdiff_t u) const {
         const V i = sigmoid<T>(z[0]), f = sigmoid<T>(z[1]), g = tanh<T>(z[2]), o = sigmoid<T>(z[3]);
         T* at = c + r * c_b + u;
@@ -60,12 +87,11 @@ struct StreamLstm : StreamCell<T> {
 };
 
 template <class T>
-struct StreamGruAfter : StreamCell<T> {  // accumulators r, z, the product inside n's reset, n
-    using StreamCell<T>::StreamCell;
+struct StreamGruAfter : AfterSums<T> {
+    using Sums = AfterSums<T>;
+    using AfterSums<T>::AfterSums;
     using typename StreamCell<T>::V;
-    static constexpr int NA = 4, NX = 3, NH = 3, kX[] = {0, 1, 3}, kH[] = {0, 1, 2};
 
-    FR_INLINE V start(int p, int v, ptrdiff_t) const { return load(this->bias + (p * NA + v) * VL<T>); }
     FR_INLINE void finish(const V* a, ptrdiff_t row, ptrdiff_t u) const {
         const V r = sigmoid<T>(a[0]), z = sigmoid<T>(a[1]), n = tanh<T>(fma(r, a[2], a[3]));
         const V h_prev = load(this->h + row * this->h_b + u);
@@ -74,16 +100,15 @@ struct StreamGruAfter : StreamCell<T> {  // accumulators r, z, the product insid
 };
 
 template <class T>
-struct StreamGruBefore : StreamCell<T> {  // r, z, n's share of x; n goes on in StreamCandidate
+struct StreamGruBefore : BeforeSums<T> {
+    using Sums = BeforeSums<T>;
     using typename StreamCell<T>::V;
-    static constexpr int NA = 3, NX = 3, NH = 2, kX[] = {0, 1, 2}, kH[] = {0, 1};
     T *reset, *rest;
     ptrdiff_t c_b;
 
     StreamGruBefore(const StreamLayer& l, const void* x_, ptrdiff_t x_b_)
-        : StreamCell<T>(l, x_, x_b_), reset(static_cast<T*>(l.inner)), rest(static_cast<T*>(l.inner2)), c_b(l.c_b) {}
+        : Sums(l, x_, x_b_), reset(static_cast<T*>(l.inner)), rest(static_cast<T*>(l.inner2)), c_b(l.c_b) {}
 
-    FR_INLINE V start(int p, int v, ptrdiff_t) const { return load(this->bias + (p * NA + v) * VL<T>); }
     FR_INLINE void finish(const V* a, ptrdiff_t row, ptrdiff_t u) const {
         store(reset + row * c_b + u, sigmoid<T>(a[0]) * load(this->h + row * this->h_b + u));
         store(rest + 2 * row * c_b + u, sigmoid<T>(a[1]));
@@ -91,20 +116,18 @@ struct StreamGruBefore : StreamCell<T> {  // r, z, n's share of x; n goes on in 
     }
 };
 
-// One product of plain columns: y = φ(x·Wᵀ + h₋₁·Rᵀ + b)
-enum Phi : int { kPhiTanh = kRnnTanh, kPhiRelu = kRnnRelu, kPhiSigmoid = kRnnSigmoid, kPhiNone = 3 };
-
-template <class T, int kPhi>
-struct StreamPlain : StreamCell<T> {
-    using StreamCell<T>::StreamCell;
+// One product of plain columns: y = φ(x·Wᵀ + h₋₁·Rᵀ + b), without h₋₁ y = x·Wᵀ + b
+template <class T, bool kRecurrent>
+struct StreamPlain : PlainSums<T, kRecurrent> {
+    using Sums = PlainSums<T, kRecurrent>;
     using typename StreamCell<T>::V;
-    static constexpr int NA = 1, NX = 1, NH = kPhi == kPhiNone ? 0 : 1, kX[] = {0}, kH[] = {0};
+    int function;  // a Cell
 
-    FR_INLINE V start(int p, int, ptrdiff_t) const { return load(this->bias + p * VL<T>); }
+    StreamPlain(const StreamLayer& l, const void* x_, ptrdiff_t x_b_) : Sums(l, x_, x_b_), function(l.function) {}
     FR_INLINE V phi(V z) const {
-        if (kPhi == kPhiTanh) return tanh<T>(z);
-        if (kPhi == kPhiSigmoid) return sigmoid<T>(z);
-        return kPhi == kPhiRelu ? max(zero<T>(), z) : z;
+        if (!kRecurrent) return z;
+        if (function == kRnnTanh) return tanh<T>(z);
+        return function == kRnnSigmoid ? sigmoid<T>(z) : max(zero<T>(), z);
     }
     FR_INLINE void finish(const V* z, ptrdiff_t r, ptrdiff_t u) const { store(this->y + r * this->h_b + u, phi(z[0])); }
 };
@@ -144,19 +167,20 @@ struct StreamCandidate : StreamProjection<T> {
 // A block of time steps of one row, in two passes over the weights, and x's share of them read once for several steps:
 // first x's share of all sums (rows are time steps), then step by step what h₋₁ adds. A sum that is stored in between goes
 // on from the same float.
-template <class T, class Cell>
-struct StreamAhead : Cell {
+template <class T, class Sums>
+struct StreamAhead : Sums {
     using typename StreamCell<T>::V;
+    static constexpr int NH = 0;
     T* ahead;
     ptrdiff_t c_b, ahead_b;
 
     StreamAhead(const StreamLayer& l, const void* x_, ptrdiff_t x_t)
-        : Cell(l, x_, x_t), ahead(static_cast<T*>(l.ahead)), c_b(l.c_b), ahead_b(Cell::NA * l.c_b) {
-        this->P = this->h_b = 0;
+        : Sums(l, x_, x_t), ahead(static_cast<T*>(l.ahead)), c_b(l.c_b), ahead_b(Sums::NA * l.c_b) {
+        this->h_b = 0;
     }
     FR_INLINE void finish(const V* z, ptrdiff_t t, ptrdiff_t u) const {
         FR_UNROLL
-        for (int v = 0; v < Cell::NA; ++v) store(ahead + t * ahead_b + v * c_b + u, z[v]);
+        for (int v = 0; v < Sums::NA; ++v) store(ahead + t * ahead_b + v * c_b + u, z[v]);
     }
 };
 

@@ -32,6 +32,14 @@ FR_INLINE void accumulate(typename Simd<T>::V (&z)[MR][NP * NA], const T* const 
     }
 }
 
+// cell.finish() on the sums of `rows` rows by NP panels. A function of its own, for a tile of every size calls it: the gate
+// arithmetic in each of them would be most of the code, and unrolled over rows and panels fill the instruction cache.
+template <class T, class Cell, int NP>
+FR_NOINLINE void finish_tile(const Cell& cell, const typename Simd<T>::V* z, int rows, int p, ptrdiff_t r) noexcept {
+    for (int row = 0; row < rows; ++row)
+        for (int i = 0; i < NP; ++i, z += Cell::NA) cell.finish(z, r + row, ptrdiff_t(p + i) * VL<T>);
+}
+
 // Rows r … r+MR-1 of panels p … p+NP-1 of a cell (stream_cells.h): both products, then cell.finish() on each vector of units.
 template <class T, class Cell, int MR, int NP>
 FR_NOINLINE void stream_tile(const Cell& cell, int p, ptrdiff_t r) noexcept {
@@ -53,15 +61,17 @@ FR_NOINLINE void stream_tile(const Cell& cell, int p, ptrdiff_t r) noexcept {
         accumulate<T, MR, NP, NA, Cell::NH, Cell::kH>(z, h, cell.P, w + cell.I * Cell::NX * VL<T>, cell.panel);
     if constexpr (MR * NP == 1) {
         cell.finish(z[0], r, ptrdiff_t(p) * VL<T>);
-    } else {  // through memory: unrolled over rows and panels, the gate arithmetic would fill the instruction cache
-        V out[MR * NP][NA];
+    } else {
+        V out[MR * NP * NA];
         FR_UNROLL
-        for (int i = 0; i < MR * NP * NA; ++i) out[i / NA][i % NA] = z[i / (NP * NA)][i % (NP * NA)];
-        for (int i = 0; i < MR * NP; ++i) cell.finish(out[i], r + i / NP, ptrdiff_t(p + i % NP) * VL<T>);
+        for (int i = 0; i < MR * NP * NA; ++i) out[i] = z[i / (NP * NA)][i % (NP * NA)];
+        finish_tile<T, Cell, NP>(cell, out, MR, p, r);
     }
 }
 
-constexpr int kStreamRows = kRegisters == 32 ? 6 : 3;  // most rows of a tile
+// most rows of a tile; double takes fewer, for code's sake
+template <class T>
+constexpr int kStreamRows = kRegisters == 32 && sizeof(T) == 4 ? 6 : 3;
 
 // Panels of a tile: with one row, two hide the latency of the sums.
 template <class Cell, bool kOneRow>
@@ -80,7 +90,7 @@ FR_INLINE void some_panels(const Cell& cell, int p, int count, ptrdiff_t r) {
     }
 }
 
-template <class T, class Cell, int NP, int MR = kStreamRows>
+template <class T, class Cell, int NP, int MR = kStreamRows<T>>
 FR_INLINE void some_rows(const Cell& cell, int rows, int p, int count, ptrdiff_t r) {
     if (rows == MR) return some_panels<T, Cell, MR, NP>(cell, p, count, r);
     if constexpr (MR > 1) some_rows<T, Cell, NP, MR - 1>(cell, rows, p, count, r);
@@ -93,7 +103,7 @@ template <class T, class Cell, bool kOneRow>
 FR_INLINE void stream_product(const Cell& cell, int panels, ptrdiff_t B, bool down) {
     constexpr int NP = kSideBySide<Cell, kOneRow>;
     const int groups = (panels + NP - 1) / NP;
-    const ptrdiff_t tiles = (B + kStreamRows - 1) / kStreamRows;
+    const ptrdiff_t tiles = (B + kStreamRows<T> - 1) / kStreamRows<T>;
     for (int g = 0; g < groups; ++g) {
         const int p = (down ? groups - 1 - g : g) * NP, count = panels - p < NP ? panels - p : NP;
         if constexpr (kOneRow) {

@@ -111,8 +111,9 @@ FR_NOINLINE void tile(const TileCall<T>& t) noexcept {
 template <class T, int MR, int NV, int NP, bool kPackedA>
 FR_INLINE void call_tile(const TileCall<T>& t) {
     if constexpr (MR <= max_rows(NV)) {
-        if (MR >= 4 && t.ahead)
-            tile<T, MR, NV, NP, kPackedA, (MR >= 4)>(t);
+        constexpr bool kCalls = MR >= 4 && NV >= 2 && sizeof(T) == 4;  // double goes without, for code's sake
+        if (kCalls && t.ahead)
+            tile<T, MR, NV, NP, kPackedA, kCalls>(t);
         else
             tile<T, MR, NV, NP, kPackedA, false>(t);
     }
