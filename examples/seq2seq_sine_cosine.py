@@ -1,9 +1,9 @@
-"""Sequence to sequence with numbers: from a noisy sine to its cosine, and to what comes next; RNN, LSTM, GRU, attention.
+"""Sequence to sequence with numbers: from a noisy sine to its cosine, and to what comes next.
 
-A network with 10 hidden units reads 24 noisy values of a sine whose period and phase it doesn't know, and writes 24 values
-running free, each from those that it wrote before: either the cosine of the same steps, or the sine of the next 24. The
-second part asks how it should be trained: with true values to read (teacher forcing), with its own, or with ever more of
-its own.
+A network with 10 hidden units (RNN, LSTM, GRU, LSTM with attention) reads 24 noisy values of a sine whose period and
+phase it doesn't know, and writes 24 values running free, each from those that it wrote before: the cosine of the same
+steps, or the sine of the next 24. The second part asks how to train it: with true values to read (teacher forcing),
+with its own, or with ever more of its own.
 
     python examples/seq2seq_sine_cosine.py            # about a minute; writes a plot
     python examples/seq2seq_sine_cosine.py --quick    # fewer epochs
@@ -91,15 +91,14 @@ def main():
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
 
-    epochs, runs = (8, 1) if args.quick else (80, 3)
+    epochs, runs = (20, 1) if args.quick else (80, 3)
     rng = np.random.default_rng(args.seed)
     x, *targets = windows(240, rng)
     test = dict(zip(("x", "cosine", "next"), windows(500, rng), strict=True))
     learn = dict(zip(("cosine", "next"), targets, strict=True))
     losses, predictions, errors, figures = {}, {}, {}, {"networks": {}, "training": {}}
-    print(
-        f"{epochs} epochs of {len(x) // BATCH} batches; {HIDDEN} units, {STEPS} steps; medians of {runs} runs; rms errors of free runs"
-    )
+    print(f"{epochs} epochs of {len(x) // BATCH} batches; {HIDDEN} units, {STEPS} steps; medians of {runs} runs")
+    print("rms errors, running free:")
     for name, options in NETWORKS.items():
         found = []
         for run in range(runs):

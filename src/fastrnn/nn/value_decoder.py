@@ -196,7 +196,7 @@ class ValueDecoder(Layer):
             x[own, :, : self._size] = self.output._params.get("bias", 0)
             if self.attends and follows[1]:
                 follows[0] = True  # before the first step y is 0
-        elif retain is None and follows.any() and call.lengths is None:
+        elif retain is None and follows.any() and call.lengths is None and x.shape[1]:
             return self._stream(x, own, state)
         cuts = [0, *(1 + np.flatnonzero((follows[1:] != follows[:-1]) | (follows[1:] & (folded is None)))), len(x)]
         parts: list[Any] = []
