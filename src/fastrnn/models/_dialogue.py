@@ -115,6 +115,8 @@ class DialogueModel(Model):
         if cell == "lstm":
             for layer in (self.encoder, self.context_rnn, self.decoder):
                 init.lstm_forget_bias(layer)
+        elif cell == "gru":  # what was said some turns ago would be halved with each turn
+            self.context_rnn.params["bias_ih_l0"][context : 2 * context] += 2
 
     # ---- arguments ---------------------------------------------------------------------------------------------
 
