@@ -161,7 +161,7 @@ def main():
     args = parser.parse_args()
 
     # quickly: shorter dialogues, four names and four colours
-    count, held_out, epochs, most, values = (800, 100, 8, 1, 4) if args.quick else (3000, 400, 10, 2, 8)
+    count, held_out, epochs, most, values = (800, 100, 14, 1, 4) if args.quick else (3000, 400, 8, 2, 8)
     rng, batch_size = np.random.default_rng(args.seed), 16
     made = [make(rng, most, values) for _ in range(count + held_out)]
     train, test = [turns for turns, _ in made[:count]], made[count:]

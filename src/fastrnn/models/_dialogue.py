@@ -115,6 +115,8 @@ class DialogueModel(Model):
         if cell == "lstm":
             for layer in (self.encoder, self.context_rnn, self.decoder):
                 init.lstm_forget_bias(layer)
+        elif cell == "gru":  # what was said some turns ago would be halved with each turn
+            self.context_rnn.params["bias_ih_l0"][context : 2 * context] += 2
 
     # ---- arguments ---------------------------------------------------------------------------------------------
 
@@ -274,21 +276,21 @@ class DialogueModel(Model):
         each = count // draws  # texts of one thought
         never = {self.pad, self.bos, self.unk, *banned} - {self.eos}
         given: dict[str, Any] = {
+            "decoder": self.decoder, "embedding": self.embedding, "output": self.output,
             "state": self._state(thought), "extra": thought if self.peeky else None, "bos": self.bos,
             "eos": self.eos, "max_length": max_length, "min_length": min_length, "banned": never,
         }  # fmt: skip
-        layers: Any = (self.decoder, self.embedding, self.output)
         if beam_size is not None:
             if each > _check.positive_int(beam_size, "beam_size"):
                 raise ValueError(f"num_samples: expected at most beam_size={beam_size}, got {each}")
             if temperature or top_k is not None or top_p is not None:
                 raise ValueError("beam_size: a beam draws nothing; leave out temperature, top_k and top_p")
-            texts = beam_search(*layers, beam_size=beam_size, n_best=each, length_penalty=length_penalty, **given)
+            texts = beam_search(beam_size=beam_size, n_best=each, length_penalty=length_penalty, **given)
         elif each == 1 and _check.at_least_zero(temperature, "temperature") == 0:
-            texts = greedy_search(*layers, **given)
+            texts = greedy_search(**given)
         else:
             drawn: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": rng}
-            texts = sample_search(*layers, num_samples=each, **drawn, **given)
+            texts = sample_search(num_samples=each, **drawn, **given)
         found = self._texts(texts)
         if num_samples is None:
             return found

@@ -31,7 +31,8 @@ class HRED(DialogueModel):
         With a vocabulary the model takes and returns text. A number counts tokens, of which 0 to 3 are padding, begin,
         end and unknown.
     cell : {"gru", "lstm", "rnn"}
-        Of all three. The forget gates of an LSTM start with a bias of 1.
+        Of all three. They start out remembering: forget gates of an LSTM with a bias of 1, update gates of the context
+        network's GRU with one of 2.
     embedding_dim : int
         Of the one table of both encoder and decoder.
     hidden_size, num_layers : int
