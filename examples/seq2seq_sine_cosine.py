@@ -24,7 +24,7 @@ NETWORKS = {
     "GRU": {"cell": "gru"},
     "LSTM with attention": {"cell": "lstm", "attention": "additive"},
 }
-TRAINING = {"teacher forcing": 0.0, "scheduled sampling": (0.0, 1.0), "free running": 1.0}
+TRAINING = {"teacher forcing": 0.0, "scheduled sampling": "rising", "free running": 1.0}
 STEPS, HIDDEN, BATCH, NOISE = 24, 10, 16, 0.1
 
 
@@ -44,7 +44,9 @@ def rms(a, axis=None):
 def train(options, x, y, epochs, seed):
     """A trained model, its losses, and seconds."""
     batches = epochs * -(-len(x) // BATCH)
-    model = fr.models.Seq2SeqRegressor(1, 1, HIDDEN, sampling_steps=batches // 2, seed=seed, **options)
+    if options["sampling"] == "rising":
+        options = {**options, "sampling": fr.models.ScheduledSampling("linear", k=batches // 2)}
+    model = fr.models.Seq2SeqRegressor(1, 1, HIDDEN, seed=seed, **options)
     start = time.perf_counter()
     model.fit(x, y, epochs=epochs, batch_size=BATCH, lr=1e-2, clip_norm=1.0, seed=seed,
               schedule=fr.schedules.Cosine())  # fmt: skip

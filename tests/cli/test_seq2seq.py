@@ -49,7 +49,7 @@ def ctrl_c_works():
 
 def test_train_and_translate(pairs, capsys, monkeypatch):
     pytest.importorskip("sacrebleu")
-    assert main(["train-seq2seq", pairs, *TINY, "--steps", "250", "--output", "run"]) == 0
+    assert main(["train-seq2seq", pairs, *TINY, "--steps", "250", "--out", "run"]) == 0
     shown = capsys.readouterr()
     assert "pairs: 113, and 12 held out; passed over: 2 lines, 0 long" in shown.out
     found = re.search(r"held-out pairs: perplexity ([\d.]+) a token", shown.out)
@@ -89,15 +89,15 @@ def test_train_and_translate(pairs, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     assert main(["translate", "run", "lines.txt", "--reference", "right.txt"]) == 2
     assert '--reference: BLEU needs sacrebleu: pip install "fastrnn[examples]"' in capsys.readouterr().err
-    assert main(["train-seq2seq", "--resume", "--output", "run", "--steps", "251"]) == 0
+    assert main(["train-seq2seq", "--resume", "--out", "run", "--steps", "251"]) == 0
     assert "exact; BLEU needs sacrebleu" in capsys.readouterr().out
 
 
 def test_ctrl_c_changes_nothing(pairs):
     """A run stopped by Ctrl-C and resumed equals one that never was."""
     train = ["train-seq2seq", pairs, *TINY, "--hidden", "8", "--sampling", "0.2", "--dropout", "0.2", "--steps", "800"]
-    assert main([*train, "--output", "whole"]) == 0
-    command = [sys.executable, "-m", "fastrnn.cli", *train, "--output", "part"]
+    assert main([*train, "--out", "whole"]) == 0
+    command = [sys.executable, "-m", "fastrnn.cli", *train, "--out", "part"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not process.stdout.readline().startswith("model:"):
         assert process.poll() is None, process.stderr.read()
@@ -106,9 +106,9 @@ def test_ctrl_c_changes_nothing(pairs):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert out.rstrip().endswith("fastrnn train-seq2seq --resume --output part")
+    assert out.rstrip().endswith("fastrnn train-seq2seq --resume --out part")
     assert 0 < int(re.search(r"stopped after step (\d+)", out).group(1)) < 800
-    assert main(["train-seq2seq", "--resume", "--output", "part"]) == 0
+    assert main(["train-seq2seq", "--resume", "--out", "part"]) == 0
     whole, part = (load_file(f"{name}/model.safetensors") for name in ("whole", "part"))
     for name, array in whole.items():
         np.testing.assert_array_equal(array, part[name])
@@ -133,17 +133,17 @@ def test_no_source_is_learned_from_and_held_out():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train-seq2seq"], "fastrnn train-seq2seq: the following arguments are required: --output"),
-        (["train-seq2seq", "--output", "x"], "fastrnn train-seq2seq: PAIRS: expected a tab-separated file"),
-        (["train-seq2seq", "no", "--output", "x"], "fastrnn train-seq2seq: PAIRS: .*no: No such file"),
-        (["train-seq2seq", "short", "--output", "x"], "fastrnn train-seq2seq: PAIRS: .* holds 1 pairs of texts"),
-        (["train-seq2seq", "pairs.tsv", "--output", "short"], "fastrnn train-seq2seq: --output: short is a file"),
-        (["train-seq2seq", "--resume", "--output", "x"], "fastrnn train-seq2seq: --resume: x holds no run"),
+        (["train-seq2seq"], "fastrnn train-seq2seq: the following arguments are required: --out"),
+        (["train-seq2seq", "--out", "x"], "fastrnn train-seq2seq: PAIRS: expected a tab-separated file"),
+        (["train-seq2seq", "no", "--out", "x"], "fastrnn train-seq2seq: PAIRS: .*no: No such file"),
+        (["train-seq2seq", "short", "--out", "x"], "fastrnn train-seq2seq: PAIRS: .* holds 1 pairs of texts"),
+        (["train-seq2seq", "pairs.tsv", "--out", "short"], "fastrnn train-seq2seq: --out: short is a file"),
+        (["train-seq2seq", "--resume", "--out", "x"], "fastrnn train-seq2seq: --resume: x holds no run"),
         (
-            ["train-seq2seq", "pairs.tsv", "--output", "x", "--longest", "1"],
+            ["train-seq2seq", "pairs.tsv", "--out", "x", "--longest", "1"],
             "fastrnn train-seq2seq: --longest: no",
         ),
-        (["train-seq2seq", "p", "--output", "x", "--attention", "loud"], "fastrnn train-seq2seq: --attention: invalid"),
+        (["train-seq2seq", "p", "--out", "x", "--attention", "loud"], "fastrnn train-seq2seq: --attention: invalid"),
         (["translate"], "fastrnn translate: the following arguments are required: MODEL"),
         (["translate", "missing"], "fastrnn translate: missing: no such file"),
         (["translate", "layer"], "fastrnn translate: layer: holds a Linear, expected a Seq2Seq"),
@@ -166,10 +166,10 @@ def test_bad_arguments_are_one_line(arguments, message, pairs, tmp_path, capsys)
 
 
 def test_a_run_is_not_overwritten_or_changed(pairs, capsys):
-    command = ["train-seq2seq", pairs, *TINY, "--steps", "2", "--output", "run"]
+    command = ["train-seq2seq", pairs, *TINY, "--steps", "2", "--out", "run"]
     assert main(command) == 0
     for more, message in (
-        ([], "--output: run holds a run; go on with --resume, or choose another folder"),
+        ([], "--out: run holds a run; go on with --resume, or choose another folder"),
         (["--resume", "--hidden", "9"], "--hidden: the run in run began with 32, not 9"),
         (["--resume", "--seed", "5"], "--seed: the run in run began with 0, not 5"),
     ):

@@ -66,7 +66,7 @@ OPERATIONS = {
     "broadcast": lambda p: p[:, :1] * p[1],
     "matmul": lambda p: p @ p.T,
     "matmul batch": lambda p: ops.reshape(p, (3, 2, 2)) @ np.ones((2, 5)) * 1.5,
-    "neg abs": lambda p: ops.absolute(-p),
+    "neg abs": lambda p: ops.absolute(-p) + abs(p - 1) + 2**p,
     "exp log sqrt square": lambda p: ops.log(ops.exp(p) + ops.sqrt(p) + ops.square(p)),
     "tanh sigmoid": lambda p: ops.tanh(p) * ops.sigmoid(p),
     "numpy names": lambda p: np.tanh(p) + np.exp(-p) + np.maximum(p, 1.0) + np.multiply(B, p),
@@ -85,6 +85,8 @@ OPERATIONS = {
     "split": lambda p: ops.split(p, 2, 1)[1] * ops.split(p, [1, 3], 1)[1],
     "sum mean": lambda p: p.sum(0) * p.mean(0, keepdims=True) + p.mean() + ops.sum(p, (0, 1)),
     "max": lambda p: p.max(1) + ops.max(p) + ops.max(p, 0, keepdims=True).sum(),
+    "min": lambda p: p.min(1) + p.min() + p.min(0, keepdims=True).sum(),
+    "methods": lambda p: (p[None].squeeze(0) * 2).swapaxes(0, 1).flatten() * np.arange(12.0),
     "where clip": lambda p: ops.where(A > 1, p, 2 * p) + ops.clip(p, 0.5, 1.5),
     "softmax": lambda p: ops.softmax(p) * A + ops.softmax(p, 0) * A,
     "log_softmax": lambda p: ops.log_softmax(p) * A + ops.log_softmax(p, 0) * A,
@@ -286,6 +288,7 @@ def test_what_has_no_gradient_is_refused_by_name():
     for name, function in {
         r"np\.cumsum": np.cumsum,
         r"np\.sin": np.sin,
+        r"np\.linalg\.norm": np.linalg.norm,
         r"np\.add\.reduce": np.add.reduce,
         r"\.cumsum": lambda v: v.cumsum(),
         "an array made from it": np.asarray,
@@ -303,6 +306,19 @@ def test_what_has_no_gradient_is_refused_by_name():
         fr.value_and_grad(1, layer)
     with pytest.raises(TypeError, match="model: expected"):
         fr.value_and_grad(run, 1)
+
+
+@pytest.mark.parametrize("kind", [list, lambda parts: dict(enumerate(parts))])
+def test_forward_returns_arrays_or_tuples(kind):
+    class Both(fr.Model):
+        def __init__(self):
+            self.layer = fr.Linear(3, 2, seed=0)
+
+        def forward(self, x):
+            return kind([self.layer(x), x])
+
+    with pytest.raises(TypeError, match=r"forward: expected to return arrays or tuples of them, got a (list|dict)"):
+        Both().vjp(np.ones((4, 3), np.float32))
 
 
 def test_stop_gradient():

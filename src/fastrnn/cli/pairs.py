@@ -83,9 +83,9 @@ def resolve(args: Namespace, folder: Path) -> PairSettings:
     A resumed run may get another limit, and its pairs may have moved; everything else must stay as it was.
     """
     if folder.exists() and not folder.is_dir():
-        raise CliError(f"--output: {folder} is a file, expected a folder")
+        raise CliError(f"--out: {folder} is a file, expected a folder")
     if not args.resume and (folder / NAME).exists():
-        raise CliError(f"--output: {folder} holds a run; go on with --resume, or choose another folder")
+        raise CliError(f"--out: {folder} holds a run; go on with --resume, or choose another folder")
     names = [field.name for field in fields(PairSettings)]
     given = {name: value for name in names if (value := getattr(args, name, None)) is not None and value is not False}
     if "pairs" in given:

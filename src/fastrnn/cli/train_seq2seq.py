@@ -78,7 +78,7 @@ def add(subparsers: Any) -> None:
     limit.add_argument("--epochs", type=count(), metavar="N", help="passes over the pairs, instead of --minutes")
     limit.add_argument("--steps", type=count(), metavar="N", help="steps, instead of --minutes")
     files = parser.add_argument_group("files")
-    files.add_argument("--output", required=True, metavar="FOLDER", help="the run's folder")
+    files.add_argument("--out", required=True, metavar="FOLDER", help="the run's folder")
     files.add_argument(
         "--resume", action="store_true", help="go on with the run there; the limit counts from the run's begin"
     )
@@ -87,7 +87,7 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, evaluate, show translations, and write the run's folder."""
-    folder = Path(args.output)
+    folder = Path(args.out)
     settings = resolve(args, folder)
     if args.threads is not None:
         fastrnn.set_num_threads(args.threads)
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         settings = PairSettings(**{**vars(settings), "digest": fingerprint})
         settings.save(folder)
     except OSError as error:
-        raise CliError(f"--output: can't write to {folder}: {error.strerror}") from None
+        raise CliError(f"--out: can't write to {folder}: {error.strerror}") from None
     facts = fastrnn.info()
     print(f"fastrnn {facts['version']}: {facts['isa']}, {plural(facts['num_threads'], 'thread')}")
     print(
@@ -222,4 +222,4 @@ def _write(folder: Path, model: Seq2Seq, history: History, metadata: dict[str, A
 
 
 def _go_on(folder: Path) -> str:
-    return f"fastrnn train-seq2seq --resume --output {shlex.quote(str(folder))}"
+    return f"fastrnn train-seq2seq --resume --out {shlex.quote(str(folder))}"

@@ -40,7 +40,7 @@ class Annealing(Buffers):
     """
 
     def __init__(self, steps: int, shape: str = "linear") -> None:
-        super().__init__(np.float64)
+        super().__init__()
         self.steps = _check.integer(steps, "annealing")
         if self.steps < 0:
             raise ValueError(f"annealing: expected a number of steps ≥ 0, got {self.steps}")

@@ -71,16 +71,6 @@ def ends_of(values: Any) -> Any:
     return ends
 
 
-def sampling_pair(sampling: Any) -> tuple[float, float]:
-    """Its first and its last value."""
-    if isinstance(sampling, list | tuple):
-        if len(sampling) != 2:
-            raise ValueError(f"sampling: expected a probability or a pair of them, got {len(sampling)}")
-        return _check.fraction_or_one(sampling[0], "sampling"), _check.fraction_or_one(sampling[1], "sampling")
-    share = _check.fraction_or_one(sampling, "sampling")
-    return share, share
-
-
 def steps_of(horizon: Any, target: Any, covariates: Any) -> int:
     """H, from whichever says it."""
     for array in (target, covariates):

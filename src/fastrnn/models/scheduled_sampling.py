@@ -52,7 +52,7 @@ class ScheduledSampling(Buffers):
     """
 
     def __init__(self, shape: str = "inverse_sigmoid", k: float = 1000.0, most: float = 1.0) -> None:
-        super().__init__(np.float64)
+        super().__init__()
         self.shape = _check.choice(shape, SHAPES, "shape")
         self.k = _check.above_zero(k, "k")
         if (self.k >= 1) == (shape == "exponential"):
@@ -80,3 +80,8 @@ class ScheduledSampling(Buffers):
 
     def config(self) -> dict[str, Any]:
         return {"shape": self.shape, "k": self.k, "most": self.most}
+
+
+def sampling_of(sampling: Any) -> float | ScheduledSampling:
+    """A probability or a schedule, as models take it."""
+    return sampling if isinstance(sampling, ScheduledSampling) else _check.fraction_or_one(sampling, "sampling")

@@ -14,7 +14,7 @@ from fastrnn.models._seq2seq_encoder import Encoded, Encoder
 from fastrnn.models._seq2seq_search import Translating
 from fastrnn.models._seq2seq_text import Side, pairs_of
 from fastrnn.models.language_model import CELLS
-from fastrnn.models.scheduled_sampling import ScheduledSampling
+from fastrnn.models.scheduled_sampling import ScheduledSampling, sampling_of
 from fastrnn.nn import Embedding, init, losses, ops
 from fastrnn.nn._layer import LAYER, to_spec
 from fastrnn.nn._random import Seed, split
@@ -137,9 +137,7 @@ class Seq2Seq(Translating, Model):
         if tied is not None:
             _check.choice(tied, TIES, "tied")
         self.label_smoothing = _check.fraction(label_smoothing, "label_smoothing")
-        self.sampling = (
-            sampling if isinstance(sampling, ScheduledSampling) else _check.fraction_or_one(sampling, "sampling")
-        )
+        self.sampling = sampling_of(sampling)
         seeds = split(seed, 4)
         self.embedding = Embedding(self.target.size, embedding_dim, dtype=dtype, seed=seeds[0])
         if tied is not None:  # as weights of the output layer they have to be small

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastrnn import _check
-from fastrnn.models._annealing import Annealing
 from fastrnn.models._parts import noise_seeds
-from fastrnn.models._series import SeriesBatches, ends_of, padded, sampling_pair, series, steps_of
+from fastrnn.models._series import SeriesBatches, ends_of, padded, series, steps_of
 from fastrnn.models.language_model import CELLS
+from fastrnn.models.scheduled_sampling import ScheduledSampling, sampling_of
 from fastrnn.nn import AttentionDecoder, Linear, ValueDecoder, init, losses, ops
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._random import Seed, generator, split
@@ -55,12 +54,9 @@ class Seq2SeqRegressor(Model):
         C, numbers known beforehand of each step of y, such as the hour of the day.
     start : "zero" or "last"
         What the decoder reads first: zeros, or the first O values of x's last step, where they are y's past.
-    sampling : float, or a pair of them
+    sampling : float or ScheduledSampling
         Probability, drawn for each step of a batch, that training reads the model's own value: 0 is teacher forcing,
-        1 free running. A pair changes from the first to the second over `sampling_steps` training steps.
-    sampling_steps : int
-    sampling_shape : "linear" or "sigmoid"
-        How the pair changes.
+        1 free running; a schedule makes it rise in the course of the training.
     feedback_grad : bool
         Whether gradients flow through own values, as in the usual loop in PyTorch, or stop there, as in one that
         detaches them.
@@ -86,7 +82,8 @@ class Seq2SeqRegressor(Model):
     >>> rng = np.random.default_rng(0)
     >>> t = rng.uniform(0, 6, (200, 1)) + np.arange(24) / 4
     >>> x, y = np.sin(t).astype(np.float32)[..., None], np.cos(t).astype(np.float32)[..., None]  # [N, T, 1]
-    >>> model = fr.models.Seq2SeqRegressor(1, 1, 16, sampling=(0, 1), sampling_steps=200, seed=0)
+    >>> sampling = fr.models.ScheduledSampling("linear", k=200)
+    >>> model = fr.models.Seq2SeqRegressor(1, 1, 16, sampling=sampling, seed=0)
     >>> _ = model.fit(x, y, epochs=30, lr=0.01)
     >>> model.predict(x[:3], horizon=24).shape, model.score(x, y) > 0.9
     ((3, 24, 1), True)
@@ -106,9 +103,7 @@ class Seq2SeqRegressor(Model):
         attention: str | None = None,
         covariate_size: int = 0,
         start: str = "zero",
-        sampling: float | Sequence[float] = 0.0,
-        sampling_steps: int = 0,
-        sampling_shape: str = "linear",
+        sampling: float | ScheduledSampling = 0.0,
         feedback_grad: bool = True,
         dropout: float = 0.0,
         dtype: DTypeLike = np.float32,
@@ -121,7 +116,7 @@ class Seq2SeqRegressor(Model):
         self.covariate_size = _check.natural(covariate_size, "covariate_size")
         if start == "last" and self.output_size > self.input_size:
             raise ValueError(f"start: 'last' needs output_size up to input_size={input_size}, got {output_size}")
-        self.sampling = sampling_pair(sampling)
+        self.sampling = sampling_of(sampling)
         self.encoder = recurrent(
             input_size,
             hidden_size,
@@ -146,7 +141,6 @@ class Seq2SeqRegressor(Model):
             _remember(rnn)
         output = Linear(hidden_size, self.output_size, dtype=dtype, seed=seeds[3])
         self.decoder = ValueDecoder(rnn, output, feedback_grad)
-        self.annealing = Annealing(sampling_steps, sampling_shape)
 
     def forward(
         self,
@@ -212,20 +206,16 @@ class Seq2SeqRegressor(Model):
             target = np.nan_to_num(target)
         if self.covariate_size:
             known = target[..., self.output_size :]
-        count, own = None, np.ones(len(target), bool)
+        own = np.ones(len(target), bool)
         if train:
-            first, last = self.sampling
-            share = self.annealing()
-            count = share if first != last else None
-            share = first + (last - first) * float(share)
+            share = self.sampling() if isinstance(self.sampling, ScheduledSampling) else self.sampling
             own = generator(noise_seeds(seed, train)[0]).random(len(target)) < share
         own[0] = False
         y = self.forward(
             x, lengths=lengths, covariates=known, target=target[..., : self.output_size], own=own, target_lengths=ends
         )
         weight = None if weight is None else np.reshape(weight, (1, -1, 1))
-        value = losses.mse(y, values, weight=weight, lengths=ends)[0]
-        return value if count is None else value + 0 * count  # its pullback counts the step
+        return losses.mse(y, values, weight=weight, lengths=ends)[0]
 
     def fit(
         self,

@@ -62,12 +62,15 @@ class Variable:
     __mul__, __rmul__ = _operator("multiply"), _operator("multiply", True)
     __truediv__, __rtruediv__ = _operator("divide"), _operator("divide", True)
     __matmul__, __rmatmul__ = _operator("matmul"), _operator("matmul", True)
-    __pow__ = _operator("power")
+    __pow__, __rpow__ = _operator("power"), _operator("power", True)
     __lt__, __le__, __gt__, __ge__ = map(_compare, ("less", "less_equal", "greater", "greater_equal"))
     __eq__, __ne__ = map(_compare, ("equal", "not_equal"))
 
     def __neg__(self) -> Any:
         return FUNCTIONS[np.negative](self)
+
+    def __abs__(self) -> Any:
+        return FUNCTIONS[np.absolute](self)
 
     def __getitem__(self, index: Any) -> Any:
         return FUNCTIONS["getitem"](self, index)
@@ -117,6 +120,22 @@ class Variable:
         """As `ndarray.max`."""
         return FUNCTIONS[np.max](self, axis, keepdims=keepdims)
 
+    def min(self, axis: Any = None, keepdims: bool = False) -> Any:
+        """As `ndarray.min`."""
+        return -(-self).max(axis, keepdims)
+
+    def squeeze(self, axis: Any = None) -> Any:
+        """As `ndarray.squeeze`."""
+        return FUNCTIONS[np.squeeze](self, axis)
+
+    def swapaxes(self, axis1: int, axis2: int) -> Any:
+        """As `ndarray.swapaxes`."""
+        return FUNCTIONS[np.swapaxes](self, axis1, axis2)
+
+    def flatten(self) -> Any:
+        """As `ndarray.flatten`."""
+        return self.reshape(-1)
+
     # ---- NumPy's protocols -------------------------------------------------------------------------------------
 
     def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -130,7 +149,7 @@ class Variable:
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         ours = FUNCTIONS.get(function)
         if ours is None:
-            raise _refused(f"np.{function.__name__}", {})
+            raise _refused(f"{function.__module__.replace('numpy', 'np')}.{function.__name__}", {})
         return ours(*args, **kwargs)
 
     def __array__(self, *_: Any, **__: Any) -> Any:

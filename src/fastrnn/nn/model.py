@@ -342,6 +342,10 @@ def _outputs(tree: Any, leaves: list[Any]) -> Any:
     if isinstance(tree, Variable):
         leaves.append(tree)
         return None
+    if isinstance(tree, list | dict):
+        parts = tree.values() if isinstance(tree, dict) else tree
+        if any(isinstance(part, Variable | tuple | list | dict) for part in parts):
+            raise TypeError(f"forward: expected to return arrays or tuples of them, got a {type(tree).__name__}")
     return _flatten(tree, leaves)
 
 
