@@ -328,8 +328,11 @@ void search_job(void* ctx, int id, int n) noexcept {
     for (u.step = 0; u.step < u.s.d.T; ++u.step) {
         u.m = 0;
         for (ptrdiff_t b = u.run.team.group; b < u.s.d.B; b += groups)
-            for (int k = 0; p.live[b] && k < u.s.width; ++k)
-                if (p.parent[u.step * p.rows + b * u.s.width + k] >= 0) u.t.rows[u.m++] = int(b * u.s.width + k);
+            for (int k = 0; p.live[b] && k < u.s.width; ++k) {
+                int32_t* parent = p.parent + u.step * p.rows + b * u.s.width + k;
+                parent[p.rows] = -1;  // a sample that has ended stays so; beams are chosen anew
+                if (*parent >= 0) u.t.rows[u.m++] = int(b * u.s.width + k);
+            }
         if (!u.m) break;
         point_to_inputs(u);
         for (int l = 0; l < u.d.layers; ++l) search_layer(u, l);
