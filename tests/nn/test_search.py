@@ -221,6 +221,14 @@ def test_threads_change_no_bit():
             np.testing.assert_array_equal(a, b)
 
 
+def test_memory_that_was_used_before_changes_nothing():
+    writer = Writer(300, dtype=F32, layers=2, batch=23)
+    call = {**ENDS, "max_length": 20, "source_lengths": writer.source_lengths, "num_samples": 3}
+    first, _, again = (fr.nn.sample_search(*writer.arguments(), **call, seed=seed) for seed in (0, 5, 0))
+    np.testing.assert_array_equal(first.tokens, again.tokens)
+    np.testing.assert_array_equal(first.scores, again.scores)
+
+
 @pytest.mark.parametrize("kind", [fr.LSTM, fr.GRU, fr.RNN])
 def test_a_stack_without_attention_that_peeks(kind):
     rng = np.random.default_rng(0)
