@@ -245,8 +245,6 @@ def test_a_pullback_is_taken_before_it_runs():
 @pytest.mark.parametrize("name", F.__all__)
 def test_the_reference_has_the_same_functions(name):
     ours, theirs = (dict(inspect.signature(getattr(module, name)).parameters) for module in (F, reference))
-    if name.startswith("attention"):  # the reference is time-major, and its vjp always returns the weights
-        del ours["batch_first"], ours["return_weights"]
     assert set(ours) == set(theirs)
     for parameter in ours:
         assert ours[parameter].default == theirs[parameter].default, parameter

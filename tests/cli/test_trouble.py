@@ -70,7 +70,7 @@ def stop(*args, **kwargs):
 
 def test_ctrl_c_in_the_evaluation(text, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        patch.setattr(fr.models.LanguageModel, "bits_per_char", stop)
+        patch.setattr(fr.models.LanguageModel, "bits_per_token", stop)
         assert train("--text", text, "--steps", "3", "--out", "run") == 130
     out = capsys.readouterr().out
     assert "evaluating on" in out
