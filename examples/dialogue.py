@@ -148,7 +148,8 @@ def plot(path, by_distance, chance, variety_of):
             bars = [found[way][f"distinct_{n}"] for way in ways]
             right.bar(at + place, bars, 0.18, label=f"{name}, distinct-{n}", color=f"C{1 + shift}", alpha=alpha)
     right.set(xticks=np.arange(len(ways)) + 0.2, xticklabels=ways, ylabel="share of different words, pairs of words")
-    right.legend()
+    right.margins(y=0.3)
+    right.legend(loc="upper left", ncols=2)
     figure.savefig(path, dpi=100)
 
 

@@ -74,7 +74,8 @@ def plot(losses, test, predictions, errors, path):
         for name in NETWORKS:
             axis.plot(at, predictions[name, task][0, :, 0], lw=1.2, label=name)
         axis.set(xlabel="step", title="Cosine of the same steps" if task == "cosine" else "What comes next")
-    axes[1, 0].legend(fontsize=7, loc="lower center")
+    axes[1, 0].set_ylim(-1.35, 2.1)
+    axes[1, 0].legend(fontsize=7, loc="upper left", ncols=3)
     for name, values in errors.items():
         axes[1, 1].plot(np.arange(1, STEPS + 1), values, label=name)
     axes[1, 1].set(xlabel="step that is predicted", ylabel="rms error", title="LSTM, what comes next: ways of training")
