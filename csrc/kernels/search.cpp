@@ -1,115 +1,10 @@
 // search.cpp: one step after the other until every sentence is done (search.h).
 #include "entry.h"
-#include "search_plan.h"
+#include "search_step.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
 namespace {
-
-template <class T>
-struct SearchRun {
-    const SearchPlan<T>& p;
-    const Search& s;
-    const Decoder& d;  // of all rows
-    DecoderRun<T> run;
-    const SearchThread<T>& t;
-    Logits<T> O;
-    int step, m;  // t, rows that run in it
-
-    int slot() const { return step & 1; }
-    ptrdiff_t row(int r) const { return t.rows[r]; }
-    ptrdiff_t from(int r) const { return p.parent[step * p.rows + t.rows[r]]; }
-};
-
-// ---- the decoder's step
-
-template <class T>
-void point_to_inputs(const SearchRun<T>& u) {
-    const SearchPlan<T>& p = u.p;
-    const ptrdiff_t E = u.d.E - u.s.Z;
-    for (int r = 0; r < u.m; ++r) {
-        const ptrdiff_t row = u.row(r), token = p.token[u.step * p.rows + row], b = p.sentence(row);
-        const T* x = static_cast<const T*>(u.s.embedding) + token * u.s.e_v;
-        if (u.s.Z) {
-            T* to = p.x.at(0, row);
-            copy_n(to, x, E);
-            copy_n(to + E, static_cast<const T*>(u.s.extra) + b * u.s.Z, u.s.Z);
-            x = to;
-        }
-        u.run.t.in[r] = x;
-        if (!u.d.feeding) continue;
-        const T* first = u.d.feed_0 ? static_cast<const T*>(u.d.feed_0) + b * u.d.A : p.p.plan[0].zeros;
-        u.run.t.in2[r] = u.step ? p.feed.at(u.slot() ^ 1, u.from(r)) : first;
-    }
-}
-
-template <class T>
-void search_layer(const SearchRun<T>& u, int l) {
-    const SearchPlan<T>& p = u.p;
-    const DecoderLayer& w = u.d.layer[l];
-    const ThreadSpace<T>& ts = u.run.t.ts;
-    Step<T> st = u.run.step(l, 0, 0);
-    st.m = u.m;
-    const int now = u.slot();
-    for (int r = 0; r < u.m; ++r) {
-        const ptrdiff_t row = u.row(r), b = p.sentence(row), from = u.from(r);
-        const T* h_0 = w.h_0 ? static_cast<const T*>(w.h_0) + b * u.d.H : st.p.zeros;
-        ts.gates[r] = st.ds.gates + row * st.p.gates_stride();
-        ts.h_prev[r] = u.step ? p.h(l, now ^ 1, from) : h_0;
-        ts.h[r] = p.h(l, now, row);
-        if (l) ts.x[r] = p.h(l - 1, now, row);
-        if (!u.run.cell.has_c) continue;
-        ts.c_prev[r] = p.c(l, now ^ 1, u.step ? from : row);
-        ts.cell[r] = p.c(l, now, row);
-    }
-    const Packed<T>& W = u.run.W[l];
-    Factors<T> all[3] = {{u.run.t.in, Segments{1, u.d.E, {0}}, &W}, {u.run.t.in2, Segments{1, u.d.A, {0}}, &u.run.F}, {}};
-    if (l == 0 && u.run.cell.G != 3) {  // one pass over the gates
-        st.factors = all, st.factor_count = 2 + u.d.feeding, st.fresh = true;
-        all[1 + u.d.feeding] = {ts.h_prev, Segments{1, u.d.H, {0}}, &st.R};
-    } else if (l == 0) {
-        gemm_panels(all, 1 + u.d.feeding, ts.gates, u.m, 0, W.panels(), u.run.cell.columns(st));
-    } else if (!st.p.fused) {
-        gemm_panels((const T* const*)ts.x, ts.gates, u.m, Segments{1, u.d.H, {0}}, W, 0, W.panels(), u.run.cell.columns(st));
-    }
-    u.run.cell.cell(st);
-}
-
-// attention, y into the slot of this step; pointers to it into t.y
-template <class T>
-void search_attention(const SearchRun<T>& u) {
-    const SearchPlan<T>& p = u.p;
-    const Decoder& d = u.d;
-    const DecoderThread<T>& t = u.run.t;
-    const int now = u.slot(), top = d.layers - 1;
-    for (int r = 0; r < u.m; ++r) {
-        const ptrdiff_t row = u.row(r);
-        u.t.y[r] = t.in2[r] = p.h(top, now, row);
-        if (!d.C) continue;
-        t.in[r] = p.p.context.at(0, row);
-        t.out[r] = p.feed.at(now, row);
-        if (d.U) t.out2[r] = p.p.query.at(0, row);
-    }
-    if (!d.C) return;
-    const Columns<T> fresh{{}, nullptr, 0u, false}, from_bias{{}, p.p.b_c, 0u, false};
-    if (d.U) gemm_panels(t.in2, t.out2, u.m, Segments{1, d.H, {0}}, u.run.U, 0, u.run.U.panels(), fresh);
-    const AttentionSource<T> source = p.p.source();
-    for (int r = 0; r < u.m; ++r) {
-        const ptrdiff_t row = u.row(r);
-        T* w = p.weights(u.step, row);
-        attend(source, p.sentence(row), d.U ? (const T*)t.out2[r] : t.in2[r], w, p.p.context.at(0, row));
-        if (!p.coverage) continue;
-        T* to = p.covered(now, row);
-        const T* before = u.step ? p.covered(now ^ 1, u.from(r)) : nullptr;
-        vectors<T>(0, d.S, [=](auto at) { at.put(to, before ? at.get(before) + at.get(w) : at.get(w)); });
-    }
-    const Factors<T> both[2] = {{t.in, Segments{1, d.K, {0}}, &u.run.Cc}, {t.in2, Segments{1, d.H, {0}}, &u.run.Ch}};
-    gemm_panels(both, 2, t.out, u.m, 0, u.run.Cc.panels(), from_bias);
-    for (int r = 0; r < u.m; ++r) {
-        tanh_row(t.out[r], d.A);
-        u.t.y[r] = t.out[r];
-    }
-}
 
 // ---- logits
 
@@ -315,7 +210,7 @@ void pack_output(const SearchRun<T>& u) {
 template <class T>
 void search_job(void* ctx, int id, int n) noexcept {
     const SearchPlan<T>& p = *static_cast<const SearchPlan<T>*>(ctx);
-    SearchRun<T> u{p, *p.s, p.d, decoder_run(p.p, id, n), p.threads[id], {p.output(), p.b_o}, 0, 0};
+    SearchRun<T> u{p, *p.s, p.d, decoder_run(p.p, id, n), p.threads[id], {p.output(), p.b_o}, 0, 0, 0};
     const int groups = u.run.team.groups;
     pack_decoder(u.run);
     pack_output(u);
@@ -335,6 +230,7 @@ void search_job(void* ctx, int id, int n) noexcept {
                     p.parent[(u.step + 1) * p.rows + row] = -1;  // a sample that has ended stays ended
             }
         if (!u.m) break;
+        find_parents(u);
         point_to_inputs(u);
         for (int l = 0; l < u.d.layers; ++l) search_layer(u, l);
         search_attention(u);

@@ -21,7 +21,9 @@ struct Text {  // a finished one, or one of T tokens
 
 template <class T>
 struct SearchThread {
-    int* rows;  // [rows] those that run in a step
+    int* rows;                 // [rows] those that run in a step
+    int *heir, *first, *like;  // [rows] by parent: the first that goes on from it; those; by running row: the one it is like
+    const T** shared[2];       // [rows] what those first rows read of the step before
     T* logits;
     const T** y;
     T** z;
@@ -72,6 +74,7 @@ size_t lay_out_search(SearchPlan<T>& p, const Search& s, void* base) {
     const ptrdiff_t T_ = s.d.T, V = whole_panels<T>(s.V);
     Arena m{static_cast<char*>(base), 0};
     m.used = (lay_out_decoder(p.p, d, false, base, nullptr, s.d.B) + 63) / 64 * 64;
+    for (int l = 0; base && l < d.layers; ++l) p.p.plan[l].fused = false;  // search_layer says what a product adds up
     const int n = p.p.most_threads;
     p.feed = {m.take<T>(2 * p.rows * row_stride<T>(d.A)), p.rows * row_stride<T>(d.A), row_stride<T>(d.A)};
     if (s.Z) p.x = {m.take<T>(p.rows * row_stride<T>(d.E)), 0, row_stride<T>(d.E)};
@@ -94,6 +97,9 @@ size_t lay_out_search(SearchPlan<T>& p, const Search& s, void* base) {
     for (int i = 0; i < n; ++i) {
         SearchThread<T> t{};
         t.rows = m.take<int>(p.rows);
+        int** by_row[] = {&t.heir, &t.first, &t.like};
+        for (int** f : by_row) *f = s.mode == kBeam ? m.take<int>(p.rows) : nullptr;
+        for (const T**& f : t.shared) f = s.mode == kBeam ? m.take<const T*>(p.rows) : nullptr;
         t.logits = m.take<T>(whole ? kDrawRows * V : p.rows * kLogits);
         t.y = m.take<const T*>(p.rows);
         t.z = m.take<T*>(p.rows);

@@ -205,8 +205,9 @@ def test_samples_that_have_ended_stay_ended(vocabulary):
         assert runs[0].scores[b, k] == pytest.approx(sum(log_p[t, v] for t, v in enumerate(taken)), rel=1e-10)
 
 
-def test_threads_change_no_bit():
-    writer, before = Writer(300, dtype=F32, layers=2, batch=23), fr.get_num_threads()
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_threads_change_no_bit(cell):
+    writer, before = Writer(300, cell, dtype=F32, layers=2, batch=23), fr.get_num_threads()
     runs = []
     try:
         for n in (1, 2, 3, 8):
@@ -219,6 +220,25 @@ def test_threads_change_no_bit():
     for other in runs[1:]:
         for a, b in zip(runs[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_other_sentences_change_no_bit(cell):
+    """A step may compute what beams have in common once, or for each: that turns on all rows together."""
+    writer = Writer(300, cell, dtype=F32, layers=2, batch=23)
+    call = {**ENDS, "max_length": 20, "beam_size": 4, "n_best": 4, "length_penalty": 1.0}
+    states = writer.state if isinstance(writer.state, tuple) else (writer.state,)
+
+    def search(part):
+        state = tuple(s[:, part] for s in states)
+        return fr.nn.beam_search(
+            *writer.layers, writer.source[:, part], state if cell == "lstm" else state[0],
+            source_lengths=writer.source_lengths[part], **call,
+        )  # fmt: skip
+
+    together, alone = search(slice(None)), [search(slice(b, b + 1)) for b in range(23)]
+    np.testing.assert_array_equal(together.tokens, np.concatenate([one.tokens for one in alone]))
+    np.testing.assert_array_equal(together.scores, np.concatenate([one.scores for one in alone]))
 
 
 def test_memory_that_was_used_before_changes_nothing():
