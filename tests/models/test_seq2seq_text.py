@@ -76,6 +76,15 @@ def test_n_best(translator):
     assert translator.translate([]) == []
 
 
+def test_scores_are_those_of_the_loss_however_many_logits_are_held(monkeypatch):
+    model = make()
+    scores = model.score(PAIRS)
+    tokens = sum(len(target.split()) + 1 for target in TARGETS)
+    assert -scores.sum() / tokens == pytest.approx(np.log(model.perplexity(PAIRS)), rel=1e-5)
+    monkeypatch.setattr("fastrnn.models.seq2seq.SCORED", 3 * model.target.size)
+    np.testing.assert_array_equal(model.score(PAIRS), scores)
+
+
 def test_samples(translator):
     draw = {"num_samples": 5, "temperature": 3.0, "max_length": 6}
     first, again = (translator.sample(SOURCES, **draw, seed=1) for _ in range(2))

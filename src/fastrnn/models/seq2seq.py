@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from fastrnn.train.history import History
 
+SCORED = 1 << 22  # logits that `score` holds at once
 TIES = {"output": "output", "all": "all"}
 
 
@@ -294,9 +295,13 @@ class Seq2Seq(Translating, Model):
             target, ends = self.target.batch([targets[i] for i in rows])
             y = self._decoded(self._encoded([sources[i] for i in rows], None), target, ends)
             real = np.arange(len(target) + 1)[:, None] <= ends
-            log_p = ops.log_softmax(self.decoder.linear()(y[real]))
+            y, expected, output = y[real], self._expected(target, ends)[real], self.decoder.linear()
+            log_p, size = np.zeros(len(y)), max(SCORED // self.target.size, 1)
+            for at in range(0, len(y), size):
+                some = slice(at, at + size)
+                log_p[some] = np.take_along_axis(ops.log_softmax(output(y[some])), expected[some, None], 1)[:, 0]
             each = np.zeros(real.shape)
-            each[real] = log_p[np.arange(len(log_p)), self._expected(target, ends)[real]]
+            each[real] = log_p
             found[rows] = each.sum(0)
         return found
 
