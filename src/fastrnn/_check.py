@@ -370,6 +370,25 @@ def describe(value: Any) -> str:
     return f"{type(value).__name__}"
 
 
+def items(value: Any, name: str, what: str) -> Iterable[Any]:
+    """Something that can be gone through; `what` says of what kind."""
+    if (
+        not isinstance(value, Iterable)
+        or isinstance(value, bytes)
+        or (isinstance(value, np.ndarray) and not value.ndim)
+    ):
+        raise TypeError(f"{name}: expected {what}, got {describe(value)}")
+    return value
+
+
+def batch_of(batch: Any, source: str = "source") -> tuple[Any, Any, Any, Any]:
+    """The four parts of a batch, or of a tuple of the first two or three."""
+    if not isinstance(batch, tuple | list) or not 2 <= len(batch) <= 4:
+        raise TypeError(f"batch: expected ({source}, target, lengths=None, weight=None), got {describe(batch)}")
+    x, target, lengths_, weight = (*batch, None, None)[:4]
+    return x, target, lengths_, weight
+
+
 # ---- losses --------------------------------------------------------------------------------------------
 
 
@@ -1065,6 +1084,25 @@ def own_steps(value: Any, steps: int) -> NDArray[np.bool_]:
     if found[0]:
         raise ValueError("own: expected False at the first step, which has no value before it")
     return found
+
+
+def lengths_of_pairs(value: Any) -> tuple[Any, Any]:
+    """Lengths of sources and of targets, from an array [2, B]."""
+    if value is None:
+        return None, None
+    if np.ndim(value) != 2 or len(value) != 2:
+        raise ValueError(
+            f"lengths: expected [2, B], those of sources and those of targets, got shape {np.shape(value)}"
+        )
+    return value[0], value[1]
+
+
+def row_weights(value: Any, batch: int) -> NDArray[Any]:
+    """One weight a row, as [1, B]."""
+    found = np.asarray(value)
+    if found.size != batch:
+        raise ValueError(f"weight: expected {batch} numbers, one for each row, got shape {found.shape}")
+    return found.reshape(1, batch)
 
 
 # ---- searches ------------------------------------------------------------------------------------------------

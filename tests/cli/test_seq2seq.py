@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,13 +68,13 @@ def test_train_and_translate(pairs, capsys, monkeypatch):
     assert main(["translate", "run", "lines.txt", "--reference", "right.txt"]) == 0
     shown = capsys.readouterr()
     lines = shown.out.split("\n")
-    assert [lines[k] for k in (0, 1, 3)] == ["eins drei zwei eins", "fünf eins eins fünf", "zwei vier zwei zwei"]
-    assert len(lines) == 5
+    assert lines == ["eins drei zwei eins", "fünf eins eins fünf", "", "zwei vier zwei zwei", ""]
     assert re.match(r"BLEU \d", shown.err)
 
     assert main(["translate", "run/model.safetensors", "lines.txt", "--n-best", "2", "--beam", "3"]) == 0
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert [line[0] for line in lines if line[0] != "3"] == ["1", "1", "2", "2", "4", "4"]
+    assert [line[0] for line in lines] == ["1", "1", "2", "2", "3", "4", "4"]
+    assert lines[4] == ["3", "0.0000", ""]
     assert lines[0][2] == "eins drei zwei eins"
     assert float(lines[0][1]) > float(lines[1][1])
 
@@ -85,6 +86,24 @@ def test_train_and_translate(pairs, capsys, monkeypatch):
     process = [sys.executable, "-m", "fastrnn.cli", "translate", "run", "-"]
     done = subprocess.run(process, input="four five one four\n", capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "vier eins fünf vier\n"), done.stderr
+
+    # Files as editors write them: byte order marks, ends of lines, no end of the last line; and signs of their own
+    # that end no line
+    with open("marked.txt", "wb") as file:
+        file.write(b"\xef\xbb\xbfone two three one\r\n \t \r\nfour  five\x0bone four\xe2\x80\xa8")
+    with open("wanted.txt", "wb") as file:
+        file.write("\ufeffeins drei zwei eins\r\n\r\nvier\x0beins fünf vier".encode())
+    assert main(["translate", "run", "marked.txt", "--reference", "wanted.txt"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "eins drei zwei eins\n\nvier eins fünf vier\n"
+    assert re.match(r"BLEU 100", shown.err)
+    Path("empty.txt").touch()
+    assert main(["translate", "run", "empty.txt", "--reference", "empty.txt"]) == 0
+    assert capsys.readouterr() == ("", "BLEU 0.00\n")
+    with monkeypatch.context() as closed:
+        closed.setattr(sys, "stdin", None)
+        assert main(["translate", "run"]) == 2
+    assert "FILE: standard input is closed" in capsys.readouterr().err
 
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     assert main(["translate", "run", "lines.txt", "--reference", "right.txt"]) == 2
@@ -119,6 +138,27 @@ def test_pairs_in_the_form_of_tanaka(tmp_path):
     path.write_text("A: これは本です。\tThis is a book.#ID=1_2\nB: 此れ は 本 です\nA: はい。\tYes.#ID=3_4\n")
     assert read_pairs(str(path)) == ([("これは本です。", "This is a book."), ("はい。", "Yes.")], 0)
     assert read_pairs(str(path), swap=True).pairs[1] == ("Yes.", "はい。")
+
+
+def test_pairs_that_are_not_text(tmp_path, capsys):
+    path = tmp_path / "pairs.tsv"
+    good, bad = "\ufeffone\teins\r\ntwo\tzwei\r\n", "café\tKaffee\n\0\tnull\n\tnothing\n7\tfünf"
+    path.write_bytes(good.encode() + bad.encode("latin-1"))
+    assert read_pairs(str(path)) == ([("one", "eins"), ("two", "zwei")], 4)
+    path.write_text("one\teins\ntwo\tzwei\n", encoding="utf-16")
+    assert main(["train-seq2seq", str(path), "--out", str(tmp_path / "run")]) == 2
+    assert re.search(r"holds 0 pairs of texts \(\d lines not UTF-8\); expected lines", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("attention", ["dot", "scaled_dot", "additive", "none"])
+def test_every_attention(attention, pairs, capsys):
+    assert main(["train-seq2seq", pairs, *TINY, "--attention", attention, "--steps", "2", "--out", "run"]) == 0
+    assert fr.load("run/model.safetensors").decoder.attention == (None if attention == "none" else attention)
+
+
+def test_a_model_that_cannot_be(pairs, capsys):
+    assert main(["train-seq2seq", pairs, *TINY, "--layers", "99", "--steps", "2", "--out", "run"]) == 2
+    assert "num_layers: expected" in capsys.readouterr().err
 
 
 def test_no_source_is_learned_from_and_held_out():

@@ -152,6 +152,37 @@ def test_it_learns_from_ragged_series_with_covariates(options, tmp_path):
     assert model.predict(x[:5], 4, [k[:1].repeat(4, 0) for k in known[:5]], batch_size=2).shape == (5, 4, 1)
 
 
+def test_numbers_of_any_type():
+    """Those of the data need not be those of the model, as long as they are numbers."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, 5, 2)), rng.integers(-3, 4, (6, 4, 1))
+
+    class Frame:  # what pandas and others offer
+        def __init__(self, values):
+            self.values = values
+
+        def __array__(self, dtype=None, copy=None):
+            return np.asarray(self.values, dtype)
+
+    models = [fr.models.Seq2SeqRegressor(2, 1, 4, seed=0) for _ in range(4)]
+    models[0].fit(x.astype(np.float32), y.astype(np.float32), epochs=2)
+    models[1].fit(x, y, epochs=2)
+    models[2].fit(x.tolist(), y[..., 0].tolist(), epochs=2)
+    models[3].fit([Frame(one) for one in x], [Frame(one[:, 0]) for one in y], epochs=2)
+    for model in models[1:]:
+        np.testing.assert_array_equal(model.predict(x, 3), models[0].predict(x.astype(np.float32), 3))
+        assert model.predict(x, 3).dtype == np.float32
+
+
+def test_score_of_constant_series():
+    """As scikit-learn has it: nothing to explain, so 1 where all is right and 0 where it isn't."""
+    model, x = make(), np.zeros((3, 4, 2))
+    assert model.score(x, np.ones((3, 5, 2))) == 0
+    for array in model.params.values():
+        array[...] = 0
+    assert model.score(x, np.zeros((3, 5, 2))) == 1
+
+
 def test_bad_arguments_are_named():
     x, y = np.zeros((4, 5, 2)), np.zeros((4, 6, 2))
     for options, text in (
@@ -176,6 +207,13 @@ def test_bad_arguments_are_named():
         (lambda: known.predict(x, 7, np.zeros((4, 3, 1))), "covariates: expected at least horizon=7 steps"),
         (lambda: known(x.swapaxes(0, 1), 3), "covariates: expected .*covariate_size=1"),
         (lambda: model.fit(x, y[:3]), "y: expected 4, that of x, got 3"),
+        (lambda: model.fit(x, [*y[:3], bad[:, 1]]), "y: expected numbers, got NaN at step 2 of series 3"),
+        (lambda: known.fit(x[:3], y[:3], bad[:, :, :1].swapaxes(0, 1)), "covariates: expected numbers, got NaN"),
+        (lambda: model.fit(x, y, validation=x), r"validation: expected \(x, y\) or \(x, y, covariates\), got an array"),
+        (lambda: model.fit([["a", "b"]], y[:1]), "x: expected numbers, got <U1"),
+        (lambda: model.fit(x.astype(complex), y), "x: expected numbers, got complex128"),
+        (lambda: model.loss((x,)), r"batch: expected \(x, target, .* got a tuple of length 1"),
+        (lambda: model.loss((np.zeros((5, 3, 2)), y[:, :3], None, [1])), "weight: expected 3 numbers, one for"),
         (lambda: model.fit(x, y, validation=(x, y[..., :1])), r"validation: y: expected series \[T, 2\]"),
         (lambda: known.fit(x, y, y[:, :, :1][:, :5]), "covariates, steps at 0: expected 6, that of y, got 5"),
         (lambda: model.loss((np.zeros((5, 3, 2)), bad)), "target: expected NaN only past .* at step 2 of row 1"),

@@ -76,6 +76,15 @@ def test_n_best(translator):
     assert translator.translate([]) == []
 
 
+def test_scores_are_those_of_the_loss_however_many_logits_are_held(monkeypatch):
+    model = make()
+    scores = model.score(PAIRS)
+    tokens = sum(len(target.split()) + 1 for target in TARGETS)
+    assert -scores.sum() / tokens == pytest.approx(np.log(model.perplexity(PAIRS)), rel=1e-5)
+    monkeypatch.setattr("fastrnn.models.seq2seq.SCORED", 3 * model.target.size)
+    np.testing.assert_array_equal(model.score(PAIRS), scores)
+
+
 def test_samples(translator):
     draw = {"num_samples": 5, "temperature": 3.0, "max_length": 6}
     first, again = (translator.sample(SOURCES, **draw, seed=1) for _ in range(2))
@@ -148,6 +157,8 @@ def test_empty_texts():
     assert model(["", "one"], ["", "eins zwei"]).shape == (3, 2, len(model.target.vocabulary))
     assert isinstance(model.translate([""], max_length=3)[0], str)
     assert np.isfinite(model.score([("", ""), ("one", "")])).all()
+    history = model.fit([("", ""), ("one", "")], validation=[("", "")], epochs=1, progress=False)
+    assert np.isfinite([history.epochs[0]["loss"], history.validations[0]["loss"]]).all()
     assert make(attention=None).translate("", max_length=3, min_length=2).count(" ") >= 1
 
 
@@ -166,6 +177,8 @@ def test_empty_texts():
         ({"sampling": 1.5}, "sampling: expected 0 ≤ sampling ≤ 1, got 1.5"),
         ({"dropout": 1.0}, "expected 0 ≤ dropout < 1, got 1.0"),
         ({"hidden_size": 0}, "hidden_size: expected"),
+        ({"decoder_hidden": 0}, "decoder_hidden: expected a positive integer, got 0"),
+        ({"decoder_layers": -1}, "decoder_layers: expected a positive integer, got -1"),
     ],
 )
 def test_bad_options(options, error):
@@ -186,6 +199,18 @@ def test_bad_vocabularies_and_calls(translator):
     for call, error in (
         (lambda m: m.translate(SOURCES, n_best=6), "n_best: expected at most beam_size=5, got 6"),
         (lambda m: m.translate(SOURCES, batch_size=0), "batch_size: expected"),
+        (lambda m: m.translate("one", n_best=0), "n_best: expected a positive integer, got 0"),
+        (lambda m: m.sample("one", num_samples=0), "num_samples: expected a positive integer, got 0"),
+        (lambda m: m.score(PAIRS, batch_size=0), "batch_size: expected a positive integer, got 0"),
+        (lambda m: m.perplexity([]), "pairs: expected at least one, got none"),
+        (
+            lambda m: m.loss((SOURCES, TARGETS, [1, 2])),
+            r"lengths: expected \[2, B\], those of sources .* got shape \(2,\)",
+        ),
+        (
+            lambda m: m.loss((SOURCES, TARGETS, None, [1])),
+            r"weight: expected 6 numbers, one for each row, got shape \(1,",
+        ),
         (lambda m: m.sample(SOURCES, top_p=2), "top_p: expected"),
         (lambda m: make(attention=None).attention_map("one"), "attention_map: this model has no attention"),
         (lambda m: make(attention=None).translate("one", weights=True), "weights: this model has no attention"),
@@ -197,7 +222,22 @@ def test_bad_vocabularies_and_calls(translator):
     ):
         with pytest.raises(ValueError, match=error):
             call(translator)
-    with pytest.raises(TypeError, match="pairs: expected \\(source, target\\) each, got str as number 1"):
-        translator.fit([("a", "b"), "one"], epochs=1)
+    for call, error in (
+        (
+            lambda m: m.fit([("a", "b"), "one"], epochs=1),
+            r"pairs: expected \(source, target\) each, got str as number 1",
+        ),
+        (lambda m: m.score([{"one": 1, "two": 2}]), r"pairs: expected \(source, target\) each, got dict as number 0"),
+        (lambda m: m.score(None), r"pairs: expected a list of \(source, target\), got NoneType"),
+        (lambda m: m.translate(None), "texts: expected a text, or a list of texts or of integers .* got NoneType"),
+        (lambda m: m.translate(b"one"), "texts: expected a text, .* got bytes"),
+        (lambda m: m.translate([b"one"]), "source: expected texts, or integers .* got bytes"),
+        (lambda m: m.translate([["one"]]), "source: expected texts, .* got a list of length 1 that holds texts"),
+        (lambda m: m.translate("one", banned=4), "banned: expected integers, got int"),
+        (lambda m: m.loss(None), "batch: expected .*source, target, lengths=None, weight=None.*, got NoneType"),
+        (lambda m: m.loss(("one",)), "batch: expected .*, got a tuple of length 1"),
+    ):
+        with pytest.raises(TypeError, match=error):
+            call(translator)
     with pytest.raises(TypeError, match="source: this model has no vocabulary; pass integers, not text"):
         fr.models.Seq2Seq(9, embedding_dim=2, hidden_size=2).translate("one")

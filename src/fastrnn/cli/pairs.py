@@ -15,6 +15,7 @@ from fastrnn.cli._parse import CliError, reason
 from fastrnn.cli.settings import LIMITS, NAME
 from fastrnn.io import write_json
 from fastrnn.text.corpus import RUN_KEY
+from fastrnn.train.progress import plural
 
 __all__ = ["PairSettings", "Pairs", "bleu", "read_pairs", "resolve", "split_pairs"]
 
@@ -116,7 +117,7 @@ class Pairs(NamedTuple):
     ----------
     pairs : list of (source, target)
     skipped : int
-        Lines without two texts.
+        Lines without two texts, or not UTF-8.
     """
 
     pairs: list[tuple[str, str]]
@@ -127,14 +128,17 @@ def read_pairs(path: str, *, swap: bool = False) -> Pairs:
     """Read a file of lines ``source TAB target``; further columns are passed over.
 
     In the Tanaka corpus's own form, ``A: source TAB target#ID=…`` with ``B:`` lines between, marks and numbers are cut
-    off.
+    off. Lines that aren't UTF-8 are passed over.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise CliError(f"PAIRS: {reason(error)}") from None
-    found, skipped = [], 0
+    found, skipped, broken = [], 0, 0
     for line in text.split("\n"):
+        if "\ufffd" in line or "\0" in line:  # such as UTF-16
+            broken += 1
+            continue
         columns = line.rstrip("\r").split("\t")
         if columns[0].startswith("B: ") and len(columns) == 1:
             continue
@@ -146,8 +150,11 @@ def read_pairs(path: str, *, swap: bool = False) -> Pairs:
         elif line.strip():
             skipped += 1
     if len(found) < 2:
-        raise CliError(f"PAIRS: {path} holds {len(found)} pairs of texts; expected lines of source, tab, target")
-    return Pairs(found, skipped)
+        not_text = f" ({plural(broken, 'line')} not UTF-8)" if broken else ""
+        raise CliError(
+            f"PAIRS: {path} holds {len(found)} pairs of texts{not_text}; expected lines of source, tab, target"
+        )
+    return Pairs(found, skipped + broken)
 
 
 def split_pairs(pairs: Sequence[tuple[str, str]], held_out: int, seed: int) -> tuple[list[Any], list[Any]]:
@@ -162,7 +169,7 @@ def split_pairs(pairs: Sequence[tuple[str, str]], held_out: int, seed: int) -> t
 
 
 def bleu(texts: Sequence[str], references: Sequence[str]) -> float:
-    """BLEU in percent, by sacrebleu.
+    """BLEU in percent, by sacrebleu; 0 of no texts.
 
     Raises
     ------
@@ -173,4 +180,4 @@ def bleu(texts: Sequence[str], references: Sequence[str]) -> float:
         import sacrebleu
     except ImportError as error:
         raise ImportError('BLEU needs sacrebleu: pip install "fastrnn[examples]"') from error
-    return float(sacrebleu.corpus_bleu(list(texts), [list(references)]).score)
+    return 0.0 if not texts else float(sacrebleu.corpus_bleu(list(texts), [list(references)]).score)

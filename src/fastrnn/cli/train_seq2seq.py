@@ -27,6 +27,7 @@ __all__ = ["add", "run"]
 
 VALIDATION_STEPS = 500
 SHOWN = 3
+ONE_DIRECTION = ("dot", "scaled_dot")  # they compare states of encoder and decoder, which must have one size
 
 
 def add(subparsers: Any) -> None:
@@ -56,8 +57,12 @@ def add(subparsers: Any) -> None:
     model.add_argument("--hidden", type=count(), metavar="N", help=f"units of a layer (default: {d.hidden})")
     model.add_argument("--layers", type=count(), metavar="N", help=f"of encoder and decoder (default: {d.layers})")
     model.add_argument("--embedding", type=count(), metavar="N", help=f"numbers a token (default: {d.embedding})")
-    model.add_argument("--attention", choices=(*SCORES, "none"), help=f"(default: {d.attention})")
-    model.add_argument("--reverse-source", action="store_true", help="read sources from their ends")
+    model.add_argument(
+        "--attention",
+        choices=(*SCORES, "none"),
+        help=f"of {' and '.join(ONE_DIRECTION)} the encoder reads forwards only (default: {d.attention})",
+    )
+    model.add_argument("--reverse-source", action="store_true", help="read sources from their ends only")
     model.add_argument("--peeky", action="store_true", help="the decoder sees the thought vector in each step")
     model.add_argument("--dropout", type=share, metavar="P", help=f"(default: {d.dropout})")
     training = parser.add_argument_group("training")
@@ -105,9 +110,8 @@ def run(args: argparse.Namespace) -> int:
         raise CliError(f"--out: can't write to {folder}: {error.strerror}") from None
     facts = fastrnn.info()
     print(f"fastrnn {facts['version']}: {facts['isa']}, {plural(facts['num_threads'], 'thread')}")
-    print(
-        f"pairs: {len(kept)}, and {len(held)} held out; passed over: {skipped} lines, {len(learned) - len(kept)} long"
-    )
+    passed = f"{plural(skipped, 'line')}, {len(learned) - len(kept)} long"
+    print(f"pairs: {len(kept)}, and {len(held)} held out; passed over: {passed}")
     print(
         f"model: {settings.cell.upper()}, attention {settings.attention}, {amount(model.num_params)} parameters, "
         f"{model.source.size} and {model.target.size} tokens",
@@ -127,13 +131,17 @@ def _model(settings: PairSettings, pairs: list[Any]) -> Seq2Seq:
         Vocabulary.from_texts(texts, tokenizer=settings.tokens, max_size=settings.words, min_count=settings.min_count)
         for texts in ([pair[k] for pair in pairs] for k in range(2))
     )
-    return Seq2Seq(
-        source, target, settings.cell, embedding_dim=settings.embedding, hidden_size=settings.hidden,
-        num_layers=settings.layers, bidirectional=not settings.reverse_source,
-        attention=None if settings.attention == "none" else settings.attention,
-        reverse_source=settings.reverse_source, peeky=settings.peeky, dropout=settings.dropout,
-        label_smoothing=settings.label_smoothing, sampling=settings.sampling, seed=settings.seed,
-    )  # fmt: skip
+    attention = None if settings.attention == "none" else settings.attention
+    try:
+        return Seq2Seq(
+            source, target, settings.cell, embedding_dim=settings.embedding, hidden_size=settings.hidden,
+            num_layers=settings.layers, bidirectional=not settings.reverse_source and attention not in ONE_DIRECTION,
+            attention=attention, reverse_source=settings.reverse_source, peeky=settings.peeky,
+            dropout=settings.dropout, label_smoothing=settings.label_smoothing, sampling=settings.sampling,
+            seed=settings.seed,
+        )  # fmt: skip
+    except ValueError as error:
+        raise CliError(str(error)) from None
 
 
 def _short(model: Seq2Seq, pairs: list[Any], longest: int) -> list[Any]:

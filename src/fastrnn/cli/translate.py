@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
+
+import numpy as np
 
 import fastrnn
 from fastrnn.cli._parse import CliError, count, number, printable, reason
 from fastrnn.cli.pairs import bleu
 from fastrnn.io import load
 from fastrnn.models import Seq2Seq
+from fastrnn.models._seq2seq_text import Hypothesis
+from fastrnn.train.progress import amount
 
 __all__ = ["add", "run"]
 
@@ -59,12 +64,13 @@ def run(args: argparse.Namespace) -> int:
         "batch_size": args.batch,
     }  # fmt: skip
     best: list[str] = []
-    with _opened(args.file) as file:
+    with _opened(args.file) as file, _Count() as progress:
         for lines in _chunks(file, args.batch * BATCHES):
-            for line, found in zip(lines, model.translate(lines, **options), strict=True):
-                best.append(found[0].text)
+            for line, found in zip(lines, _translated(model, lines, options), strict=True):
+                best.append(str(found[0].text))
                 _print(args, len(best), line, found)
             sys.stdout.flush()
+            progress.update(len(best))
     if references is None:
         return 0
     if len(references) != len(best):
@@ -74,6 +80,32 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise CliError(f"--reference: {error}") from None
     return 0
+
+
+def _translated(model: Seq2Seq, lines: list[str], options: dict[str, Any]) -> list[list[Hypothesis]]:
+    """Translations of each line; that of an empty one is empty. White space is that of the pairs learned from."""
+    texts = [" ".join(line.split()) for line in lines]
+    found = iter(model.translate([text for text in texts if text], **options))
+    return [next(found) if text else [Hypothesis("", np.zeros(0, np.int64), 0.0)] for text in texts]
+
+
+class _Count:
+    """How many lines are done, on a terminal's standard error while standard output goes elsewhere."""
+
+    def __enter__(self) -> _Count:
+        self._shown = sys.stderr is not None and sys.stderr.isatty() and not sys.stdout.isatty()
+        self._begin = time.monotonic()
+        return self
+
+    def update(self, lines: int) -> None:
+        """Show the count."""
+        if self._shown:
+            rate = lines / max(time.monotonic() - self._begin, 1e-9)
+            print(f"\r{lines} lines, {amount(rate)} a second ", end="", file=sys.stderr, flush=True)
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            print(file=sys.stderr)
 
 
 def _print(args: argparse.Namespace, place: int, line: str, found: list[Any]) -> None:
@@ -88,17 +120,20 @@ def _print(args: argparse.Namespace, place: int, line: str, found: list[Any]) ->
 
 
 def _opened(name: str) -> TextIO:
-    """A file, or standard input under a descriptor of its own, which may be closed."""
+    """A file, or standard input, which stays open; a byte order mark is no part of the text."""
+    if name == "-" and sys.stdin is None:
+        raise CliError("FILE: standard input is closed")
     try:
         source: Any = sys.stdin.fileno() if name == "-" else name
-        return open(source, encoding="utf-8", errors="replace", closefd=name != "-")
+        return open(source, encoding="utf-8-sig", errors="replace", closefd=name != "-")
     except OSError as error:
         raise CliError(f"FILE: {reason(error)}") from None
 
 
 def _lines(name: str) -> list[str]:
     try:
-        return Path(name).read_text(encoding="utf-8", errors="replace").splitlines()
+        with open(name, encoding="utf-8-sig", errors="replace") as file:  # split as FILE is
+            return [line.rstrip("\r\n") for line in file]
     except OSError as error:
         raise CliError(f"--reference: {reason(error)}") from None
 

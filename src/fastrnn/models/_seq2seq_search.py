@@ -101,9 +101,9 @@ class Translating:
             With `n_best` or `weights` a list of `Hypothesis` for each, the best first.
         """
         options = {
-            "beam_size": beam_size, "n_best": n_best or 1, "length_penalty": length_penalty,
-            "coverage_penalty": coverage_penalty, "early_stopping": early_stopping, "max_length": max_length,
-            "min_length": min_length,
+            "beam_size": beam_size, "n_best": _check.optional_positive_int(n_best, "n_best") or 1,
+            "length_penalty": length_penalty, "coverage_penalty": coverage_penalty, "early_stopping": early_stopping,
+            "max_length": max_length, "min_length": min_length,
         }  # fmt: skip
         plain = n_best is None and not weights
         return self._write(beam_search, texts, plain, unknown, banned, weights, batch_size, options)
@@ -156,8 +156,8 @@ class Translating:
         As from `translate`.
         """
         options = {
-            "num_samples": num_samples or 1, "temperature": temperature, "top_k": top_k, "top_p": top_p,
-            "max_length": max_length, "min_length": min_length, "seed": seed,
+            "num_samples": _check.optional_positive_int(num_samples, "num_samples") or 1, "temperature": temperature,
+            "top_k": top_k, "top_p": top_p, "max_length": max_length, "min_length": min_length, "seed": seed,
         }  # fmt: skip
         plain = num_samples is None and not weights
         return self._write(sample_search, texts, plain, unknown, banned, weights, batch_size, options)
@@ -196,11 +196,14 @@ class Translating:
         if weights:
             self._needs_attention("weights")
         one = isinstance(texts, str)
-        rows = [self.source.encode(text) for text in ([texts] if one else texts)]
+        given_texts = [texts] if one else _check.items(texts, "texts", "a text, or a list of texts or of integers [S]")
+        rows = [self.source.encode(text) for text in given_texts]
         found: list[Any] = [None] * len(rows)
         size = _check.positive_int(batch_size, "batch_size")
         order = np.argsort([len(row) for row in rows], kind="stable")
-        never = {self.target.pad, self.target.bos, *banned} | (set() if unknown else {self.target.unk})
+        never = {self.target.pad, self.target.bos, *_check.items(banned, "banned", "integers")} | (
+            set() if unknown else {self.target.unk}
+        )
         given = {"bos": self.target.bos, "eos": self.target.eos, "banned": never - {self.target.eos}, **options}
         parts = [order[at : at + size] for at in range(0, len(order), size)]
         seeds = split(given.pop("seed"), len(parts)) if "seed" in given else None

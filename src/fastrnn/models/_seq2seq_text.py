@@ -67,9 +67,13 @@ class Side:
             if self.vocabulary is None:
                 raise TypeError(f"{self.name}: this model has no vocabulary; pass integers, not text")
             return np.asarray(self.vocabulary.encode(text), np.int64)
+        expected = "texts, or integers [T] each"
+        _check.items(text, self.name, expected)
+        if isinstance(text, list | tuple) and any(isinstance(token, str) for token in text[:1]):
+            raise TypeError(f"{self.name}: expected {expected}, got {_check.describe(text)} that holds texts")
         tokens = _check.integers(text, self.name)
         if tokens.ndim != 1:
-            raise ValueError(f"{self.name}: expected texts, or integers [T] each, got one of shape {tokens.shape}")
+            raise ValueError(f"{self.name}: expected {expected}, got one of shape {tokens.shape}")
         _check.in_range(tokens, self.size, "the size of the vocabulary", self.name)
         return tokens
 
@@ -106,8 +110,8 @@ class Side:
 def pairs_of(pairs: Any) -> tuple[list[Any], list[Any]]:
     """Sources and targets of a list of pairs."""
     sources, targets = [], []
-    for number, pair in enumerate(pairs):
-        if isinstance(pair, str) or not hasattr(pair, "__len__") or len(pair) != 2:
+    for number, pair in enumerate(_check.items(pairs, "pairs", "a list of (source, target)")):
+        if not isinstance(pair, tuple | list | np.ndarray) or len(pair) != 2:
             raise TypeError(f"pairs: expected (source, target) each, got {_check.describe(pair)} as number {number}")
         sources.append(pair[0])
         targets.append(pair[1])

@@ -45,7 +45,7 @@ def series(given: Any, size: int, dtype: Any, name: str, label: str) -> list[Any
         raise TypeError(f"{name}: expected a list of series or an array [N, T, {size}], got {_check.describe(given)}")
     found = []
     for position, one in enumerate(given):
-        array = _check.floats(one, dtype, name, layer=True)
+        array = _numbers(one, dtype, name)
         if array.ndim == 1 and size == 1:
             array = array[:, None]
         if array.ndim != 2 or array.shape[1] != size or len(array) == 0:
@@ -57,6 +57,25 @@ def series(given: Any, size: int, dtype: Any, name: str, label: str) -> list[Any
     if not found:
         raise ValueError(f"{name}: expected at least one series")
     return found
+
+
+def without_gaps(given: list[Any], name: str) -> list[Any]:
+    """Series none of whose values is NaN, which past a row's end stands for a missing step."""
+    for position, one in enumerate(given):
+        if np.isnan(one).any():
+            step = int(np.argwhere(np.isnan(one).any(-1))[0, 0])
+            raise ValueError(f"{name}: expected numbers, got NaN at step {step} of series {position}")
+    return given
+
+
+def _numbers(one: Any, dtype: Any, name: str) -> Any:
+    """One series as an array of `dtype`, from real numbers of any type: lists, arrays, data frames."""
+    if isinstance(one, list | tuple) or one is None:
+        return _check.floats(one, dtype, name, layer=True)
+    array = np.asarray(one)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected numbers, got {array.dtype}")
+    return array.astype(dtype, copy=False)
 
 
 def ends_of(values: Any) -> Any:

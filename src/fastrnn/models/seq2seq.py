@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from fastrnn.train.history import History
 
+SCORED = 1 << 22  # logits that `score` holds at once
 TIES = {"output": "output", "all": "all"}
 
 
@@ -134,6 +135,8 @@ class Seq2Seq(Translating, Model):
         self.target = self.source if target_vocabulary is None else Side(target_vocabulary, "target")
         _check.choice(cell, CELLS, "cell")
         check_sizes(attention, attention_size)
+        hidden = _check.optional_positive_int(decoder_hidden, "decoder_hidden") or hidden_size
+        layers = _check.optional_positive_int(decoder_layers, "decoder_layers") or num_layers
         if tied is not None:
             _check.choice(tied, TIES, "tied")
         self.label_smoothing = _check.fraction(label_smoothing, "label_smoothing")
@@ -149,7 +152,6 @@ class Seq2Seq(Translating, Model):
         table = self.embedding
         if tied != "all":
             table = Embedding(self.source.size, embedding_dim, dtype=dtype, seed=seeds[1])
-        hidden, layers = decoder_hidden or hidden_size, decoder_layers or num_layers
         self.encoder = Encoder(
             table, cell, hidden_size, num_layers, bidirectional, reverse_source, bridge, hidden, layers, dropout,
             dtype, seeds[2],
@@ -203,15 +205,15 @@ class Seq2Seq(Translating, Model):
         train : bool
             With label smoothing and scheduled sampling.
         """
-        source, target, lengths, weight = (*batch, None, None)[:4]
-        theirs, ours = (None, None) if lengths is None else lengths
+        source, target, lengths, weight = _check.batch_of(batch)
+        theirs, ours = _check.lengths_of_pairs(lengths)
         target, ends = self.target.batch(target, ours)
         rate = self._sampling_rate() if train else 0.0
         drawn = _parts.noise_seeds(seed, train)[0] if rate else None
         y = self._decoded(self._encoded(source, theirs), target, ends, rate, drawn)
         expected, shares = self._expected(target, ends), None
         if weight is not None:
-            shares = np.broadcast_to(np.reshape(weight, (1, -1)), expected.shape)
+            shares = np.broadcast_to(_check.row_weights(weight, len(ends)), expected.shape)
         if not (ends == len(target)).all():  # only real steps get logits
             real = np.arange(len(expected))[:, None] <= ends
             y, expected = y[real], expected[real]
@@ -228,6 +230,8 @@ class Seq2Seq(Translating, Model):
         if isinstance(pairs, PairBatches):
             return pairs
         sources, targets = pairs_of(pairs)
+        if not sources:
+            raise ValueError("pairs: expected at least one, got none")
         return PairBatches(
             [self.source.encode(x) for x in sources],
             [self.target.encode(x) for x in targets],
@@ -284,15 +288,20 @@ class Seq2Seq(Translating, Model):
     def score(self, pairs: Any, *, batch_size: int = 64) -> NDArray[np.float64]:
         """log P(target | source) in nats of each pair, [N]."""
         sources, targets = pairs_of(pairs)
+        batch_size = _check.positive_int(batch_size, "batch_size")
         found = np.zeros(len(sources))
         order = np.argsort([len(x) for x in targets], kind="stable")
         for rows in np.split(order, range(batch_size, len(order), batch_size)):
             target, ends = self.target.batch([targets[i] for i in rows])
             y = self._decoded(self._encoded([sources[i] for i in rows], None), target, ends)
             real = np.arange(len(target) + 1)[:, None] <= ends
-            log_p = ops.log_softmax(self.decoder.linear()(y[real]))
+            y, expected, output = y[real], self._expected(target, ends)[real], self.decoder.linear()
+            log_p, size = np.zeros(len(y)), max(SCORED // self.target.size, 1)
+            for at in range(0, len(y), size):
+                some = slice(at, at + size)
+                log_p[some] = np.take_along_axis(ops.log_softmax(output(y[some])), expected[some, None], 1)[:, 0]
             each = np.zeros(real.shape)
-            each[real] = log_p[np.arange(len(log_p)), self._expected(target, ends)[real]]
+            each[real] = log_p
             found[rows] = each.sum(0)
         return found
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastrnn import _check
 from fastrnn.models._parts import noise_seeds
-from fastrnn.models._series import SeriesBatches, ends_of, padded, series, steps_of
+from fastrnn.models._series import SeriesBatches, ends_of, padded, series, steps_of, without_gaps
 from fastrnn.models.language_model import CELLS
 from fastrnn.models.scheduled_sampling import ScheduledSampling, sampling_of
 from fastrnn.nn import AttentionDecoder, Linear, ValueDecoder, init, losses, ops
@@ -197,7 +197,7 @@ class Seq2SeqRegressor(Model):
         train
             With scheduled sampling as it is now; otherwise running free, as in use.
         """
-        x, target, lengths, weight = (*batch, None, None)[:4]
+        x, target, lengths, weight = _check.batch_of(batch, "x")
         size = self.output_size + self.covariate_size
         target = _check.batch_of_sequences(target, self.dtype, False, size, "target", "output_size + covariate_size")  # type: ignore[arg-type]
         ends = ends_of(target)
@@ -214,7 +214,7 @@ class Seq2SeqRegressor(Model):
         y = self.forward(
             x, lengths=lengths, covariates=known, target=target[..., : self.output_size], own=own, target_lengths=ends
         )
-        weight = None if weight is None else np.reshape(weight, (1, -1, 1))
+        weight = None if weight is None else _check.row_weights(weight, target.shape[1])[..., None]
         return losses.mse(y, values, weight=weight, lengths=ends)[0]
 
     def fit(
@@ -258,6 +258,8 @@ class Seq2SeqRegressor(Model):
         data = self._batches((x, y, covariates), "", batch_size=batch_size, weight=sample_weight, seed=seed)
         held_out = None
         if validation is not None:
+            if not isinstance(validation, tuple | list) or not 2 <= len(validation) <= 3:
+                raise TypeError(f"validation: expected (x, y) or (x, y, covariates), got {_check.describe(validation)}")
             held_out = self._batches((*validation, None)[:3], "validation: ", batch_size=256, shuffle=False)
         optimizer = options.pop("optimizer", None) or AdamW(self, lr=lr, weight_decay=weight_decay)
         self.history_ = fit(
@@ -297,13 +299,17 @@ class Seq2SeqRegressor(Model):
         return result
 
     def score(self, x: Any, y: Any, covariates: Any = None, *, batch_size: int = 256) -> float:
-        """R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)² over all series and steps, running free; the mean over the O values."""
+        """R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)² over all series and steps, running free; the mean over the O values.
+
+        Where all y are the same it is 1 if the numbers predicted are, and else 0, as scikit-learn has it.
+        """
         x, true, known = self._series((x, y, covariates), "")
         found = self.predict(x, None if known else max(map(len, true)), known, batch_size=batch_size)
         guess = np.concatenate([row[: len(one)] for row, one in zip(found, true, strict=True)]).astype(np.float64)
-        values = np.concatenate(true)
+        values = np.concatenate(true).astype(np.float64)
         rest, total = np.square(values - guess).sum(0), np.square(values - values.mean(0)).sum(0)
-        return float(np.mean(1 - rest / np.where(total > 0, total, 1)))
+        varied = (values != values[:1]).any(0)
+        return float(np.mean(np.where(varied, 1 - rest / np.where(varied, total, 1), rest == 0)))
 
     # ---- parts -------------------------------------------------------------------------------------------------
 
@@ -365,14 +371,14 @@ class Seq2SeqRegressor(Model):
     def _series(self, data: tuple[Any, ...], where: str) -> tuple[list[Any], list[Any], list[Any] | None]:
         """x, y and covariates as lists that belong together."""
         x = series(data[0], self.input_size, self.dtype, f"{where}x", "input_size")
-        y = series(data[1], self.output_size, self.dtype, f"{where}y", "output_size")
+        y = without_gaps(series(data[1], self.output_size, self.dtype, f"{where}y", "output_size"), f"{where}y")
         _check.same_size(len(y), len(x), f"{where}y", f"{where}x")
         known = None
         if data[2] is not None or self.covariate_size:
             if not self.covariate_size:
                 raise ValueError(f"{where}covariates: expected None, this model has covariate_size=0")
             known = series(data[2], self.covariate_size, self.dtype, f"{where}covariates", "covariate_size")
-            _check.same_size(len(known), len(x), f"{where}covariates", f"{where}x")
+            _check.same_size(len(without_gaps(known, f"{where}covariates")), len(x), f"{where}covariates", f"{where}x")
             for position, (one, other) in enumerate(zip(known, y, strict=True)):
                 _check.same_size(len(one), len(other), f"{where}covariates, steps at {position}", f"{where}y")
         return x, y, known

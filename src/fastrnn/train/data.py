@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastrnn import _check
+
 __all__ = ["Batch", "SequenceBatches", "TokenWindows"]
 
 # Buckets are formed inside pools of this many batches: large enough that lengths in a batch are close, small
@@ -213,7 +215,7 @@ def batch_rows(
 
 def _arrays(name: str, items: Sequence[Any], dtype: Any) -> list[np.ndarray]:
     """Convert to arrays of one dtype whose shapes agree past the first axis."""
-    arrays = [np.asarray(item, dtype=dtype) for item in items]
+    arrays = [np.asarray(item, dtype=dtype) for item in _check.items(items, name, "a list of sequences")]
     if arrays:
         common = np.result_type(*{a.dtype for a in arrays if a.size} or {arrays[0].dtype})
         if dtype is None and common == np.float64 and all(map(_is_plain, items)):

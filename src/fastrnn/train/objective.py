@@ -250,7 +250,7 @@ def _sizes(batch: Batch) -> tuple[float, float]:
         return 1.0, 1.0
     if np.ndim(batch.lengths) == 2:  # of sources and targets
         items = float(np.sum(batch.lengths[1]))
-        return items, items
+        return items, max(items, 1.0)  # targets may all be empty: then there are their ends
     if batch.lengths is not None:
         items = float(np.sum(batch.lengths))
     elif len(shape) >= 3 or (len(shape) == 2 and np.asarray(batch.x).dtype.kind in "iu"):
