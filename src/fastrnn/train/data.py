@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastrnn.nn._random import generator
+
 __all__ = ["Batch", "SequenceBatches", "TokenWindows"]
 
 # Buckets are formed inside pools of this many batches: large enough that lengths in a batch are close, small
@@ -48,7 +50,7 @@ class _Resumable:
     """
 
     def __init__(self, seed: int | np.random.Generator | None) -> None:
-        self._rng = np.random.default_rng(seed)
+        self._rng = generator(seed)
         self._epoch_rng = self._rng.bit_generator.state
         self._position = 0
         self._resumed = False
