@@ -214,6 +214,16 @@ def test_vectors_start_small_and_move():
     assert np.mean(near) > 0.8  # 4 in 19 by chance
 
 
+def test_vectors_of_some_words():
+    model = small(Vocabulary(["a", "b", "c"]))
+    np.testing.assert_array_equal(model["b"], model.vectors[1])
+    np.testing.assert_array_equal(model[["c", "a"]], model.vectors[[2, 0]])
+    model["b"][:] = 9  # a copy
+    assert (model.vectors[1] != 9).all() and model[[]].shape == (0, model.vectors.shape[1])
+    with pytest.raises(KeyError, match="'z' is not among the 3 words"):
+        model["z"]
+
+
 def test_a_text_without_a_hidden_word():
     model = small(Vocabulary(["a"]))
     with pytest.raises(ValueError, match=r"text: expected a hidden word, '_' \(among integers 5\), got 'a a'"):

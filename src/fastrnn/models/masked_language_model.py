@@ -137,6 +137,11 @@ class MaskedLanguageModel(WordQueries, Model):
     def vectors(self) -> NDArray[Any]:
         return self.embedding.params["weight"][self._ordinary]
 
+    def __getitem__(self, words: Any) -> NDArray[Any]:
+        numbers = [self._number(word) for word in words] if isinstance(words, list) else self._number(words)
+        rows = self._ordinary[np.asarray(numbers, np.int64)]  # `vectors` would copy them all
+        return np.array(self.embedding.params["weight"][rows])
+
     # ---- training ----------------------------------------------------------------------------------------------
 
     def forward(self, x: Any, *, lengths: ArrayLike | None = None) -> Any:
