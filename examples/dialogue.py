@@ -14,7 +14,8 @@ replies differ from draw to draw. Printed: the share of right answers on dialogu
 the answer was told; and in ten replies to the same small talk the share of different words and pairs of words
 (distinct-1 and distinct-2, Li et al. 2016), beside the share of replies that the grammar could have made. The ten are:
 the most probable reply (beam search), asked for ten times, which for HRED is always the same; the ten best that one
-beam search of HRED finds, and the best for each of ten draws of z of VHRED; ten that were drawn word by word.
+beam search of HRED finds, and the best for each of ten draws of z of VHRED; ten that were drawn word by word. VHRED
+varies more in the first way; in the others HRED varies as much, because here all replies are equally likely and short.
 
     python examples/dialogue.py            # about a minute; writes a plot
     python examples/dialogue.py --quick    # a few seconds

@@ -16,8 +16,6 @@ DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^(?:```python|<!-- python)\n(.*?)^(?:```|-->)$", re.MULTILINE | re.DOTALL)
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if BLOCK.search(page.read_text(encoding="utf-8"))]
 
-STILL_WITHOUT = {"dialogue", "language_models", "seq2seq"}  # a figure
-
 
 def blocks(text):
     """(line, source) of each block."""
@@ -55,5 +53,5 @@ def test_links(page):
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!http|#)([^)#]+)", text):
         assert (page.parent / target).exists(), target
-    if page.parent.name == "models" and page.stem not in STILL_WITHOUT:
+    if page.parent.name == "models":
         assert re.search(r"!\[[^\]]+\]\([^)]+\)", text), "no figure"

@@ -1009,6 +1009,41 @@ def natural(value: Any, name: str) -> int:
     return found
 
 
+# ---- texts ---------------------------------------------------------------------------------------------------
+
+
+def text(value: Any, name: str = "text") -> str:
+    """A str."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected str, got {describe(value)}")
+    return value
+
+
+def several(value: Any, name: str = "texts") -> Iterable[Any]:
+    """An iterable of texts, or of what stands for them; one text is an iterable of its characters, and no list."""
+    if isinstance(value, str | bytes):
+        raise TypeError(f"{name}: expected an iterable of texts, got one text; put it into a list")
+    if not isinstance(value, Iterable):
+        raise TypeError(f"{name}: expected an iterable of texts, got {describe(value)}")
+    return value
+
+
+def with_targets(batch: Any) -> tuple[Any, ...]:
+    """What a loss with targets is given: (x, target, lengths, weight)."""
+    if not isinstance(batch, tuple | list) or not 2 <= len(batch) <= 4:
+        raise TypeError(f"batch: expected (x, target), (x, target, lengths, weight) or a Batch, got {describe(batch)}")
+    return (*batch, None, None)[:4]
+
+
+def row_weights(value: Any, batch: int) -> NDArray[Any] | None:
+    """Finite weights [B], or None. [1, B] is what `SequenceBatches` makes of them for targets along time."""
+    if value is None:
+        return None
+    if np.shape(value) not in ((batch,), (1, batch), (batch, 1)):
+        raise ValueError(f"weight: expected [{batch}], one for each row, got shape {np.shape(value)}")
+    return weights(np.reshape(value, -1), (batch,))
+
+
 # ---- decoders ------------------------------------------------------------------------------------------------
 
 
@@ -1095,14 +1130,6 @@ def lengths_of_pairs(value: Any) -> tuple[Any, Any]:
             f"lengths: expected [2, B], those of sources and those of targets, got shape {np.shape(value)}"
         )
     return value[0], value[1]
-
-
-def row_weights(value: Any, batch: int) -> NDArray[Any]:
-    """One weight a row, as [1, B]."""
-    found = np.asarray(value)
-    if found.size != batch:
-        raise ValueError(f"weight: expected {batch} numbers, one for each row, got shape {found.shape}")
-    return found.reshape(1, batch)
 
 
 # ---- searches ------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ def test_train_sample_and_resume(capsys):
     held_out = round(len(LINE) * 60 * 0.05)
     assert words == len(fr.text.split_tokens((LINE * 60)[-held_out:])) + 2
     assert "bits/word" in shown.err
+    assert float(re.search(r"([\d.]+)% held out", shown.out)[1]) == pytest.approx(5, abs=0.6)  # of the words
     notes = fr.History.load("run/history.json").notes
     assert notes["held_out_perplexity"] == pytest.approx(perplexity, abs=0.06)
     model = fr.load("run/model.safetensors")

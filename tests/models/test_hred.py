@@ -219,6 +219,26 @@ def test_weights_choose_who_is_learned():
     assert model.loss(batch) == pytest.approx(expected, rel=1e-12)
 
 
+def test_some_dialogues():
+    lists = [[[5, 6], [7]], [[8]], [], [[5], [], [6, 7, 8]]]
+    every = fr.Dialogues.from_lists(lists)
+    cases = (([3, 0], [3, 0]), (slice(1, None), [1, 2, 3]), (2, [2]), (np.array([0, 1, 0, 1], bool), [1, 3]), ([], []))
+    for index, rows in cases:
+        expected, found = fr.Dialogues.from_lists([lists[row] for row in rows]), every[index]
+        for name in ("tokens", "lengths", "turns"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_perplexity_of_dialogues_without_an_answer():
+    """They don't count, wherever the batches begin."""
+    model, lists = small(), [[[5]], [[5, 6], [7]], [], [[8], [5], [6, 7]]]
+    expected = model.perplexity([lists[1], lists[3]])
+    for size in (1, 2, 9):
+        assert model.perplexity(lists, batch_size=size) == pytest.approx(expected, rel=1e-6)
+    assert model.perplexity(fr.Dialogues.from_lists(lists)) == pytest.approx(expected, rel=1e-6)
+    assert model.perplexity(iter(lists)) == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     "use, error, message",
     [
@@ -236,7 +256,30 @@ def test_weights_choose_who_is_learned():
         (lambda m: m.reply([[[9]]]), ValueError, r"dialogues: expected integers from 0 to 8 .*, got 9"),
         (lambda m: m([[[5]]]), ValueError, "dialogues: expected one of two utterances or more"),
         (lambda m: m.reply([[[5]]], num_samples=0), ValueError, "num_samples: expected a positive integer, got 0"),
-        (lambda m: m.reply([[[5]]], temperature=-1), ValueError, "temperature: expected a number ≥ 0, got -1.0"),
+        (lambda m: m.reply([[[5]]], temperature=-1), ValueError, "temperature: expected a finite number >= 0, got -1"),
+        (lambda m: m.reply([[[5]]], top_k=0), ValueError, "top_k: expected >= 1, got 0"),
+        (lambda m: m.reply([[[5]]], top_p=2), ValueError, "top_p: expected a probability"),
+        (lambda m: m.reply([[[5]]], length_penalty="x"), TypeError, "length_penalty: expected a number, got 'x'"),
+        (lambda m: m.reply([[[5]]], banned=5), TypeError, "banned: expected integers, got int"),
+        (lambda m: small(bidirectional="x"), TypeError, "bidirectional: expected True or False, got 'x'"),
+        (lambda m: small(fr.text.Vocabulary([])), ValueError, "vocabulary: expected at least 5 tokens, .* got 4"),
+        (lambda m: m.perplexity([]), ValueError, "dialogues: expected one of two utterances or more"),
+        (lambda m: m.perplexity(None), TypeError, "dialogues: expected a list of dialogues, .* got NoneType"),
+        (
+            lambda m: fr.DialogueBatches([[[5], [6]]], batch_size=1, vocabulary=5),
+            TypeError,
+            "vocabulary: expected a vocabulary, or anything with `encode`, got int",
+        ),
+        (
+            lambda m: fr.DialogueBatches([[[5], [6]]], batch_size=1, weight=5),
+            TypeError,
+            "weight: expected 1, one for each dialogue, got int",
+        ),
+        (
+            lambda m: fr.DialogueBatches([[[5], [6]]], batch_size=1, seed="x"),
+            TypeError,
+            "seed: expected None, an int",
+        ),
         (lambda m: m.reply([[[5]]], beam_size=3, top_k=2), ValueError, "beam_size: a beam draws nothing"),
         (
             lambda m: m.reply([[[5]]], beam_size=3, num_samples=5),

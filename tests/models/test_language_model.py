@@ -195,3 +195,13 @@ def test_wrong_arguments_are_named(use, error, message):
 def test_repr_tells_the_dropout():
     assert "dropout=0.25" in repr(fr.models.LanguageModel(7, hidden_size=4, dropout=0.25))
     assert "dropout" not in repr(fr.models.LanguageModel(7, hidden_size=4))
+
+
+def test_top_k_among_many_is_that_of_a_whole_sort():
+    """Also where logits are equal at the limit: the first tokens are kept."""
+    logits = np.random.default_rng(0).integers(0, 40, 1000).astype(np.float64)
+    for k in (1, 3, 17, 999, 1000, 5000):
+        allowed = set(np.argsort(-logits, kind="stable")[:k].tolist())
+        rng = np.random.default_rng(k)
+        drawn = {sample_token(logits, rng, temperature=30.0, top_k=k) for _ in range(400)}
+        assert drawn <= allowed and len(drawn) > 0.3 * min(k, 400)

@@ -182,9 +182,51 @@ def test_bad_arguments(call, error, message):
         call(small())
 
 
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda m: m.perplexity("a b"), TypeError, "texts: expected an iterable of texts, got one text; put it into"),
+        (lambda m: m.perplexity(None), TypeError, "texts: expected an iterable of texts, got NoneType"),
+        (lambda m: m.perplexity(["a"], batch_size=0), ValueError, "batch_size: expected a positive integer, got 0"),
+        (lambda m: m.predict("a _", hidden=3), TypeError, "hidden: expected str, got int"),
+        (
+            lambda m: m.loss((np.full((3, 2), 4), None, None, [1.0, 1.0, 1.0])),
+            ValueError,
+            r"weight: expected \[2\], one for each row, got shape \(3,\)",
+        ),
+    ],
+)
+def test_bad_texts_and_weights(call, error, message):
+    with pytest.raises(error, match=message):
+        call(small(Vocabulary(["a", "b"])))
+
+
+def test_vectors_start_small_and_move():
+    """Words are told apart by what stands around them: after some steps those of one kind are the nearest."""
+    rng = np.random.default_rng(0)
+    kinds = [[f"{name}{k}" for k in range(5)] for name in "abcd"]
+    texts = [" ".join(rng.choice(kinds[k % 4]) for k in range(start, start + 8)) for start in rng.integers(0, 4, 300)]
+    vocabulary = Vocabulary.from_texts(texts)
+    model = MaskedLanguageModel(vocabulary, embedding_dim=16, hidden_size=16, seed=0)
+    data = fr.SequenceBatches([vocabulary.encode(text) for text in texts], batch_size=30)
+    fr.fit(model, data, None, fr.optim.Adam(model, lr=0.01), epochs=15, seed=0, progress=False)
+    near = [other[0] == word[0] for word in vocabulary.tokens[4:] for other, _ in model.most_similar(word, topn=4)]
+    assert np.mean(near) > 0.8  # 4 in 19 by chance
+
+
+def test_vectors_of_some_words():
+    model = small(Vocabulary(["a", "b", "c"]))
+    np.testing.assert_array_equal(model["b"], model.vectors[1])
+    np.testing.assert_array_equal(model[["c", "a"]], model.vectors[[2, 0]])
+    model["b"][:] = 9  # a copy
+    assert (model.vectors[1] != 9).all() and model[[]].shape == (0, model.vectors.shape[1])
+    with pytest.raises(KeyError, match="'z' is not among the 3 words"):
+        model["z"]
+
+
 def test_a_text_without_a_hidden_word():
     model = small(Vocabulary(["a"]))
     with pytest.raises(ValueError, match=r"text: expected a hidden word, '_' \(among integers 5\), got 'a a'"):
         model.predict("a a", hidden="_")
-    with pytest.raises(TypeError, match="hidden: expected how the text writes"):
+    with pytest.raises(ValueError, match="hidden: expected how the text writes"):
         model.predict("a a", hidden="")

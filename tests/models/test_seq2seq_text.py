@@ -209,7 +209,7 @@ def test_bad_vocabularies_and_calls(translator):
         ),
         (
             lambda m: m.loss((SOURCES, TARGETS, None, [1])),
-            r"weight: expected 6 numbers, one for each row, got shape \(1,",
+            r"weight: expected \[6\], one for each row, got shape \(1,",
         ),
         (lambda m: m.sample(SOURCES, top_p=2), "top_p: expected"),
         (lambda m: make(attention=None).attention_map("one"), "attention_map: this model has no attention"),

@@ -114,6 +114,39 @@ def test_batches():
     assert next(iter(fr.TreeBatches(TREES, batch_size=2))).target is None
 
 
+@pytest.mark.parametrize("nodes", ["roots", "all"])
+def test_predictions(nodes):
+    model = fr.models.TreeClassifier(4, 3, hidden_size=5, nodes=nodes, dtype=np.float64, seed=0)
+    logits = model(TREES)
+    for size in (1, 3, 100):
+        np.testing.assert_allclose(model.decision_function(TREES, batch_size=size), logits, rtol=1e-12)
+    shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(model.predict_proba(TREES), shares, rtol=1e-12)
+    best = logits.argmax(-1)
+    np.testing.assert_array_equal(model.predict(TREES, batch_size=2), best)
+    wrong = best.copy()
+    wrong[0] = (best[0] + 1) % 3
+    assert model.score(TREES, best) == 1 and model.score(TREES, wrong) == 1 - 1 / len(best)
+    wrong[0] = -1
+    assert model.score(TREES, wrong) == 1
+    labelled = TREES.map(lambda value: value)
+    labelled.labels = np.zeros(TREES.num_nodes, int)
+    assert model.score(labelled) == np.mean(best == 0)
+
+
+@pytest.mark.parametrize("call, error, message", [
+    (lambda m: m.predict([1]), TypeError, "^trees: expected fr.Trees"),
+    (lambda m: m.predict(TREES, batch_size=0), ValueError, "^batch_size: expected a positive integer, got 0$"),
+    (lambda m: m.score(TREES), ValueError, "^target: expected .* trees with labels"),
+    (lambda m: m.score(TREES, [1, 2]), ValueError, "^y: expected shape"),
+    (lambda m: m.score(TREES, [0.5] * 4), TypeError, "^y: expected integers"),
+    (lambda m: m.score(TREES, [-1] * 4), ValueError, "^y: expected classes, got none but −1"),
+])  # fmt: skip
+def test_bad_questions(call, error, message):
+    with pytest.raises(error, match=message):
+        call(fr.models.TreeClassifier(4, 3, hidden_size=5, seed=0))
+
+
 def test_batches_go_on_in_the_middle():
     def epochs(data, count):
         return [b.target.tolist() for _ in range(count) for b in data]

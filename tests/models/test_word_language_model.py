@@ -198,6 +198,19 @@ def test_sequence_vae_of_a_foreign_tokenizer(tmp_path):
     assert set(" ".join(model.sample(9, seed=0)).split()) == {"a", "b"}
 
 
+def test_evaluation_in_small_parts(trained, monkeypatch):
+    """However large the vocabulary, few logits are kept at once, and the figure is the same."""
+    tokens = np.random.default_rng(0).integers(4, trained.vocab_size, 500)
+    expected = trained.perplexity(tokens, batch_size=3, seq_len=50)
+    seen, loss = [], trained.loss
+    monkeypatch.setattr(trained, "loss", lambda batch, **options: seen.append(batch[0].shape) or loss(batch, **options))
+    monkeypatch.setattr("fastrnn.models.language_model.MOST_LOGITS", 3 * trained.vocab_size * 4 + 1)
+    assert trained.perplexity(tokens, batch_size=3, seq_len=50) == pytest.approx(expected, rel=1e-6)
+    assert max(seen) == (4, 3)
+    monkeypatch.setattr("fastrnn.models.language_model.MOST_LOGITS", 1)  # a step at least
+    assert trained.perplexity(tokens, batch_size=3, seq_len=50) == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -207,6 +220,15 @@ def test_sequence_vae_of_a_foreign_tokenizer(tmp_path):
         (lambda m: small(3).predict_next("the"), TypeError, "text: this model has no vocabulary"),
         (lambda m: small(3).perplexity(["a", "b"]), TypeError, "tokens: this model has no vocabulary"),
         (lambda m: small(CharVocabulary("a")).perplexity(["a", "b"]), TypeError, "expected one text, got a list"),
+        (lambda m: m.perplexity([[4, 5], [6]]), ValueError, r"tokens: expected text or integers \[N\], got a list"),
+        (lambda m: m.sample(["the", "cat"]), TypeError, "prompt: expected one text, .* got a list of length 2"),
+        (lambda m: m.sample("the", seed="x"), TypeError, "seed: expected None, an int"),
+        (lambda m: m.loss(None), TypeError, r"batch: expected \(x, target\), .* got NoneType"),
+        (
+            lambda m: m.loss((np.zeros((3, 2), int),)),
+            TypeError,
+            "batch: expected .* a tuple of length 1",
+        ),
         (lambda m: small(object()), TypeError, "vocabulary: expected a number of tokens or a CharVocabulary"),
         (lambda m: LanguageModel({"symbols": "aa"}), ValueError, "symbols: a character occurs twice"),
     ],

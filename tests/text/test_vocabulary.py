@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrnn as fr
-from fastrnn.text import Vocabulary, join_tokens, split_tokens
+from fastrnn.text import CharVocabulary, Vocabulary, join_tokens, split_tokens
 
 TEXTS = ["to be or not to be", "that is the question", "not to be"]
 
@@ -107,6 +107,27 @@ def test_english_reads_as_it_was(text):
             "tokenizer: expected one of 'words', 'tokens', 'characters'",
         ),
         (lambda: Vocabulary.from_texts("abc"), TypeError, "texts: expected an iterable of texts, got one text"),
+        (lambda: Vocabulary(5), TypeError, "tokens: expected an iterable of texts, got int"),
+        (lambda: Vocabulary([1, 2]), TypeError, "tokens: expected str, got int"),
+        (lambda: Vocabulary([], tokenizer=["words"]), ValueError, "tokenizer: expected one of 'words'"),
+        (lambda: Vocabulary([], lower="no"), TypeError, "lower: expected True or False, got 'no'"),
+        (lambda: Vocabulary.from_texts(None), TypeError, "texts: expected an iterable of texts, got NoneType"),
+        (lambda: Vocabulary.from_texts([["a"]]), TypeError, "text: expected str, got a list of length 1"),
+        (lambda: Vocabulary.from_texts(TEXTS, max_size=5.5), TypeError, "max_size: expected an integer, got 5.5"),
+        (lambda: Vocabulary.from_texts(TEXTS, min_count="1"), TypeError, "min_count: expected an integer, got '1'"),
+        (
+            lambda: fr.text.token_stream(5, Vocabulary(["a"])),
+            TypeError,
+            "texts: expected an iterable of texts, got int",
+        ),
+        (lambda: split_tokens(5), TypeError, "text: expected str, got int"),
+        (lambda: fr.text.split_words(None), TypeError, "text: expected str, got NoneType"),
+        (lambda: fr.text.split_corpus("abc"), TypeError, "corpus: expected a Corpus, .* got str"),
+        (lambda: fr.text.load_corpus(max_chars=-1), ValueError, "max_chars: expected a positive integer, got -1"),
+        (lambda: CharVocabulary(["a", "b"]), TypeError, "symbols: expected str, got a list of length 2"),
+        (lambda: CharVocabulary.from_text(b"a"), TypeError, "text: expected str, got bytes"),
+        (lambda: CharVocabulary.from_text("a", max_size="2"), TypeError, "max_size: expected an integer, got '2'"),
+        (lambda: CharVocabulary("a").encode(["a"]), TypeError, "text: expected str, got a list of length 1"),
         (lambda: Vocabulary.from_texts(TEXTS, max_size=4), ValueError, "max_size: expected >= 5, got 4"),
         (lambda: Vocabulary(["a"]).encode(3), TypeError, "text: expected str, got int"),
         (lambda: Vocabulary(["a"]).decode([5]), ValueError, "tokens: expected 0 … 4, got 5 … 5"),

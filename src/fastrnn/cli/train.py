@@ -224,7 +224,7 @@ def _fit(
 def _introduce(settings: Settings, corpus: Corpus, tokens: Any, held: Any, model: LanguageModel) -> None:
     facts = fastrnn.info()
     print(f"fastrnn {facts['version']}: {facts['isa']}, {plural(facts['num_threads'], 'thread')}")
-    share = 100.0 * len(held) / max(corpus.size, 1)
+    share = 100.0 * len(held) / (len(tokens) + len(held))
     files = f" in {len(corpus.texts)} files" if len(corpus.texts) > 1 else ""
     cut = ", cut there" if corpus.cut else ""
     print(f"text: {corpus.name}, {amount(corpus.size)} characters{files}{cut}, {share:.1f}% held out")

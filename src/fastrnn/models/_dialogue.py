@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastrnn import _check
+from fastrnn.models._sampling import sampling_options
 from fastrnn.models._vocabulary import keep, prepared
 from fastrnn.models.language_model import CELLS
 from fastrnn.nn import Dropout, Embedding, Linear, init, losses, ops
@@ -101,7 +102,7 @@ class DialogueModel(Model):
         recurrent, self.cell = _check.choice(cell, CELLS, "cell"), cell
         hidden, layers = _check.positive_int(hidden_size, "hidden_size"), _check.positive_int(num_layers, "num_layers")
         context = _check.positive_int(context_size, "context_size")
-        self.peeky = _check.flag(peeky, "peeky")
+        self.peeky, bidirectional = _check.flag(peeky, "peeky"), _check.flag(bidirectional, "bidirectional")
         stack: dict[str, Any] = {"dropout": dropout, "dtype": dtype}
         self.embedding = Embedding(self.vocab_size, embedding_dim, dtype=dtype, seed=seeds[0])
         self.encoder = recurrent(embedding_dim, hidden, layers, bidirectional=bidirectional, seed=seeds[1], **stack)
@@ -125,7 +126,7 @@ class DialogueModel(Model):
         if not isinstance(x, Dialogues):
             x = Dialogues.from_lists(x, None if self.vocabulary is None else self.vocabulary.encode)
         found: Dialogues = x.padded(self.eos)
-        _check.in_range(found.tokens, self.vocab_size, "the size of the vocabulary", name)
+        _check.in_range(found.tokens, self.vocab_size, "vocab_size", name)
         return found
 
     def _answers(self, x: Any) -> tuple[Dialogues, Places]:
@@ -216,17 +217,21 @@ class DialogueModel(Model):
 
         Parameters
         ----------
-        dialogues : list of lists of texts or of integers [T]
+        dialogues : Dialogues, or list of lists of texts or of integers [T]
+            Those of fewer than two utterances don't count.
         batch_size : int
             Dialogues at once.
         """
         size = _check.positive_int(batch_size, "batch_size")
+        every = self._dialogues(dialogues)
+        self._answers(every)
+        rows = np.flatnonzero(every.turns > 1)
         nats = count = 0.0
-        for first in range(0, len(dialogues), size):
-            x, where = self._answers(dialogues[first : first + size])
+        for first in range(0, len(rows), size):
+            x, where = self._answers(every[rows[first : first + size]])
             tokens = float((x.lengths[where.answered] + 1).sum())
             nats, count = nats + float(self.loss((x,), train=False)) * tokens, count + tokens  # type: ignore[attr-defined]
-        return float(np.exp(nats / max(count, 1.0)))
+        return float(np.exp(nats / count))
 
     def reply(
         self,
@@ -268,6 +273,11 @@ class DialogueModel(Model):
         list of B texts, or of int64 arrays for a model without vocabulary; with `num_samples` of lists of those
         """
         rng = generator(seed)
+        drawn: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        sampling_options(max_length, **drawn)
+        length_penalty = _check.number(length_penalty, "length_penalty")
+        if isinstance(banned, str) or not isinstance(banned, Iterable):
+            raise TypeError(f"banned: expected integers, got {_check.describe(banned)}")
         count = 1 if num_samples is None else _check.positive_int(num_samples, "num_samples")
         contexts = self.context(dialogues)
         if not len(contexts):
@@ -286,11 +296,10 @@ class DialogueModel(Model):
             if temperature or top_k is not None or top_p is not None:
                 raise ValueError("beam_size: a beam draws nothing; leave out temperature, top_k and top_p")
             texts = beam_search(beam_size=beam_size, n_best=each, length_penalty=length_penalty, **given)
-        elif each == 1 and _check.at_least_zero(temperature, "temperature") == 0:
+        elif each == 1 and temperature == 0:
             texts = greedy_search(**given)
         else:
-            drawn: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": rng}
-            texts = sample_search(num_samples=each, **drawn, **given)
+            texts = sample_search(num_samples=each, seed=rng, **drawn, **given)
         found = self._texts(texts)
         if num_samples is None:
             return found
@@ -309,7 +318,7 @@ class DialogueModel(Model):
 def _known(vocabulary: Any) -> tuple[Any, int]:
     """A vocabulary with special tokens, or None for a number of tokens; and its size."""
     found, size = prepared(vocabulary)
-    if found is None and size < 5:
+    if size < 5 and not isinstance(found, CharVocabulary):
         raise ValueError(
             f"vocabulary: expected at least 5 tokens, because 0 to 3 are padding, begin, end and unknown, got {size}"
         )

@@ -48,17 +48,24 @@ def sample_token(
     u = rng.random()
     if temperature == 0:
         return int(np.argmax(z))
-    order = np.argsort(-z, kind="stable")
+    order = _likeliest(z, top_k, top_p)
     with np.errstate(over="ignore"):  # a tiny temperature makes -inf, which is what it means
-        p = np.exp((z[order] - z[order[0]]) / temperature)
-    if top_k is not None:
-        p[top_k:] = 0
+        p = np.exp((z[order] - z.max()) / temperature)
     p /= p.sum()
     if top_p is not None:
         p[1:][np.cumsum(p)[:-1] >= top_p] = 0
     cumulative = np.cumsum(p)
     choice = np.searchsorted(cumulative, u * cumulative[-1], side="right")
     return int(order[min(choice, np.flatnonzero(p)[-1])])
+
+
+def _likeliest(z: NDArray[Any], top_k: int | None, top_p: float | None) -> NDArray[Any]:
+    """The `top_k` tokens or all, by falling logits where a limit needs that: sorting many takes longer than a step."""
+    if top_k is not None and top_k < len(z):
+        least = np.partition(z, len(z) - top_k)[len(z) - top_k]
+        some = np.flatnonzero(z >= least)  # with ties
+        return some[np.argsort(-z[some], kind="stable")[:top_k]]
+    return np.arange(len(z)) if top_p is None else np.argsort(-z, kind="stable")
 
 
 def _number(value: Any, name: str) -> float:

@@ -58,7 +58,10 @@ def numbers(vocabulary: AnyVocabulary | None, text: Any, name: str) -> NDArray[A
     if isinstance(text, str):
         assert vocabulary is not None
         return vocabulary.encode(text)
-    tokens = np.asarray(text)
+    try:
+        tokens = np.asarray(text)
+    except ValueError:  # lists of different lengths
+        raise ValueError(f"{name}: expected text or integers [N], got {_check.describe(text)}") from None
     if tokens.size and tokens.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected text or integers [N], got {tokens.dtype} {tokens.shape}")
     return tokens

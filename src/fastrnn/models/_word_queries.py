@@ -99,12 +99,12 @@ class WordQueries:
         plus, minus = _listed(positive), _listed(negative)
         if not plus and not minus:
             raise ValueError("positive: expected a word, a vector, or a list of them, got nothing")
-        wanted = np.zeros(self.vectors.shape[1], np.float32)
+        table = self.vectors[:rows]
+        wanted = np.zeros(table.shape[1], np.float32)
         for sign, words in ((1, plus), (-1, minus)):
             for word in words:
                 wanted += sign * self._direction(word)
         wanted /= max(float(np.linalg.norm(wanted)), 1e-30)
-        table = self.vectors[:rows]
         lengths = np.sqrt(np.einsum("ij,ij->i", table, table))
         cosines = table @ wanted / np.maximum(lengths, 1e-30)
         asked = [self.index[word] for word in plus + minus if not isinstance(word, np.ndarray)]

@@ -9,6 +9,7 @@ import numpy as np
 from fastrnn import _check
 from fastrnn.models import _vocabulary
 from fastrnn.models._sampling import sample_token, sampling_options
+from fastrnn.nn._random import generator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,7 +145,9 @@ class Writing:
             Choose among the likeliest tokens that together have this probability (Holtzman et al., 2020).
         """
         options = sampling_options(length, temperature, top_k, top_p)
-        return self._generate(self._prompt(prompt, "prompt"), length, options, np.random.default_rng(seed))
+        if isinstance(prompt, list | tuple) and any(isinstance(part, str) for part in prompt):
+            raise TypeError(f"prompt: expected one text, or integers [N], got {_check.describe(prompt)}; loop over it")
+        return self._generate(self._prompt(prompt, "prompt"), length, options, generator(seed))
 
     def _generate(
         self, tokens: NDArray[Any], length: int, options: dict[str, Any], rng: np.random.Generator

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+MOST_LOGITS = 1 << 24  # that an evaluation keeps at once: 64 MiB; twice as many are no faster
 
 
 class LanguageModel(Writing, Layer):
@@ -184,7 +185,7 @@ class LanguageModel(Writing, Layer):
         batch : Batch or tuple ``(x, target, lengths=None, weight=None)``
             Tokens [T, B] and the tokens that follow them.
         """
-        x, target, lengths, weight = (*batch, None, None)[:4]
+        x, target, lengths, weight = _check.with_targets(batch)
         if train:
             (logits, state), pullback = self.vjp(x, state, lengths=lengths, seed=seed)
             loss, dlogits = losses.cross_entropy(logits, target, lengths=lengths, weight=weight, out=logits)
@@ -257,6 +258,7 @@ class LanguageModel(Writing, Layer):
     def _nats(self, tokens: NDArray[Any], B: int, steps: int, seq_len: int) -> float:
         """Return the summed loss of B rows of `steps` targets; row b starts at b·steps."""
         rows = np.lib.stride_tricks.sliding_window_view(tokens, steps + 1)[::steps].T  # [steps + 1, B]
+        seq_len = max(1, min(seq_len, MOST_LOGITS // (B * self.vocab_size)))  # in one go
         state, total = None, 0.0
         for start in range(0, steps, seq_len):
             window = np.ascontiguousarray(rows[start : start + seq_len + 1])

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 HIDDEN = "<mask>"  # how a text for `predict` writes a hidden word
 ALL_HIDDEN = (1.0, 0.0, 0.0)
+# Of the usual scale of an embedding. From the whole, the vectors stay where they were drawn: perplexity of held-out
+# words 94.6 (92.5 with another seed) in place of 91.6 (88.8), and what is nearest to a word has nothing to do with it.
+START = 0.2
 
 
 class MaskedLanguageModel(WordQueries, Model):
@@ -109,6 +112,7 @@ class MaskedLanguageModel(WordQueries, Model):
         self.replace = _shares(replace)
         recurrent, seeds = _check.choice(cell, CELLS, "cell"), split(seed, 3)
         self.embedding = Embedding(self.vocab_size + 1, embedding_dim, dtype=dtype, seed=seeds[0])
+        self.embedding.params["weight"][...] *= START
         self.rnn = recurrent(
             embedding_dim, hidden_size, num_layers, bidirectional=True, dropout=dropout, dtype=dtype, seed=seeds[1]
         )
@@ -132,6 +136,11 @@ class MaskedLanguageModel(WordQueries, Model):
     @property
     def vectors(self) -> NDArray[Any]:
         return self.embedding.params["weight"][self._ordinary]
+
+    def __getitem__(self, words: Any) -> NDArray[Any]:
+        numbers = [self._number(word) for word in words] if isinstance(words, list) else self._number(words)
+        rows = self._ordinary[np.asarray(numbers, np.int64)]  # `vectors` would copy them all
+        return np.array(self.embedding.params["weight"][rows])
 
     # ---- training ----------------------------------------------------------------------------------------------
 
@@ -173,14 +182,15 @@ class MaskedLanguageModel(WordQueries, Model):
         ends = None if lengths is None else _check.lengths(lengths, x.shape[1], len(x))
         if ends is not None:  # padding may be any number
             x = np.where(np.arange(len(x))[:, None] < ends, x, self.hidden_token)
-        _check.in_range(x, self.vocab_size + 1, "with the hidden token", "x")
+        _check.in_range(x, self.vocab_size + 1, "vocab_size + 1", "x")
         seen, places = self._hide(x, rng, replace)
         if not len(places):
             raise ValueError("x: expected words that can be hidden, got unknown and special tokens alone")
         h = self._read(seen, ends)
         # Only the places that are asked for go through the output layer, the largest one by far.
         logits = self.output(self.dropout(h.reshape(-1, h.shape[-1])[places]))
-        row = None if weight is None else np.reshape(weight, -1)[places % x.shape[1]]
+        row = _check.row_weights(weight, x.shape[1])
+        row = row if row is None else row[places % x.shape[1]]
         return losses.cross_entropy(logits, x.reshape(-1)[places], weight=row)[0], len(places)
 
     def _read(self, x: Any, lengths: Any) -> Any:
@@ -250,12 +260,13 @@ class MaskedLanguageModel(WordQueries, Model):
         batch_size : int
         seed : int
         """
-        sequences = [self._tokens(text) for text in texts]
+        size = _check.positive_int(batch_size, "batch_size")
+        sequences = [self._tokens(text) for text in _check.several(texts)]
         sequences = [tokens for tokens in sequences if self._findable[tokens].any()]
         if not sequences:
             raise ValueError("texts: expected texts with words that the model knows")
         total, count, rng = 0.0, 0, generator(seed)
-        for x, _, lengths, _ in SequenceBatches(sequences, batch_size=batch_size, shuffle=False):
+        for x, _, lengths, _ in SequenceBatches(sequences, batch_size=size, shuffle=False):
             loss, words = self._terms(x, lengths, None, rng, ALL_HIDDEN)
             total += words * float(loss)
             count += words
@@ -265,16 +276,14 @@ class MaskedLanguageModel(WordQueries, Model):
         tokens = _vocabulary.numbers(self.vocabulary, text, "texts")
         if tokens.ndim != 1:
             raise ValueError(f"texts: expected texts or integers [T], got one of shape {tokens.shape}")
-        _check.in_range(_check.integers(tokens, "texts"), self.vocab_size, "in the vocabulary", "texts")
+        _check.in_range(_check.integers(tokens, "texts"), self.vocab_size, "vocab_size", "texts")
         return tokens
 
     def _with_hidden(self, text: str, hidden: str) -> NDArray[Any]:
-        if not hidden or self.vocabulary is None:
-            raise TypeError(
-                "text: this model has no vocabulary; pass integers, not text"
-                if self.vocabulary is None
-                else "hidden: expected how the text writes a hidden word, got ''"
-            )
+        if self.vocabulary is None:
+            raise TypeError("text: this model has no vocabulary; pass integers, not text")
+        if not _check.text(hidden, "hidden"):
+            raise ValueError("hidden: expected how the text writes a hidden word, got ''")
         parts: list[Any] = []
         for part in text.split(hidden):
             parts += [[self.hidden_token], self.vocabulary.encode(part)]

@@ -213,7 +213,7 @@ class Seq2Seq(Translating, Model):
         y = self._decoded(self._encoded(source, theirs), target, ends, rate, drawn)
         expected, shares = self._expected(target, ends), None
         if weight is not None:
-            shares = np.broadcast_to(_check.row_weights(weight, len(ends)), expected.shape)
+            shares = np.broadcast_to(_check.row_weights(weight, len(ends)), expected.shape)  # type: ignore[arg-type]
         if not (ends == len(target)).all():  # only real steps get logits
             real = np.arange(len(expected))[:, None] <= ends
             y, expected = y[real], expected[real]

@@ -214,7 +214,8 @@ class Seq2SeqRegressor(Model):
         y = self.forward(
             x, lengths=lengths, covariates=known, target=target[..., : self.output_size], own=own, target_lengths=ends
         )
-        weight = None if weight is None else _check.row_weights(weight, target.shape[1])[..., None]
+        weight = _check.row_weights(weight, target.shape[1])
+        weight = None if weight is None else weight.reshape(1, -1, 1)
         return losses.mse(y, values, weight=weight, lengths=ends)[0]
 
     def fit(

@@ -9,9 +9,10 @@ import numpy as np
 from fastrnn import _check
 from fastrnn.nn import Dropout, Embedding, Linear, Model, RecursiveNet, TreeLSTM, Trees, losses
 from fastrnn.nn._random import Seed, split
+from fastrnn.nn.activations import softmax
 
 if TYPE_CHECKING:
-    from numpy.typing import DTypeLike
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 
 class TreeClassifier(Model):
@@ -49,8 +50,8 @@ class TreeClassifier(Model):
     >>> model(trees).shape
     (2, 2)
     >>> history = fr.fit(model, [fr.Batch(trees, trees.labels[trees.roots])], epochs=50, progress=False)
-    >>> model(trees).argmax(-1).tolist()
-    [1, 0]
+    >>> model.predict(trees).tolist(), model.score(trees)
+    ([1, 0], 1.0)
     """
 
     def __init__(
@@ -111,8 +112,7 @@ class TreeClassifier(Model):
         trees, target, _, weight = (*batch, None, None, None)[:4]
         trees = _check.trees(trees, Trees, None, exact=False)
         if target is None:
-            labels = _check.has_labels(trees.labels)
-            target = labels[trees.roots] if self._roots else labels
+            target = self._labels(trees)
         options = {"ignore_index": -1, "weight": weight}
         if not train:
             return losses.cross_entropy(self(trees), target, **options)[0]
@@ -120,6 +120,64 @@ class TreeClassifier(Model):
         loss, dlogits = losses.cross_entropy(logits, target, **options)
         pullback(dlogits)
         return loss
+
+    def decision_function(self, trees: Trees, *, batch_size: int = 256) -> NDArray[Any]:
+        """The logits, as a call gives them, of any number of trees.
+
+        Parameters
+        ----------
+        trees : Trees
+        batch_size : int
+            Trees that run at once.
+        """
+        size = _check.positive_int(batch_size, "batch_size")
+        trees = _check.trees(trees, Trees, None, exact=False)
+        if len(trees) <= size:
+            found: NDArray[Any] = self(trees)
+            return found
+        parts = [self(trees[first : first + size]) for first in range(0, len(trees), size)]
+        return np.concatenate(parts)
+
+    def predict_proba(self, trees: Trees, *, batch_size: int = 256) -> NDArray[Any]:
+        """The probability of each class, [len(trees), num_classes], or of all nodes; see `decision_function`."""
+        return softmax(self.decision_function(trees, batch_size=batch_size))
+
+    def predict(self, trees: Trees, *, batch_size: int = 256) -> NDArray[Any]:
+        """The likeliest class of each tree, or of all nodes; arguments as for `decision_function`.
+
+        Examples
+        --------
+        >>> import fastrnn as fr
+        >>> trees = fr.Trees.from_nested([((0, 1), 2), 1])
+        >>> model = fr.models.TreeClassifier(3, 4, hidden_size=8, seed=0)
+        >>> model.predict(trees).shape, model.predict_proba(trees).shape
+        ((2,), (2, 4))
+        """
+        labels: NDArray[Any] = self.decision_function(trees, batch_size=batch_size).argmax(-1)
+        return labels
+
+    def score(self, trees: Trees, y: ArrayLike | None = None, *, batch_size: int = 256) -> float:
+        """The share of trees, or of nodes, whose likeliest class is `y`.
+
+        Parameters
+        ----------
+        trees : Trees
+        y : integers, optional
+            Classes of the trees, or of all nodes; by default the trees' labels. Those of −1 don't count.
+        batch_size : int
+            Trees that run at once.
+        """
+        found = self.predict(trees, batch_size=batch_size)
+        y = self._labels(trees) if y is None else _check.integers(y, "y")
+        _check.same_shape(y, found.shape, "y", "the classes predicted")
+        counted = y != -1
+        if not counted.any():
+            raise ValueError("y: expected classes, got none but −1")
+        return float(np.mean(found[counted] == y[counted]))
+
+    def _labels(self, trees: Trees) -> NDArray[Any]:
+        labels: NDArray[Any] = _check.has_labels(trees.labels)
+        return labels[trees.roots] if self._roots else labels
 
     def config(self) -> dict[str, Any]:
         return {

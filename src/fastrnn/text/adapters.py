@@ -123,8 +123,7 @@ class AdaptedVocabulary:
 
     def encode(self, text: str) -> np.ndarray:
         """Return the numbers of a text's tokens, int32 [N], without begin and end."""
-        if not isinstance(text, str):
-            raise TypeError(f"text: expected str, got {type(text).__name__}")
+        text = _check.text(text)
         if _is_hugging_face(self.tokenizer):  # whose templates would add [CLS] and the like
             found = self.tokenizer.encode(text, add_special_tokens=False)
         else:
@@ -268,8 +267,7 @@ def token_stream(texts: Iterable[str], vocabulary: Any) -> np.ndarray:
     >>> fr.text.token_stream(texts, vocabulary).tolist()
     [2, 4, 5, 2, 6, 7, 4, 5, 2]
     """
-    if isinstance(texts, str):
-        raise TypeError("texts: expected an iterable of texts, got one text; put it into a list")
+    texts = _check.several(texts)
     vocabulary = as_vocabulary(vocabulary)
     end = np.array([vocabulary.eos], np.int32)
     parts = [end]

@@ -38,7 +38,7 @@ class CharVocabulary:
     """
 
     def __init__(self, symbols: str) -> None:
-        symbols = symbols.replace(UNKNOWN, "")
+        symbols = _check.text(symbols, "symbols").replace(UNKNOWN, "")
         if len(set(symbols)) != len(symbols):
             raise ValueError("symbols: a character occurs twice")
         self.symbols = UNKNOWN + symbols
@@ -61,10 +61,10 @@ class CharVocabulary:
         min_count : int
             Leave out characters that are rarer.
         """
-        if max_size is not None and max_size < 2:
+        if max_size is not None and _check.integer(max_size, "max_size") < 2:
             raise ValueError(f"max_size: expected >= 2, got {max_size!r}")
-        counts = np.bincount(_codes(text), minlength=1)
-        codes = np.flatnonzero(counts >= max(min_count, 1))
+        counts = np.bincount(_codes(_check.text(text)), minlength=1)
+        codes = np.flatnonzero(counts >= max(_check.natural(min_count, "min_count"), 1))
         codes = codes[codes != ord(UNKNOWN)]
         if max_size is not None and len(codes) > max_size - 1:
             most = np.argsort(-counts[codes], kind="stable")[: max_size - 1]
@@ -85,7 +85,7 @@ class CharVocabulary:
 
     def encode(self, text: str) -> np.ndarray:
         """Return the numbers of the characters of `text`, int32 [N]; characters that aren't known give 0."""
-        tokens: np.ndarray = self._table[np.minimum(_codes(text), len(self._table) - 1)]
+        tokens: np.ndarray = self._table[np.minimum(_codes(_check.text(text)), len(self._table) - 1)]
         return tokens
 
     def decode(self, tokens: Any) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from fastrnn import _check
 from fastrnn.text.characters import UNKNOWN
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ def load_corpus(
     """
     from pathlib import Path
 
+    max_chars = _check.positive_int(max_chars, "max_chars")
     if path is None:
         return standard_library(max_chars=max_chars)
     path = Path(path)
@@ -166,6 +168,8 @@ def split_corpus(corpus: Corpus, held_out: float = 0.05, *, seed: int = 0) -> tu
     >>> split_corpus(Corpus("x", [("a", "0123456789")]), held_out=0.3)
     ('0123456', '789')
     """
+    if not isinstance(corpus, Corpus):
+        raise TypeError(f"corpus: expected a Corpus, such as load_corpus(path), got {_check.describe(corpus)}")
     if not 0 < held_out < 1:
         raise ValueError(f"held_out: expected a share in (0, 1), got {held_out!r}")
     wanted = min(int(corpus.size * held_out), HELD_OUT_LIMIT)

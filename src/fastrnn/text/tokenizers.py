@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from fastrnn import _check
+
 # A number with its points and commas; a word with its digits and apostrophes; any other sign; a line break.
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*(?!\w)|[^\W_]+(?:['’][^\W_]+)*|\n|[^\w\s]|_")
 _NO_SPACE_BEFORE = frozenset(".,;:!?%)]}…’'”»\n")
@@ -23,7 +25,7 @@ def split_words(text: str) -> list[str]:
     >>> fr.text.split_words("to be or  not")
     ['to', 'be', 'or', 'not']
     """
-    return text.split()
+    return _check.text(text).split()
 
 
 def split_tokens(text: str) -> list[str]:
@@ -35,7 +37,8 @@ def split_tokens(text: str) -> list[str]:
     >>> fr.text.split_tokens("Isn't 3.5 (or so) enough?")
     ["Isn't", '3.5', '(', 'or', 'so', ')', 'enough', '?']
     """
-    return _TOKEN.findall(text)
+    found: list[str] = _TOKEN.findall(_check.text(text))
+    return found
 
 
 def join_tokens(tokens: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -53,10 +54,9 @@ class Vocabulary:
             raise TypeError(
                 "tokens: expected a sequence of tokens, got one text; Vocabulary.from_texts([text]) splits it"
             )
-        if tokenizer not in TOKENIZERS:
-            raise ValueError(f"tokenizer: expected one of {', '.join(map(repr, TOKENIZERS))}, got {tokenizer!r}")
-        self.tokenizer, self.lower = tokenizer, bool(lower)
-        self.tokens = [*SPECIALS, *tokens]
+        _check.choice(tokenizer, TOKENIZERS, "tokenizer")
+        self.tokenizer, self.lower = tokenizer, _check.flag(lower, "lower")
+        self.tokens = [*SPECIALS, *(_check.text(token, "tokens") for token in _check.several(tokens, "tokens"))]
         self._numbers = {token: number for number, token in enumerate(self.tokens)}
         if len(self._numbers) != len(self.tokens):
             twice = next(token for token, count in Counter(self.tokens).items() if count > 1)
@@ -87,12 +87,13 @@ class Vocabulary:
         min_count : int
             Leave out tokens that are rarer.
         """
-        if isinstance(texts, str):
-            raise TypeError("texts: expected an iterable of texts, got one text; put it into a list")
-        if max_size is not None and max_size < len(SPECIALS) + 1:
+        if max_size is not None and _check.integer(max_size, "max_size") < len(SPECIALS) + 1:
             raise ValueError(f"max_size: expected >= {len(SPECIALS) + 1}, got {max_size!r}")
+        min_count = _check.natural(min_count, "min_count")
         empty = cls([], tokenizer=tokenizer, lower=lower)
-        counts = Counter(token for text in texts for token in empty.split(text))
+        counts: Counter[str] = Counter()
+        for text in _check.several(texts):
+            counts.update(empty.split(text))
         for special in SPECIALS:
             counts.pop(special, None)
         room = None if max_size is None else max_size - len(SPECIALS)
@@ -117,8 +118,7 @@ class Vocabulary:
 
     def split(self, text: str) -> list[str]:
         """Return the tokens of a text as strings."""
-        if not isinstance(text, str):
-            raise TypeError(f"text: expected str, got {type(text).__name__}")
+        text = _check.text(text)
         return TOKENIZERS[self.tokenizer].split(text.lower() if self.lower else text)
 
     def token(self, number: int) -> str:
@@ -127,8 +127,8 @@ class Vocabulary:
 
     def encode(self, text: str) -> np.ndarray:
         """Return the numbers of a text's tokens, int32 [N], without begin and end; unknown ones give `unk`."""
-        numbers = self._numbers
-        return np.array([numbers.get(token, UNK) for token in self.split(text)], np.int32)
+        tokens = self.split(text)
+        return np.fromiter(map(self._numbers.get, tokens, repeat(UNK)), np.int32, len(tokens))
 
     def decode(self, tokens: Any) -> str:
         """Return the text of numbers [N]: padding and begin are left out, and what follows an end.

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn import _check
+from fastrnn.nn._random import generator
 
 __all__ = ["Batch", "SequenceBatches", "TokenWindows"]
 
@@ -50,7 +51,7 @@ class _Resumable:
     """
 
     def __init__(self, seed: int | np.random.Generator | None) -> None:
-        self._rng = np.random.default_rng(seed)
+        self._rng = generator(seed)
         self._epoch_rng = self._rng.bit_generator.state
         self._position = 0
         self._resumed = False

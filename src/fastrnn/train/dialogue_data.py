@@ -61,9 +61,9 @@ class Dialogues:
         dialogues : list of lists of utterances
             Integers [T_i]; or texts, with `encode`.
         encode : callable, optional
-            From a text to integers, such as `vocabulary.encode`.
+            From a text to integers, such as `vocabulary.encode`; or what has such a method.
         """
-        return cls._joined(_utterances(dialogues, encode))
+        return cls._joined(_utterances(dialogues, encode if callable(encode) else _encoder(encode, "encode")))
 
     @classmethod
     def _joined(cls, dialogues: list[list[np.ndarray]]) -> Dialogues:
@@ -84,6 +84,15 @@ class Dialogues:
         other.tokens = np.where(np.arange(len(self.tokens))[:, None] < self.lengths, self.tokens, value)
         other.lengths, other.turns, other.shape = self.lengths, self.turns, self.shape
         return other
+
+    def __getitem__(self, index: Any) -> Dialogues:
+        """Some of the dialogues: by an index, a slice, indices or a mask."""
+        rows = _check.some_of(index, len(self), "dialogues")
+        starts, turns = np.cumsum(self.turns) - self.turns, self.turns[rows]
+        columns = np.arange(turns.sum()) + np.repeat(starts[rows] - (np.cumsum(turns) - turns), turns)
+        lengths = self.lengths[columns]
+        steps = max(int(lengths.max(initial=1)), 1)
+        return Dialogues(self.tokens[:steps, columns], lengths, turns)
 
     def __len__(self) -> int:
         """The number of dialogues, B."""
@@ -142,7 +151,7 @@ class DialogueBatches(_Resumable):
         seed: int | np.random.Generator | None = 0,
     ) -> None:
         super().__init__(seed)
-        self._dialogues = _utterances(dialogues, None if vocabulary is None else vocabulary.encode)
+        self._dialogues = _utterances(dialogues, _encoder(vocabulary, "vocabulary"))
         if not self._dialogues:
             raise ValueError("dialogues: expected at least one")
         for position, dialogue in enumerate(self._dialogues):
@@ -186,6 +195,14 @@ class DialogueBatches(_Resumable):
         self._end()
 
 
+def _encoder(vocabulary: Any, name: str) -> Callable[[str], Any] | None:
+    """The function from a text to integers."""
+    encode: Callable[[str], Any] | None = getattr(vocabulary, "encode", None)
+    if vocabulary is not None and not callable(encode):
+        raise TypeError(f"{name}: expected a vocabulary, or anything with `encode`, got {_check.describe(vocabulary)}")
+    return encode
+
+
 def _utterances(dialogues: Any, encode: Callable[[str], Any] | None) -> list[list[np.ndarray]]:
     """Lists of lists of int64 arrays."""
     expected = "dialogues: expected a list of dialogues, each a list of utterances"
@@ -214,6 +231,8 @@ def _tokens(utterance: Any, encode: Callable[[str], Any] | None, expected: str) 
 
 def _weights(weight: Any, dialogues: list[list[np.ndarray]]) -> list[np.ndarray]:
     """For each dialogue the weights of its answers."""
+    if not hasattr(weight, "__len__"):
+        raise TypeError(f"weight: expected {len(dialogues)}, one for each dialogue, got {_check.describe(weight)}")
     if len(weight) != len(dialogues):
         raise ValueError(f"weight: expected {len(dialogues)}, one for each dialogue, got {len(weight)}")
     found = []
