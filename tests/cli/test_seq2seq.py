@@ -83,6 +83,9 @@ def test_train_and_translate(pairs, capsys, monkeypatch):
     assert first["source"] == "one two three one"
     assert first["translations"][0]["text"] == "eins drei zwei eins"
 
+    assert main(["translate", "run", "--beam", "3", "lines.txt"]) == 0  # a file behind the options
+    assert capsys.readouterr().out.startswith("eins drei zwei eins\n")
+
     process = [sys.executable, "-m", "fastrnn.cli", "translate", "run", "-"]
     done = subprocess.run(process, input="four five one four\n", capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "vier eins fünf vier\n"), done.stderr
