@@ -7,20 +7,20 @@ namespace fastrnn {
 namespace FASTRNN_ISA {
 
 // every thread a share of the panels; W only where `input` says so
-template <class T, class Cell>
+template <class T>
 void pack_backward(Step<T>& st, bool input) {
     const Sequence& q = st.q;
     const Direction& d = st.d;
     const T *W = static_cast<const T*>(d.W), *R = static_cast<const T*>(d.R);
     if (input) {
-        st.W = Packed<T>{st.ds.W, Cell::G * q.H, q.I, kMaxNV, false};
+        st.W = Packed<T>{st.ds.W, st.p.cell.G * q.H, q.I, kMaxNV, false};
         Range w = share(st.W.panels(), st.team.id, st.team.n);
         pack_plain(st.W, W, d.W_rs, d.W_cs, w.first, w.last);
     }
-    st.R = Packed<T>{st.ds.R, Cell::kFirst * q.H, q.P, plain_vectors<T>(q.P, st.team.slices), false};
+    st.R = Packed<T>{st.ds.R, st.p.cell.first * q.H, q.P, plain_vectors<T>(q.P, st.team.slices), false};
     Range r = share(st.R.panels(), st.team.id, st.team.n);
     pack_plain(st.R, R, d.R_rs, d.R_cs, r.first, r.last);
-    if (Cell::kSecond) {
+    if (st.p.cell.second) {
         st.R2 = Packed<T>{st.ds.R2, d.M ? q.P : q.H, q.H, plain_vectors<T>(q.H, st.team.slices), false};
         Range r2 = share(st.R2.panels(), st.team.id, st.team.n);
         if (d.M)
@@ -30,7 +30,7 @@ void pack_backward(Step<T>& st, bool input) {
     }
 }
 // gradients at the final states come in where a row ends
-template <class T, class Cell>
+template <class T>
 void enter_rows(const Step<T>& st, int first, int last) {
     for (int r = first; r < last; ++r) {
         const int i = st.row(r), b = st.p.index[i];
@@ -43,11 +43,11 @@ void enter_rows(const Step<T>& st, int first, int last) {
             continue;
         }
         // each slice fills the units whose panels it owns
-        const Range h = st.panels(st.R), c = st.panels(Cell::kSecond ? st.R2 : st.R);
+        const Range h = st.panels(st.R), c = st.panels(st.p.cell.second ? st.R2 : st.R);
         const ptrdiff_t h0 = h.first * ptrdiff_t(st.R.width()), h1 = h.last * ptrdiff_t(st.R.width());
-        for (ptrdiff_t u = h0; u < h1 && u < st.p.Pp; ++u) Cell::state_gradient(st, i)[u] = dh_n && u < st.q.P ? dh_n[u] : T(0);
-        if (!Cell::kHasC) continue;
-        const ptrdiff_t width = Cell::kSecond ? st.R2.width() : st.R.width(), c0 = c.first * width, c1 = c.last * width;
+        for (ptrdiff_t u = h0; u < h1 && u < st.p.Pp; ++u) st.p.cell.state_gradient(st, i)[u] = dh_n && u < st.q.P ? dh_n[u] : T(0);
+        if (!st.p.cell.has_c()) continue;
+        const ptrdiff_t width = st.p.cell.second ? st.R2.width() : st.R.width(), c0 = c.first * width, c1 = c.last * width;
         T* dc = st.ds.dc + i * st.p.Hp;
         for (ptrdiff_t u = c0; u < c1 && u < st.p.Hp; ++u) dc[u] = dc_n && u < st.q.H ? dc_n[u] : T(0);
     }
@@ -59,13 +59,13 @@ T* next_gates(const Step<T>& st, int s, int i) {
     return s == st.after ? st.ds.next_gates + i * st.p.gates_stride() : st.gates(s, i);
 }
 
-template <class T, class Cell>
+template <class T>
 void step_backward(Step<T>& st) {
     const Plan<T>& p = st.p;
     const int s = st.s;
     st.m = st.mine(p.active[s]);
     st.m_next = s + 1 < st.q.T ? st.mine(p.active[s + 1]) : 0;
-    enter_rows<T, Cell>(st, st.m_next, st.m);
+    enter_rows<T>(st, st.m_next, st.m);
     for (int r = 0; r < st.m; ++r) {
         const int i = st.row(r);
         st.ts.gates[r] = st.gates(s, i);
@@ -74,18 +74,18 @@ void step_backward(Step<T>& st) {
         st.ts.h[r] = st.y(s, i);
         st.ts.dh[r] = st.ds.dh + i * p.wide;
         if (st.d.dy) st.ts.dy[r] = static_cast<const T*>(st.d.dy) + p.time(st.d, s, i) * st.d.dy_t + p.index[i] * st.d.dy_b;
-        if (Cell::kHasC) {
+        if (st.p.cell.has_c()) {
             st.ts.c_prev[r] = st.cell(s - 1, i);
             st.ts.cell[r] = st.cell(s, i);
             st.ts.dc[r] = st.ds.dc + i * p.Hp;
         }
     }
-    Cell::backward(st);
+    st.p.cell.backward(st);
     st.wait();
 }
 
 // the gradient at the initial state: one more dG·R after step 0
-template <class T, class Cell>
+template <class T>
 void initial_gradient(Step<T>& st) {
     if (st.team.idle || !(st.d.dh_0 || st.d.dc_0)) return;
     st.m = st.mine(st.q.T ? st.p.active[0] : 0);
@@ -94,13 +94,13 @@ void initial_gradient(Step<T>& st) {
         st.ts.next_gates[r] = st.gates(0, i);  // base is 0 by now
         st.ts.dh[r] = st.ds.dh + i * st.p.wide;
     }
-    const Columns<T> cols{{}, nullptr, Cell::kCarries ? ~0u : 0u, false};
-    gemm_then(st, (const T* const*)st.ts.next_gates, st.ts.dh, st.m, gate_segments(st.p, Cell::kSectionR, Cell::kFirst), st.R,
+    const Columns<T> cols{{}, nullptr, st.p.cell.carries ? ~0u : 0u, false};
+    gemm_then(st, (const T* const*)st.ts.next_gates, st.ts.dh, st.m, gate_segments(st.p, st.p.cell.section_r, st.p.cell.first), st.R,
               cols, [&](ptrdiff_t u0, ptrdiff_t u1) {
                   for (int r = 0; r < st.m && st.d.dh_0; ++r)
                       copy_n(static_cast<T*>(st.d.dh_0) + st.p.index[st.row(r)] * st.q.P + u0, st.ts.dh[r] + u0, u1 - u0);
               });
-    if (!Cell::kHasC || !st.d.dc_0) return;
+    if (!st.p.cell.has_c() || !st.d.dc_0) return;
     st.wait();
     if (st.team.slice == 0)
         for (int r = 0; r < st.m; ++r) {
@@ -110,7 +110,7 @@ void initial_gradient(Step<T>& st) {
 }
 
 // the gates, c and hidden of a segment once more, from y and the cells kept at its start
-template <class T, class Cell>
+template <class T>
 void forward_again(Step<T>& st, Step<T>& fw, int segment) {
     const Plan<T>& p = st.p;
     const int first = p.segment[segment], last = p.segment[segment + 1];
@@ -128,56 +128,56 @@ void forward_again(Step<T>& st, Step<T>& fw, int segment) {
     if (!st.team.idle) {
         const int rows = st.mine(p.active[st.base]);
         const Range own = share(int(p.Hp), st.team.slice, st.team.slices);
-        for (int r = 0; Cell::kHasC && r < rows; ++r)
+        for (int r = 0; st.p.cell.has_c() && r < rows; ++r)
             copy_n(st.cell(st.base - 1, st.row(r)) + own.first, st.checkpoint(segment, st.row(r)) + own.first,
                    own.last - own.first);
         st.wait();
         for (int k = first; k < last; ++k) {
             fw.s0 = p.chunk[k];
-            input_gemm<T, Cell>(fw, p.chunk[k + 1]);
-            for (fw.s = fw.s0; fw.s < p.chunk[k + 1]; ++fw.s) step_forward<T, Cell>(fw, st.ds.again_h);
+            input_gemm<T>(fw, p.chunk[k + 1]);
+            for (fw.s = fw.s0; fw.s < p.chunk[k + 1]; ++fw.s) step_forward<T>(fw, st.ds.again_h);
         }
     }
     barrier_wait(st.team.all, st.team.n);
 }
 
-template <class T, class Cell>
+template <class T>
 void start_backward(Step<T>& st) {
-    pack_backward<T, Cell>(st, st.q.dx && !dx_once(st.p));
-    begin_input_weights<T, Cell>(st);
+    pack_backward<T>(st, st.q.dx && !dx_once(st.p));
+    begin_input_weights<T>(st);
     barrier_wait(st.team.all, st.team.n);
-    if (!st.team.idle) enter_rows<T, Cell>(st, st.mine(st.q.T ? st.p.active[0] : 0), st.mine(int(st.q.B)));
+    if (!st.team.idle) enter_rows<T>(st, st.mine(st.q.T ? st.p.active[0] : 0), st.mine(int(st.q.B)));
 }
 
 // steps s1-1 … s0, of one chunk; not inlined, as forward_steps
-template <class T, class Cell>
+template <class T>
 FR_NOINLINE void backward_steps(Step<T>& st, int s0, int s1) {
     if (!st.team.idle)
-        for (st.s = s1 - 1; st.s >= s0; --st.s) step_backward<T, Cell>(st);
+        for (st.s = s1 - 1; st.s >= s0; --st.s) step_backward<T>(st);
     barrier_wait(st.team.all, st.team.n);
 }
 
-template <class T, class Cell>
+template <class T>
 void backward_direction(Step<T>& st, bool second) {
     const Plan<T>& p = st.p;
-    start_backward<T, Cell>(st);
+    start_backward<T>(st);
     const bool again = st.q.save == kSaveCheckpoints;
     Step<T> fw = st;
-    if (again) pack_forward<T, Cell>(fw, st.ds.fW, st.ds.fR, st.ds.fR2, false);
+    if (again) pack_forward<T>(fw, st.ds.fW, st.ds.fR, st.ds.fR2, false);
     for (int segment = p.segments - 1; segment >= 0; --segment) {
-        if (again) forward_again<T, Cell>(st, fw, segment);
+        if (again) forward_again<T>(st, fw, segment);
         for (int k = p.segment[segment + 1] - 1; k >= p.segment[segment]; --k) {
             st.chunk = k;
             st.s0 = p.chunk[k];
             const int s1 = p.chunk[k + 1];
-            backward_steps<T, Cell>(st, st.s0, s1);
+            backward_steps<T>(st, st.s0, s1);
             if (st.q.dx && (st.q.D == 1 || again))
-                input_gradient<T, Cell>(p, &st, 1, st.s0, s1, st.team.id, st.team.n, again && second);
-            chunk_gradients<T, Cell>(st, s1);
+                input_gradient<T>(p, &st, 1, st.s0, s1, st.team.id, st.team.n, again && second);
+            chunk_gradients<T>(st, s1);
         }
     }
-    end_input_weights<T, Cell>(st);
-    if (st.q.T) initial_gradient<T, Cell>(st);
+    end_input_weights<T>(st);
+    if (st.q.T) initial_gradient<T>(st);
 }
 
 }  // namespace FASTRNN_ISA

@@ -74,8 +74,8 @@ struct Step {
     ptrdiff_t code(int s_, int i) const { return q.codes[p.time(d, s_, i) * q.codes_t + p.index[i] * q.codes_b]; }
     T* gates(int s_, int i) const { return ds.gates + p.row(s_, i, base) * p.gates_stride(); }
     T* hidden(int s_, int i) const { return ds.hidden + p.row(s_, i, base) * p.Hp; }
-    T* cell(int s_, int i) const { return ds.cell + p.cell_row(s_, i, base, turns) * p.Hp; }
-    T* checkpoint(int segment, int i) const { return static_cast<T*>(d.c) + (segment * q.B + i) * p.Hp; }
+    T* cell(int s_, int i) const { return ds.cell + p.cell_row(s_, i, base, turns) * p.cell_stride; }
+    T* checkpoint(int segment, int i) const { return static_cast<T*>(d.c) + (segment * q.B + i) * p.cell_stride; }
     // rows of this group among the first `rows`, and the r-th of them: every groups-th, so that ragged groups run equally
     // long
     int mine(int rows) const { return rows > team.group ? (rows - team.group + team.groups - 1) / team.groups : 0; }
