@@ -242,7 +242,8 @@ size_t lay_out_decoder(DecoderPlan<T>& p, const Decoder& d, bool backward, void*
     first.Hp = first.Pp = first.wide = round_up(d.H, VL<T>);
     describe_layer(p, d, 0);
     first.cell = shape_of<T>(p.q[0]);
-    first.cell_stride = first.cell.kept * first.Hp;
+    first.cell_stride = first.cell.kept * first.wide;
+    first.dc_stride = first.wide;
     const ptrdiff_t target = chunk_target<T>(p.q[0], first.cell.G, first.cell.S, first.Hp);
     first.chunk_rows = d.B > target ? d.B : target;
     if (first.chunk_rows > d.steps) first.chunk_rows = ptrdiff_t(d.steps);

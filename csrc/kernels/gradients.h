@@ -1,5 +1,6 @@
 // gradients.h: the GEMMs of a chunk on the way back: dx, the weights' and the biases' gradients.
 #pragma once
+#include "norm.h"
 #include "one_hot.h"
 
 namespace fastrnn {
@@ -127,12 +128,31 @@ struct GradientSections {
     }
 };
 
+// of what a given cell has besides W, R and M, for n rows in ts.a
+template <class T>
+void given_gradients(const Step<T>& st, int n) {
+    const Plan<T>& p = st.p;
+    const CellSpec& spec = *p.cell.spec;
+    const ptrdiff_t H = st.q.H;
+    const Range own = share(int(H), st.team.id, st.team.n);
+    for (int v = 0; v < spec.vectors; ++v)
+        if (st.d.dvectors[v])
+            column_sums<T>(st.ts.a, n, spec.section_v[v] * p.Hp, own.first, own.last, static_cast<T*>(st.d.dvectors[v]));
+    for (int g = 0; g < p.cell.G; ++g) {
+        const ptrdiff_t x = spec.section_x[g] * p.Hp, r = spec.section_r[g] * p.Hp;
+        if (st.d.db_w) column_sums(st.ts.a, n, x, own.first, own.last, static_cast<T*>(st.d.db_w) + g * H);
+        if (st.d.db_r) column_sums(st.ts.a, n, r, own.first, own.last, static_cast<T*>(st.d.db_r) + g * H);
+        if (st.d.dgain_r) product_sums<T>(st.ts.a, n, r, norm_section(p, 1, g), own, static_cast<T*>(st.d.dgain_r) + g * H);
+    }
+}
+
 // dW, dR and the biases' gradients of one chunk, while its dG is in cache
 template <class T>
 void chunk_gradients(const Step<T>& st, int s1) {
     const Plan<T>& p = st.p;
     const Sequence& q = st.q;
     const Direction& d = st.d;
+    if (q.norm) normed_inputs_backward(st, s1);
     if (q.codes) add_input_weights<T>(st, s1);
     const GradientSections<T> parts(p);
     int n = 0;
@@ -140,7 +160,7 @@ void chunk_gradients(const Step<T>& st, int s1) {
         for (int i = 0; i < p.active[s]; ++i, ++n) {
             st.ts.a[n] = st.gates(s, i);
             if (!q.codes) st.ts.b[n] = st.x(s, i);
-            st.ts.b2[n] = st.h_before(s, i);
+            st.ts.b2[n] = st.operand(s, i);
             if (p.cell.candidate) st.ts.b3[n] = st.gates(s, i) + p.cell.product * p.Hp;  // r ⊙ h₋₁
         }
     const Range own = share(int(parts.width), st.team.id, st.team.n);
@@ -156,7 +176,10 @@ void chunk_gradients(const Step<T>& st, int s1) {
     add_part(st.ts.b2, q.P, d.dR, parts.h);
     if (p.cell.candidate) add_part(st.ts.b3, q.P, d.dR, parts.product);
     outer_product(op, st.ts.outer);
-    parts.bias_gradients(st, n, own);
+    if (p.cell.spec)
+        given_gradients(st, n);
+    else
+        parts.bias_gradients(st, n, own);
     if (d.dM) {
         const T* dhs = st.ds.dhs[st.chunk & 1];
         n = 0;

@@ -35,7 +35,7 @@ void tabulate(const Step<T>& st, Range panels) {
     const Range own = units(st, panels);
     each_gate_vector(st, own.first, own.last, [&](int g, ptrdiff_t u, int lanes) {
         const T* W = static_cast<const T*>(st.d.W) + (g * st.q.H + u) * st.d.W_rs;
-        const auto bias = load(st.ds.bias_x + u * st.p.cell.G + g * VL<T>);
+        const auto bias = load(st.bias_x(g, u));
         for (ptrdiff_t k = 0; k < I; k += kBlock) {
             const ptrdiff_t K = I - k < kBlock ? I - k : kBlock;
             T* row = st.W.data + k * stride + g * st.p.Hp + u;
@@ -89,7 +89,7 @@ void look_up_in_place(Step<T>& st, int s1) {
     const ptrdiff_t rs = st.d.W_rs;
     each_gate_vector(st, own.first, own.last, [&](int g, ptrdiff_t u, int lanes) {
         look_up_vector<T>(st.ts.c, st.p.cell.section_x[g] * st.p.Hp + u, st.ts.a, (g * st.q.H + u) * rs, rs,
-                          st.ds.bias_x + u * st.p.cell.G + g * VL<T>, n, lanes);
+                          st.bias_x(g, u), n, lanes);
     });
 }
 

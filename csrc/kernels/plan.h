@@ -34,6 +34,8 @@ struct ThreadSpace {
     const T **a, **b, **b2, **b3;           // [chunk rows]
     T** c;                                  // [chunk rows]
     const T **x, **h_prev, **c_prev, **dy;  // [B]
+    const T** before[kMostStates];          // [B], of given cells, as are the next two
+    T **after[kMostStates], **gradient[kMostStates];
     T **gates, **h, **cell, **hidden, **next_gates, **dh, **dc;
     T* outer;
 };
@@ -44,6 +46,8 @@ struct DirectionSpace {
     T *bias_x, *bias_r;        // packed like W's and R's panels
     T *dh, *dc;                // [B, wide] each
     T* dhs[2];                 // projection: gradient at h, of a chunk [chunk rows, Pp]
+    T* reset;                  // [B, cell_stride] states that a reset goes to, or null for zeros
+    T *vectors, *mask, *extra;  // given cells: [vectors, Hp], [B, wide] of recurrent dropout, [B, states + 2, wide] scratch
     T *gates, *cell, *hidden;  // [rows, S·Hp], [B + rows, Hp] or [2, B, Hp], [rows, Hp]: the caller's or the workspace's
     // checkpoint, backward: packed weights of the forward pass, where its h goes, dG of the step after the segment
     T *fW, *fR, *fR2, *again_h, *next_gates;
@@ -55,6 +59,7 @@ struct Plan {
     CellShape<T> cell;
     ptrdiff_t Hp, Pp, wide;  // padded to whole vectors; wide: the larger
     ptrdiff_t cell_stride;   // of a row of `cell`
+    ptrdiff_t dc_stride;     // of a row of `dc`
     int* index;              // [B] sorted position → row of the batch
     int* length;             // [B] sorted
     int* active;             // [T+1] rows still running at step s
@@ -65,7 +70,8 @@ struct Plan {
     int* segment;          // [segments+1] first chunk of each segment
     int segments;
     ptrdiff_t segment_rows;  // most rows of a segment
-    T* zeros;                // [wide]
+    T* zeros;                // [nothing]
+    ptrdiff_t nothing;       // the longest row that may be zeros
     bool fused;              // forward: x·W belongs to each step's product, instead of a product of its own a chunk
     bool tabulated;          // one-hot input: W and dW are turned over (one_hot.h); forward does its share at each step
     bool in_blocks;          // a chunk's x and dx come and go in blocks of steps
@@ -74,10 +80,12 @@ struct Plan {
     DirectionSpace<T> dir[2];
     ThreadSpace<T>* threads;
 
+    int states() const { return cell.spec ? int(cell.spec->states) : 1 + cell.kept; }
+    ptrdiff_t kept_at(int k) const { return (k - cell.first_kept) * wide; }  // state k in a row of `cell`
     int rows(int s0, int s1) const { return int(offset[s1] - offset[s0]); }
     // Rows a multiple of 1 KiB apart share few sets of the cache: such rows get a line more.
     static ptrdiff_t spread(ptrdiff_t n) { return n * ptrdiff_t(sizeof(T)) % 1024 ? n : n + 64 / ptrdiff_t(sizeof(T)); }
-    ptrdiff_t gates_stride() const { return spread(cell.S * Hp); }
+    ptrdiff_t gates_stride() const { return spread(cell.S * Hp + (q->norm ? 64 / ptrdiff_t(sizeof(T)) : 0)); }
     ptrdiff_t table_stride() const { return spread(cell.G * Hp); }
     ptrdiff_t row(int s, int i, int base) const { return ptrdiff_t(offset[s] - offset[base]) + i; }  // in gates, hidden
     // in c; the state before `base` comes first. Without saving, two slots take turns.
@@ -208,7 +216,10 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
     p.Hp = round_up(q.H, VL<T>);
     p.Pp = round_up(q.P, VL<T>);
     p.wide = p.Hp > p.Pp ? p.Hp : p.Pp;
-    p.cell_stride = p.cell.kept * p.Hp;
+    p.cell_stride = p.cell.kept * p.wide;
+    const int states = p.cell.spec ? int(p.cell.spec->states) : 2;
+    p.dc_stride = (states > 2 ? states - 1 : 1) * p.wide;
+    p.nothing = q.reset ? p.gates_stride() + p.cell_stride : p.wide;
     p.fused = fuses<T>(q, p.cell);
     p.in_blocks = false;
     p.tabulated = q.codes && 2 * q.steps >= q.I;
@@ -225,7 +236,7 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
     p.segment_rows = q.checkpoint * q.B + p.chunk_rows;
     if (p.segment_rows > q.steps) p.segment_rows = ptrdiff_t(q.steps);
     const bool again = backward && q.save == kSaveCheckpoints;
-    p.zeros = m.take<T>(p.wide);
+    p.zeros = m.take<T>(p.nothing);
     p.most_threads = useful_threads(q, p.cell.G, backward);
     p.barriers = m.take<Barrier>(3 + p.most_threads);
     p.threads = m.take<ThreadSpace<T>>(p.most_threads);
@@ -239,6 +250,12 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
         if (!backward || again) {
             ds.bias_x = m.take<T>(p.cell.G * wide);
             ds.bias_r = m.take<T>(p.cell.G * wide);
+        }
+        if (q.dir[d].reset_h || q.dir[d].reset_c) ds.reset = m.take<T>(q.B * p.cell_stride);
+        if (p.cell.spec) {
+            ds.vectors = m.take<T>((p.cell.spec->vectors + (q.norm ? 4 * p.cell.G : 0)) * p.Hp);
+            if (q.recurrent_dropout > 0) ds.mask = m.take<T>(q.B * p.wide);
+            if (backward) ds.extra = m.take<T>(q.B * (states + 2) * p.wide);
         }
         if (q.save == kSaveAll) {
             ds.gates = static_cast<T*>(q.dir[d].gates);
@@ -261,14 +278,14 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
         }
         if (backward) {
             ds.dh = m.take<T>(q.B * p.wide);
-            ds.dc = m.take<T>(q.B * p.wide);
+            ds.dc = m.take<T>(q.B * p.dc_stride);
             if (q.dir[d].M)
                 for (T*& dhs : ds.dhs) dhs = m.take<T>(p.chunk_rows * p.Pp);
         }
         p.dir[d] = ds;
     }
     for (int t = 0; t < p.most_threads; ++t) {
-        ThreadSpace<T> ts;
+        ThreadSpace<T> ts{};
         ts.a = m.take<const T*>(p.chunk_rows);
         ts.b = m.take<const T*>(p.chunk_rows);
         ts.b2 = m.take<const T*>(p.chunk_rows);
@@ -278,6 +295,11 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
         for (const T*** f : step_in) *f = m.take<const T*>(q.B);
         T*** step_out[] = {&ts.gates, &ts.h, &ts.cell, &ts.hidden, &ts.next_gates, &ts.dh, &ts.dc};
         for (T*** f : step_out) *f = m.take<T*>(q.B);
+        for (int k = 0; p.cell.spec && k < states; ++k) {
+            ts.before[k] = m.take<const T*>(q.B);
+            ts.after[k] = m.take<T*>(q.B);
+            ts.gradient[k] = m.take<T*>(q.B);
+        }
         ts.outer = backward ? m.take<T>(outer_scratch<T>(p.chunk_rows, I + (p.cell.candidate ? 2 : 1) * wide)) : nullptr;
         if (p.threads) p.threads[t] = ts;
     }

@@ -71,7 +71,7 @@ bool prepare(Plan<T>& p, const Sequence& q, bool backward) {
     if (q.B == 0) return false;
     lay_out(p, q, backward, q.workspace);
     order_rows(p);
-    copy_n<T>(p.zeros, nullptr, p.wide);
+    copy_n<T>(p.zeros, nullptr, p.nothing);
     for (int i = 0; i < 3 + p.most_threads; ++i) barrier_init(p.barriers + i);
     return true;
 }
