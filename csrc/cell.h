@@ -51,7 +51,7 @@ struct CellSpec {
     const void* context;
     CellFunction forward2, backward2;  // second stage; null: there is one
     int64_t section_product;           // what R of the last gate multiplies between the stages
-    int64_t whole_rows;                 // tiles must span all units: first 0, last H rounded up
+    int64_t whole_rows;                // tiles must span all units: first 0, last H rounded up
 };
 
 }  // namespace fastrnn

@@ -131,11 +131,13 @@ struct Sizes {
 constexpr int kMostLayers = 16;  // of a stack
 
 struct AttentionTable;
+struct CellSpec;
 struct DecoderTable;
 struct Ops;
 struct SearchTable;
 struct Streams;
 struct TreeKernels;
+struct VariantSettings;
 struct Word2VecKernels;
 
 // One instruction set's kernels. dtype arguments are Dtype; `n` counts elements.
@@ -171,6 +173,10 @@ struct Kernels {
     const Word2VecKernels* word2vec;  // training of word vectors: word2vec.h
     const DecoderTable* decoder;      // decoder.h
     const SearchTable* search;        // search.h
+
+    // fills in the functions of a variant of `cell`; the settings stay in use. False: there is no such variant. variant.h,
+    // cell.h
+    bool (*variant)(const VariantSettings*, int dtype, int cell, CellSpec* out);
 };
 
 const Kernels* kernels();                        // the table in use; null until select() succeeded

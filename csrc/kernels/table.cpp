@@ -3,6 +3,7 @@
 #include "../ops.h"
 #include "../pool.h"
 #include "../tree.h"
+#include "../variant.h"
 #include "../word2vec.h"
 #include "entry.h"
 #include "simd.h"
@@ -20,10 +21,11 @@ extern const DecoderTable decoder_table;
 const DecoderTable decoder_table = {decoder_sizes, decoder_forward, decoder_backward};
 extern const SearchTable search_table;
 const SearchTable search_table = {search_bytes, search_run};
-extern const Ops ops_table;                   // ops.cpp
-extern const Streams stream_table;            // stream.cpp
-extern const TreeKernels tree_table;          // tree.cpp
-extern const Word2VecKernels word2vec_table;  // word2vec.cpp
+bool variant_spec(const VariantSettings*, int dtype, int cell, CellSpec*);  // variants.cpp
+extern const Ops ops_table;                                                 // ops.cpp
+extern const Streams stream_table;                                          // stream.cpp
+extern const TreeKernels tree_table;                                        // tree.cpp
+extern const Word2VecKernels word2vec_table;                                // word2vec.cpp
 extern const Kernels table;
 const Kernels table = {FR_STRING(FASTRNN_ISA),
                        FASTRNN_VBYTES,
@@ -42,7 +44,8 @@ const Kernels table = {FR_STRING(FASTRNN_ISA),
                        &tree_table,
                        &word2vec_table,
                        &decoder_table,
-                       &search_table};
+                       &search_table,
+                       variant_spec};
 
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn
