@@ -292,6 +292,8 @@ def recurrent_vjp(
         arrays = tuple(arrays)
         return arrays if len(arrays) > 1 else arrays[0]
 
+    if isinstance(zoneout, (int, float)) and cell.num_states > 1:  # one share for all states
+        zoneout = (zoneout,) * cell.num_states
     between = Between(
         zoneout=tuple(
             d if d is None or np.ndim(d) == 0 else sequence_in("zoneout", d, size)

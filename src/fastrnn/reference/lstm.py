@@ -169,7 +169,7 @@ def lstm(
         Of the gates, of g, and of c in the output.
     norm : `Norm`, optional
         Layer normalisation: gain_ih, gain_hh [4H], gain_c, bias_c [H].
-    zoneout : None or (d_h, d_c), each None, a number or [T, B, features] in the layout of ``x``
+    zoneout : None, a number, or (d_h, d_c), each None, a number or [T, B, features] in the layout of ``x``
         The share of the old state in the new one: masks of 0 and 1, or their expectation. h is made of the c before.
     recurrent_mask : [B, P or H], optional
         Multiplies h where ``weight_hh`` does, and nowhere else.

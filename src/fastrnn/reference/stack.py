@@ -65,8 +65,7 @@ def stack(
     state : None or [num_layers·D, B, H] (lstm: two of them, the first [.., P] with a projection)
         Ordered by layer, then direction. Without a batch [num_layers·D, H].
     params : dict of PyTorch's names, ``weight_ih_l0`` … ``weight_hr_l1_reverse``; biases and projection may be missing
-        ``peephole_l0`` …, ``gain_ih_l0`` …, ``gain_hh_l0`` …, ``gain_c_l0`` …, ``bias_c_l0`` … make the layers that have
-        them those with peepholes and with layer normalisation.
+        ``peephole_l0`` … gives peepholes, ``gain_ih_l0``, ``gain_hh_l0``, ``gain_c_l0``, ``bias_c_l0`` … layer norm.
     dropout_masks : list of num_layers − 1 arrays in the shape of ``y``, optional
         They multiply the output of each layer but the last: 0, or 1 / (1 − p).
     reset_after : bool
@@ -166,19 +165,20 @@ def stack_vjp(
     def single(y: Any, layer: int, direction: int) -> tuple[Any, Any]:
         """One layer in one direction."""
         k = layer * D + direction
-        own = {name: params.get(f"{name}_l{layer}{suffixes[direction]}") for name in names + gains}
-        norm = Norm(*(own.pop(name) for name in gains))
-        return _CELLS[cell](
+        own: dict[str, Any] = {name: params.get(f"{name}_l{layer}{suffixes[direction]}") for name in names + gains}
+        values: list[Any] = [own.pop(name) for name in gains]
+        outputs: tuple[Any, Any] = _CELLS[cell](
             y,
             _slice_of(cell, state, k),
             **own,
-            norm=None if norm.gain_ih is None else norm,
+            norm=None if values[0] is None else Norm(*values),
             zoneout=zoneout[k] if isinstance(zoneout, list) else zoneout,
             recurrent_mask=None if recurrent_masks is None else recurrent_masks[k],
             reset_state=_slice_of(cell, reset_state, k),
             reverse=direction == 1,
             **options,
         )
+        return outputs
 
     def side_by_side(parts: list[Any]) -> Any:
         """The states of both directions as those of a layer: features beside each other."""
