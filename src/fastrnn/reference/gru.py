@@ -124,7 +124,20 @@ def gru(
     weight_hh: Any,
     bias_ih: Any = None,
     bias_hh: Any = None,
-    **options: Any,
+    *,
+    lengths: Any = None,
+    reverse: bool = False,
+    batch_first: bool = False,
+    out: Any = None,
+    reset_after: bool = True,
+    clip: float | None = None,
+    activations: Any = None,
+    norm: Norm | None = None,
+    zoneout: Any = None,
+    recurrent_mask: Any = None,
+    reset_mask: Any = None,
+    reset_state: Any = None,
+    all_states: bool = False,
 ) -> Any:
     """Run one GRU layer in one direction.
 
@@ -158,6 +171,21 @@ def gru(
     >>> y.shape, bool((h_n == y[0]).all())
     ((5, 2, 4), True)
     """
+    options: Any = {
+        "lengths": lengths,
+        "reverse": reverse,
+        "batch_first": batch_first,
+        "out": out,
+        "reset_after": reset_after,
+        "clip": clip,
+        "activations": activations,
+        "norm": norm,
+        "zoneout": zoneout,
+        "recurrent_mask": recurrent_mask,
+        "reset_mask": reset_mask,
+        "reset_state": reset_state,
+        "all_states": all_states,
+    }
     return gru_vjp(x, state, weight_ih, weight_hh, bias_ih, bias_hh, **options)[0]
 
 

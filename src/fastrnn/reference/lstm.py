@@ -139,7 +139,21 @@ def lstm(
     bias_ih: Any = None,
     bias_hh: Any = None,
     weight_hr: Any = None,
-    **options: Any,
+    *,
+    lengths: Any = None,
+    reverse: bool = False,
+    batch_first: bool = False,
+    out: Any = None,
+    peephole: Any = None,
+    coupled: bool = False,
+    clip: float | None = None,
+    activations: Any = None,
+    norm: Norm | None = None,
+    zoneout: Any = None,
+    recurrent_mask: Any = None,
+    reset_mask: Any = None,
+    reset_state: Any = None,
+    all_states: bool = False,
 ) -> Any:
     """Run one LSTM layer in one direction.
 
@@ -194,6 +208,22 @@ def lstm(
     >>> bool((h_n[1] == y[1, 1]).all()), float(abs(y[2:, 1]).max())
     (True, 0.0)
     """
+    options: Any = {
+        "lengths": lengths,
+        "reverse": reverse,
+        "batch_first": batch_first,
+        "out": out,
+        "peephole": peephole,
+        "coupled": coupled,
+        "clip": clip,
+        "activations": activations,
+        "norm": norm,
+        "zoneout": zoneout,
+        "recurrent_mask": recurrent_mask,
+        "reset_mask": reset_mask,
+        "reset_state": reset_state,
+        "all_states": all_states,
+    }
     return lstm_vjp(x, state, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, **options)[0]
 
 

@@ -80,7 +80,20 @@ def rnn(
     weight_hh: Any,
     bias_ih: Any = None,
     bias_hh: Any = None,
-    **options: Any,
+    *,
+    lengths: Any = None,
+    reverse: bool = False,
+    batch_first: bool = False,
+    out: Any = None,
+    nonlinearity: str = "tanh",
+    clip: float | None = None,
+    activations: Any = None,
+    norm: Norm | None = None,
+    zoneout: Any = None,
+    recurrent_mask: Any = None,
+    reset_mask: Any = None,
+    reset_state: Any = None,
+    all_states: bool = False,
 ) -> Any:
     """Run one simple recurrent layer in one direction.
 
@@ -114,6 +127,21 @@ def rnn(
     >>> y.tolist(), h_n.tolist()
     ([[2.0], [4.0], [8.0]], [8.0])
     """
+    options: Any = {
+        "lengths": lengths,
+        "reverse": reverse,
+        "batch_first": batch_first,
+        "out": out,
+        "nonlinearity": nonlinearity,
+        "clip": clip,
+        "activations": activations,
+        "norm": norm,
+        "zoneout": zoneout,
+        "recurrent_mask": recurrent_mask,
+        "reset_mask": reset_mask,
+        "reset_state": reset_state,
+        "all_states": all_states,
+    }
     return rnn_vjp(x, state, weight_ih, weight_hh, bias_ih, bias_hh, **options)[0]
 
 
