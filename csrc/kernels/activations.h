@@ -100,20 +100,33 @@ FR_NOINLINE typename Simd<T>::V activation_slope(int kind, T alpha, T beta, type
     return z == z ? slope : z;
 }
 
+// a flag known when compiling, or not
+enum class When { kNo, kYes, kAtRunTime };
+template <When kWhen>
+struct Flag {
+    bool value;
+    FR_INLINE explicit Flag(bool v) : value(v) {}
+    FR_INLINE operator bool() const { return kWhen == When::kAtRunTime ? value : kWhen == When::kYes; }
+};
+
 // Saved is the value. Where z was limited it gets a minus sign, for backward to know.
-template <class T>
+template <class T, When kClip>
 struct SigmoidGate {
     using V = typename Simd<T>::V;
-    bool clipped;
-    V limit;
+    Flag<kClip> clipped;
+    V limit, low, high;  // what is limited for the clip needs no limits of sigmoid's own
 
-    FR_INLINE SigmoidGate(const CellActivationSettings&, double clip) : clipped(clip > 0), limit(broadcast(T(clip))) {}
+    FR_INLINE SigmoidGate(const CellActivationSettings&, double clip)
+        : clipped(clip > 0),
+          limit(broadcast(T(clip))),
+          low(max(broadcast(ExpConstants<T>::kMin), -limit)),
+          high(min(broadcast(ExpConstants<T>::kSigmoidMax), limit)) {}
 
     // f(z), and what to save
     FR_INLINE V operator()(V z, V& saved) const {
         if (!clipped) return saved = sigmoid<T>(z);
-        const V v = sigmoid<T>(max(-limit, min(limit, z)));
-        saved = abs<T>(z) > limit ? from_bits<T>(bits<T>(v) | bits<T>(broadcast(T(-0.0)))) : v;
+        const V v = sigmoid_between<T>(z, low, high), inside = limit - abs<T>(z);  // negative where limited
+        saved = from_bits<T>(bits<T>(v) | (bits<T>(inside) & bits<T>(broadcast(T(-0.0)))));
         return v;
     }
     FR_INLINE Activated<T> back(V saved) const {
@@ -125,30 +138,32 @@ struct SigmoidGate {
 };
 
 // Saved is the value. Where z was limited it is ±tanh(clip), for which ±2 stands.
-template <class T>
+template <class T, When kClip>
 struct TanhGate {
     using V = typename Simd<T>::V;
-    bool clipped;
-    V limit, top;
+    Flag<kClip> clipped;
+    V limit, low, top;
 
     FR_INLINE TanhGate(const CellActivationSettings&, double clip)
-        : clipped(clip > 0), limit(broadcast(T(clip))), top(tanh<T>(limit)) {}
+        : clipped(clip > 0),
+          limit(broadcast(T(clip))),
+          low(max(broadcast(ExpConstants<T>::kTanhMin), -(limit + limit))),
+          top(clipped ? tanh<T>(limit) : limit) {}
 
     static FR_INLINE V signed_as(V v, V sign) {
         return from_bits<T>(bits<T>(v) | (bits<T>(sign) & bits<T>(broadcast(T(-0.0)))));
     }
     FR_INLINE V operator()(V z, V& saved) const {
         if (!clipped) return saved = tanh<T>(z);
-        const V v = tanh<T>(max(-limit, min(limit, z)));
+        const V v = tanh_from<T>(z, low);
         saved = abs<T>(z) > limit ? signed_as(broadcast(T(2)), z) : v;
         return v;
     }
     FR_INLINE Activated<T> back(V saved) const {
         const V one = broadcast(T(1));
         if (!clipped) return {saved, fnma(saved, saved, one)};
-        const auto limited = abs<T>(saved) > broadcast(T(1.5));
-        const V v = limited ? signed_as(top, saved) : saved;
-        return {v, limited ? zero<T>() : fnma(v, v, one)};
+        const auto limited = abs<T>(saved) > one;
+        return {limited ? signed_as(top, saved) : saved, limited ? zero<T>() : fnma(saved, saved, one)};
     }
     FR_INLINE Activated<T> both(V z) const {
         const V t = tanh<T>(z);
@@ -182,15 +197,17 @@ struct AnyGate {
 };
 
 // a cell's gates: the usual activations, or whatever the settings say
-template <class T>
+template <class T, When kClip>
 struct Usual {
-    using Gate = SigmoidGate<T>;
-    using Candidate = TanhGate<T>;
+    using Gate = SigmoidGate<T, kClip>;
+    using Candidate = TanhGate<T, kClip>;
+    using Output = TanhGate<T, When::kNo>;
 };
 template <class T>
 struct Any {
     using Gate = AnyGate<T>;
     using Candidate = AnyGate<T>;
+    using Output = AnyGate<T>;
 };
 
 // what a cell's functions work on

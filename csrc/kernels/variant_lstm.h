@@ -54,28 +54,31 @@ FR_INLINE RowNorm<T> row_norm(ptrdiff_t units, Body c_at) {
     return {mean, broadcast(T(1 / __builtin_sqrt(squares / double(units) + kLayerNormEps)))};
 }
 
-template <class T, class Gates, bool kNorm>
+template <class T, class Gates, bool kNorm, When kPeephole>
 void lstm_variant_forward(const CellTile* tile) noexcept {
     using V = typename Simd<T>::V;
     const TileOf<T> t{*tile};
     const VariantSettings& q = t.settings();
     const typename Gates::Gate gate(q.activation[0], q.clip);
-    const typename Gates::Candidate candidate(q.activation[1], q.clip), output(q.activation[2], 0);
+    const typename Gates::Candidate candidate(q.activation[1], q.clip);
+    const typename Gates::Output output(q.activation[2], 0);
     const LstmLayout at = lstm_layout(q);
     const ptrdiff_t s = tile->section, f_ = at.f * s, g_ = at.g * s, o_ = at.o * s;
-    const bool save = tile->save, peephole = q.peephole, coupled = q.coupled;
+    const Flag<kPeephole> peephole(q.peephole);
+    const bool save = tile->save, coupled = q.coupled;
+    const ptrdiff_t units = tile->units;
     const T *p_i = nullptr, *p_f = nullptr, *p_o = nullptr;
     if (peephole) p_i = t.vector(0), p_f = t.vector(at.p_f), p_o = t.vector(at.p_o);
     for (ptrdiff_t r = 0; r < tile->rows; ++r) {
         T *z = t.gates(r), *h = t.after(0, r), *c_new = t.after(1, r);
         const T* c_prev = t.before(1, r);
+        // two loops, for o waits for c where there are peepholes, and so the next vectors' work can be done meanwhile
         each_unit<T>(*tile, [=](ptrdiff_t u) {
-            V save_i, save_f, save_g, save_o;
+            V save_i, save_f, save_g, f;
             const V c_old = load(c_prev + u);
             V z_i = load(z + u);
             if (peephole) z_i = fma(load(p_i + u), c_old, z_i);
             const V i = gate(z_i, save_i), g = candidate(load(z + g_ + u), save_g);
-            V f;
             if (coupled) {
                 f = broadcast(T(1)) - i;
             } else {
@@ -84,43 +87,43 @@ void lstm_variant_forward(const CellTile* tile) noexcept {
                 f = gate(z_f, save_f);
                 if (save) store(z + f_ + u, save_f);
             }
-            const V c = fma(f, c_old, i * g);
-            V z_o = load(z + o_ + u);
-            if (peephole) z_o = fma(load(p_o + u), c, z_o);
-            const V o = gate(z_o, save_o);
             if (save) {
                 store(z + u, save_i);
                 store(z + g_ + u, save_g);
             }
-            if (kNorm || save) store(z + o_ + u, save_o);
-            store(c_new + u, c);
-            if (!kNorm) {
-                V unsaved;
-                store(h + u, o * output(c, unsaved));
-            }
+            store(c_new + u, fma(f, c_old, i * g));
         });
-        if (!kNorm) continue;
-        const ptrdiff_t units = tile->units;
-        const RowNorm<T> norm = row_norm<T>(units, [=](ptrdiff_t u) { return load(c_new + u); });
-        const T *gain = t.vector(at.gain), *bias = t.vector(at.bias);
+        RowNorm<T> norm = {};
+        const T *gain = nullptr, *bias = nullptr;
+        if (kNorm) {
+            norm = row_norm<T>(units, [=](ptrdiff_t u) { return load(c_new + u); });
+            gain = t.vector(at.gain), bias = t.vector(at.bias);
+        }
         each_unit<T>(*tile, [=](ptrdiff_t u) {
-            V unsaved;
-            const V n = within<T>((load(c_new + u) - norm.mean) * norm.rstd, units - u);
-            store(h + u, gate.back(load(z + o_ + u)).value * output(fma(load(gain + u), n, load(bias + u)), unsaved));
+            V save_o, unsaved;
+            const V c = load(c_new + u);
+            V z_o = load(z + o_ + u), a = c;
+            if (peephole) z_o = fma(load(p_o + u), c, z_o);
+            if (kNorm) a = fma(load(gain + u), within<T>((c - norm.mean) * norm.rstd, units - u), load(bias + u));
+            const V o = gate(z_o, save_o);
+            if (save) store(z + o_ + u, save_o);
+            store(h + u, o * output(a, unsaved));
         });
     }
 }
 
-template <class T, class Gates, bool kNorm>
+template <class T, class Gates, bool kNorm, When kPeephole>
 void lstm_variant_backward(const CellTile* tile) noexcept {
     using V = typename Simd<T>::V;
     const TileOf<T> t{*tile};
     const VariantSettings& q = t.settings();
     const typename Gates::Gate gate(q.activation[0], q.clip);
-    const typename Gates::Candidate candidate(q.activation[1], q.clip), output(q.activation[2], 0);
+    const typename Gates::Candidate candidate(q.activation[1], q.clip);
+    const typename Gates::Output output(q.activation[2], 0);
     const LstmLayout at = lstm_layout(q);
     const ptrdiff_t s = tile->section, f_ = at.f * s, g_ = at.g * s, o_ = at.o * s, v_ = at.v * s;
-    const bool peephole = q.peephole, coupled = q.coupled;
+    const Flag<kPeephole> peephole(q.peephole);
+    const bool coupled = q.coupled;
     const T *p_i = nullptr, *p_f = nullptr, *p_o = nullptr;
     if (peephole) p_i = t.vector(0), p_f = t.vector(at.p_f), p_o = t.vector(at.p_o);
     const ptrdiff_t vf_ = v_ + at.p_f * s, vo_ = v_ + at.p_o * s;
@@ -135,16 +138,17 @@ void lstm_variant_backward(const CellTile* tile) noexcept {
         V mean_dn = zero<T>(), mean_dn_n = zero<T>();
         const ptrdiff_t units = tile->units, gain_ = v_ + at.gain * s, bias_ = v_ + at.bias * s;
         const T* gain = nullptr;
-        auto cell = [=](ptrdiff_t u) {
-            const V i = gate.back(load(z + u)).value;
-            return fma(forget(u, i).value, load(c_prev + u), i * candidate.back(load(z + g_ + u)).value);
-        };
         if (kNorm) {  // h = o ⊙ h(gain ⊙ n + bias), n = N(c): gradients at the gain's and the bias's argument, and z_o
             gain = t.vector(at.gain);
             const T* bias = t.vector(at.bias);
-            norm = row_norm<T>(units, cell);
+            each_unit<T>(*tile, [=](ptrdiff_t u) {  // c, for a while
+                const V i = gate.back(load(z + u)).value;
+                const V c = fma(forget(u, i).value, load(c_prev + u), i * candidate.back(load(z + g_ + u)).value);
+                store(z + gain_ + u, c);
+            });
+            norm = row_norm<T>(units, [=](ptrdiff_t u) { return load(z + gain_ + u); });
             each_unit<T>(*tile, [=](ptrdiff_t u) {
-                const V n = within<T>((cell(u) - norm.mean) * norm.rstd, units - u), d = load(dh + u);
+                const V n = within<T>((load(z + gain_ + u) - norm.mean) * norm.rstd, units - u), d = load(dh + u);
                 const Activated<T> o = gate.back(load(z + o_ + u)), a = output.both(fma(load(gain + u), n, load(bias + u)));
                 const V da = d * o.value * a.slope;
                 store(z + o_ + u, d * a.value * o.slope);

@@ -11,10 +11,15 @@ namespace {
 
 bool is(const CellActivationSettings& f, int kind) { return f.kind == kind; }
 
-template <class T, class Gates>
+template <class T, class Gates, bool kNorm, When kPeephole>
+void lstm_functions(CellSpec& out) {
+    out.forward = lstm_variant_forward<T, Gates, kNorm, kPeephole>;
+    out.backward = lstm_variant_backward<T, Gates, kNorm, kPeephole>;
+}
+template <class T, When kClip>
 void lstm_functions(const VariantSettings& q, CellSpec& out) {
-    out.forward = q.norm_c ? lstm_variant_forward<T, Gates, true> : lstm_variant_forward<T, Gates, false>;
-    out.backward = q.norm_c ? lstm_variant_backward<T, Gates, true> : lstm_variant_backward<T, Gates, false>;
+    q.peephole ? lstm_functions<T, Usual<T, kClip>, false, When::kYes>(out)
+               : lstm_functions<T, Usual<T, kClip>, false, When::kNo>(out);
 }
 template <class T>
 void lstm_spec(const VariantSettings& q, CellSpec& out) {
@@ -27,10 +32,14 @@ void lstm_spec(const VariantSettings& q, CellSpec& out) {
     for (int v = 0; v < out.vectors; ++v) out.section_v[v] = at.v + v;
     out.whole_rows = q.norm_c;
     const CellActivationSettings* f = q.activation;
-    if (is(f[0], kActSigmoid) && is(f[1], kActTanh) && is(f[2], kActTanh))
-        lstm_functions<T, Usual<T>>(q, out);
+    const bool usual = is(f[0], kActSigmoid) && is(f[1], kActTanh) && is(f[2], kActTanh);
+    constexpr When run_time = When::kAtRunTime;
+    if (q.norm_c)
+        usual ? lstm_functions<T, Usual<T, run_time>, true, run_time>(out) : lstm_functions<T, Any<T>, true, run_time>(out);
+    else if (usual)
+        q.clip > 0 ? lstm_functions<T, When::kYes>(q, out) : lstm_functions<T, When::kNo>(q, out);
     else
-        lstm_functions<T, Any<T>>(q, out);
+        lstm_functions<T, Any<T>, false, run_time>(out);
 }
 
 template <class T, class Gates>
@@ -55,7 +64,7 @@ void gru_spec(const VariantSettings& q, bool after, CellSpec& out) {
     out.section_x[2] = 3;
     if (!after) out.section_r[2] = 3;
     if (is(q.activation[0], kActSigmoid) && is(q.activation[1], kActTanh))
-        gru_functions<T, Usual<T>>(after, out);
+        gru_functions<T, Usual<T, When::kAtRunTime>>(after, out);
     else
         gru_functions<T, Any<T>>(after, out);
 }
