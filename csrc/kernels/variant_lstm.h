@@ -28,6 +28,9 @@ FR_INLINE LstmLayout lstm_layout(const VariantSettings& q) {
     return {uncoupled, 1 + uncoupled, 2 + uncoupled, uncoupled, 1 + uncoupled, peepholes, peepholes + 1, 3 + uncoupled};
 }
 
+// whether a function is compiled for peepholes
+enum class Peepholes { kNo, kYes, kPerhaps };
+
 // N of a row's c
 template <class T>
 struct RowNorm {
@@ -54,7 +57,7 @@ FR_INLINE RowNorm<T> row_norm(ptrdiff_t units, Body c_at) {
     return {mean, broadcast(T(1 / __builtin_sqrt(squares / double(units) + kLayerNormEps)))};
 }
 
-template <class T, class Gates, bool kNorm, When kPeephole>
+template <class T, class Gates, bool kNorm, Peepholes kPeepholes>
 void lstm_variant_forward(const CellTile* tile) noexcept {
     using V = typename Simd<T>::V;
     const TileOf<T> t{*tile};
@@ -64,7 +67,7 @@ void lstm_variant_forward(const CellTile* tile) noexcept {
     const typename Gates::Output output(q.activation[2], 0);
     const LstmLayout at = lstm_layout(q);
     const ptrdiff_t s = tile->section, f_ = at.f * s, g_ = at.g * s, o_ = at.o * s;
-    const Flag<kPeephole> peephole(q.peephole);
+    const bool peephole = kPeepholes == Peepholes::kPerhaps ? q.peephole : kPeepholes == Peepholes::kYes;
     const bool save = tile->save, coupled = q.coupled;
     const ptrdiff_t units = tile->units;
     const T *p_i = nullptr, *p_f = nullptr, *p_o = nullptr;
@@ -112,7 +115,7 @@ void lstm_variant_forward(const CellTile* tile) noexcept {
     }
 }
 
-template <class T, class Gates, bool kNorm, When kPeephole>
+template <class T, class Gates, bool kNorm, Peepholes kPeepholes>
 void lstm_variant_backward(const CellTile* tile) noexcept {
     using V = typename Simd<T>::V;
     const TileOf<T> t{*tile};
@@ -122,7 +125,7 @@ void lstm_variant_backward(const CellTile* tile) noexcept {
     const typename Gates::Output output(q.activation[2], 0);
     const LstmLayout at = lstm_layout(q);
     const ptrdiff_t s = tile->section, f_ = at.f * s, g_ = at.g * s, o_ = at.o * s, v_ = at.v * s;
-    const Flag<kPeephole> peephole(q.peephole);
+    const bool peephole = kPeepholes == Peepholes::kPerhaps ? q.peephole : kPeepholes == Peepholes::kYes;
     const bool coupled = q.coupled;
     const T *p_i = nullptr, *p_f = nullptr, *p_o = nullptr;
     if (peephole) p_i = t.vector(0), p_f = t.vector(at.p_f), p_o = t.vector(at.p_o);

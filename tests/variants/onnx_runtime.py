@@ -4,8 +4,8 @@
     outputs = run(cases)                # in this Python, or in that of FASTRNN_BENCH_PYTHON_ORT
     settings = to_fastrnn(cases[0])     # one for each direction
 
-Where ONNX Runtime 1.31 has its own mind: its Softplus is infinite past 88 (a gate times 0 is then NaN), Relu(NaN) is
-0, ThresholdedRelu(alpha) is 0, a clip of 0 limits everything to 0; unless given, alpha and beta of Affine and ScaledTanh
+Where ONNX Runtime 1.31 has its own mind: its Softplus is infinite past 88 (times 0 that is NaN), Relu(NaN) is 0,
+ThresholdedRelu(alpha) is 0, a clip of 0 limits everything to 0; unless given, alpha and beta of Affine and ScaledTanh
 and alpha of ThresholdedRelu are 0. Its clip doesn't limit c in h = o ⊙ h(c).
 
 This file is also the program which that other Python runs, so that it needs nothing but NumPy, onnx and onnxruntime.
