@@ -5,7 +5,7 @@
 #pragma once
 #include "variants_naive.h"
 
-constexpr size_t kVariantRows = 3;
+constexpr size_t kVariantRows = 9;
 constexpr double kFence = 1234.5;
 
 // arrays of whole vectors, what lies past H being numbers that must not matter
