@@ -1237,3 +1237,11 @@ def token_left(banned: NDArray[Any] | None, vocabulary: int, eos: int, least: in
             f"banned: expected to leave a token{' besides eos, because min_length > 0' if left else ''}, "
             f"got {vocabulary - left} of {vocabulary} tokens"
         )
+
+
+def least_length(least: Any, most: int) -> int:
+    """`min_length` of texts that have up to `most` tokens."""
+    found = natural(least, "min_length")
+    if found > most:
+        raise ValueError(f"min_length: expected at most max_length={most}, got {found}")
+    return found
