@@ -437,6 +437,16 @@ def in_place(out: Any, x: NDArray[Any], name: str, other: str) -> NDArray[Any]:
     return array
 
 
+def drop_last(value: Any, batch_size: int, count: int, what: str) -> bool:
+    """Whether a smaller last batch is left out, which mustn't be the only one."""
+    if value and batch_size > count:
+        raise ValueError(
+            f"batch_size: expected at most {count}, the number of {what}, because drop_last=True leaves out a smaller "
+            f"batch, got {batch_size}"
+        )
+    return bool(value)
+
+
 # ---- initialisation ------------------------------------------------------------------------------------
 
 
