@@ -18,6 +18,7 @@ import fastrnn as fr
 from fastrnn import bench
 from fastrnn.bench.peers import choose
 from fastrnn.bench.peers.torch_loops import TorchLoop
+from fastrnn.bench.variants import timed
 
 try:
     from fastrnn.jit import sigmoid, tanh
@@ -115,9 +116,7 @@ def prepared(case: bench.Case, threads: int, torch: bool) -> dict[str, Callable[
 
 def measured(case: bench.Case, threads: int, torch: bool, repeat: int, turn_seconds: float) -> dict[str, Any]:
     """Milliseconds of each side, and the ratios."""
-    turns = bench.in_turn(prepared(case, threads, torch), repeat=repeat, turn_seconds=turn_seconds)
-    if turns.failed:
-        raise RuntimeError("; ".join(turns.failed.values()))
+    turns = timed(prepared(case, threads, torch), repeat, turn_seconds)
     found: dict[str, Any] = {"ms": {side: 1e3 * turns.median(side) for side in turns.seconds}}
     if "custom" in turns.seconds:
         found["of_builtin"] = turns.speedup("fastrnn", over="custom")

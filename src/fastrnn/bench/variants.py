@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import fastrnn
 from fastrnn.bench.agree import Disagreement, check
 from fastrnn.bench.cases import Shape
 from fastrnn.bench.layers import Sides
+from fastrnn.bench.measure import Turns, in_turn
 from fastrnn.bench.peers import choose
 from fastrnn.bench.peers.base import states
 from fastrnn.bench.peers.torch_loops import TorchLoop, Variation
@@ -19,7 +20,7 @@ from fastrnn.bench.peers.torch_loops import TorchLoop, Variation
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SHAPE", "VARIANTS", "NotHere", "Variant", "prepare"]
+__all__ = ["SHAPE", "VARIANTS", "NotHere", "Variant", "prepare", "timed"]
 
 SHAPE = Shape(100, 32, 64, 128)
 Arrays = dict[str, "NDArray[Any]"]
@@ -248,3 +249,33 @@ def prepare(variant: Variant, shape: Shape = SHAPE, threads: int = 1) -> Sides:
         if np.allclose(arrays["y"], first[name]["y"]):
             raise Disagreement(f"{variant}: {name} draws no masks in training")
     return Sides(runs, skipped, check(inferred, "float32", f"{variant}, inference"))
+
+
+def timed(runs: Mapping[str, Callable[[], Any]], repeat: int, turn_seconds: float) -> Turns:
+    """Time two layers of fastrnn and PyTorch in turn, so that PyTorch's turn comes before each of the two.
+
+    In turns A B C A B C, of which the first two were the same layer, the one after PyTorch took a tenth longer: caches
+    and threads are not as it left them.
+
+    Raises
+    ------
+    RuntimeError
+        A side failed.
+
+    Examples
+    --------
+    >>> sorted(timed({"a": lambda: 1, "torch": lambda: 2, "b": lambda: 3}, 2, 0.0).seconds)
+    ['a', 'b', 'torch']
+    """
+    again = "torch, again"
+    sides = {}
+    for name in runs:
+        if name != "torch":
+            if "torch" in runs:
+                sides[again if "torch" in sides else "torch"] = runs["torch"]
+            sides[name] = runs[name]
+    turns = in_turn(sides, repeat=repeat, turn_seconds=turn_seconds)
+    if turns.failed:
+        raise RuntimeError("; ".join(turns.failed.values()))
+    turns.seconds.pop(again, None)
+    return turns
