@@ -125,6 +125,7 @@ def check_weights(cell: Cell, weights: tuple[Any, ...], input_size: int) -> tupl
         "peephole": ((cell.gates - 1) * H,),
         "gain_c": (H,),
         "bias_c": (H,),
+        **dict.fromkeys(("alpha", "beta", "zeta", "nu"), (1,)),
     }
     for name, a in given.items():
         shape = expected.get(name, (cell.gates * H,))
@@ -241,10 +242,10 @@ def recurrent_vjp(
     x: Any,
     state: Any,
     *,
-    lengths: Any,
-    reverse: bool,
-    batch_first: bool,
-    input_grad: bool,
+    lengths: Any = None,
+    reverse: bool = False,
+    batch_first: bool = False,
+    input_grad: bool = True,
     out: Any = None,
     zoneout: Any = None,
     recurrent_mask: Any = None,
