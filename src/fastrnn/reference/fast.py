@@ -75,7 +75,7 @@ def _rnn_backward(
     dalpha = (dh_t * n).sum() * sigmoid_derivative(alpha)  # h_t = σ(α) · n + σ(β) · h
     dbeta = (dh_t * h).sum() * sigmoid_derivative(beta)
     dn, dh = dh_t * sigmoid(alpha), dh_t * sigmoid(beta)
-    dv = dn * phi.derivative(v)  # n = φ(v)
+    dv = dn * phi.derivative(v, n)  # n = φ(v)
     dx, dW, db, _ = pull_x(dv)  # v = W x + b + R h
     drh, dR, _, _ = pull_h(dv)
     return dx, (dh + masked(drh, mask),), (dW, dR, db, dalpha, dbeta)
@@ -109,8 +109,8 @@ def _grnn_backward(
     dzeta = (ds * (1 - z)).sum() * sigmoid_derivative(zeta)  # s = σ(ζ) · (1 − z) + σ(ν)
     dnu = ds.sum() * sigmoid_derivative(nu)
     dz = dz - ds * sigmoid(zeta)
-    dv_z = dz * phi_z.derivative(_plus(u, b_z))  # z = φ(u + b_z)
-    dv_n = dn * phi_n.derivative(_plus(u, b_h))  # n = φ(u + b_h)
+    dv_z = dz * phi_z.derivative(_plus(u, b_z), z)  # z = φ(u + b_z)
+    dv_n = dn * phi_n.derivative(_plus(u, b_h), n)  # n = φ(u + b_h)
     dx, dW, _, _ = pull_x(dv_z + dv_n)  # u = W x + R h
     drh, dR, _, _ = pull_h(dv_z + dv_n)
     return dx, (dh + masked(drh, mask),), (dW, dR, dv_z.sum(axis=0), dv_n.sum(axis=0), dzeta, dnu)
