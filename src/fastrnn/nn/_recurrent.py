@@ -302,6 +302,22 @@ class Recurrent(Layer):
 
         return Stream(self, batch_size)
 
+    # ---- compiled code: see `fastrnn.jit.native`
+
+    @property
+    def _numba_type_(self) -> Any:
+        """Numba asks for it when a layer comes to an ``@njit`` function; None for a class whose call is its own."""
+        from fastrnn.jit.native import layer_type
+
+        unchanged = type(self).__call__ is Recurrent.__call__
+        return layer_type(self.dtype, self._cell == _core.LSTM) if unchanged else None
+
+    @property
+    def _native_address(self) -> int:
+        from fastrnn.jit.native import layer_address
+
+        return layer_address(self, self._cell, self._layers(), self.batch_first)
+
     def config(self) -> dict[str, Any]:
         return {
             "input_size": self.input_size,
