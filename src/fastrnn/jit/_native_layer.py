@@ -12,7 +12,7 @@ from numba.extending import lower_builtin, overload, overload_method, register_j
 
 from fastrnn import _check
 from fastrnn.jit import native
-from fastrnn.jit.native import LayerType, check, expect_array, is_none
+from fastrnn.jit.native import LayerType, expect_array, fail, is_none
 
 # slots of NativeLayer (csrc/native.h)
 _forward = native.method(0)
@@ -47,7 +47,7 @@ def _run(layer, x, h_0, c_0, lengths, y, h_n, c_n):
     error = _forward(layer, (x, h_0, c_0, lengths, y, h_n, c_n))
     if error == 2:  # x's last axis isn't contiguous
         error = _forward(layer, (np.ascontiguousarray(x), h_0, c_0, lengths, y, h_n, c_n))
-    check(error)
+    fail(error)
 
 
 def _outputs(axes: int, dtype: Any) -> tuple[Any, Any]:

@@ -4,46 +4,33 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, errors, types
-from numba.extending import intrinsic, overload_attribute, overload_method, register_jitable
+from numba.core.imputils import impl_ret_borrowed
+from numba.core.typing.templates import AttributeTemplate, bound_function, infer_getattr, signature
+from numba.extending import intrinsic, lower_builtin, overload_attribute, overload_method, register_jitable
 
 from fastrnn import _check
 from fastrnn.jit import native
-from fastrnn.jit.native import StreamType, check, expect_array, is_none
+from fastrnn.jit.native import StreamType, expect_array, fail, is_none
 
 # slots of NativeStream (csrc/native.h)
+_SLOTS = {"step": 0, "run": 1}
 _STATES = 2
-_step, _run, _pack = native.method(0), native.method(1), native.method(3)
+_calls = {name: native.method(slot) for name, slot in _SLOTS.items()}
+_pack = native.method(3)
 _batch_size, _input_size, _output_size = native.field(4), native.field(5), native.field(6)
 _size = native.table(8)
 
 
 # ---- steps -----------------------------------------------------------------------------------------------------
-
-
-def _mover(function: Any) -> tuple[Any, Any]:
-    """Calls of `step` or `run`: for an x that is C-contiguous, and for one that may have to be copied."""
-
-    @register_jitable
-    def direct(s, x, y):
-        check(function(s, (x, y)))
-
-    @register_jitable
-    def copying(s, x, y):
-        error = function(s, (x, y))
-        if error == 2:  # strides: nothing has changed yet
-            error = function(s, (np.ascontiguousarray(x), y))
-        check(error)
-
-    return direct, copying
-
-
-_movers = {"step": _mover(_step), "run": _mover(_run)}
+# Lowered by hand where `out` is given and nothing may have to be copied: a function in between, with its counting of
+# references, would take as long as a small step.
 
 
 def _expect_input(s: StreamType, x: Any, dims: tuple[int, ...]) -> int:
@@ -54,54 +41,99 @@ def _expect_input(s: StreamType, x: Any, dims: tuple[int, ...]) -> int:
     return int(x.ndim) + s.integers
 
 
-def _given(move: Any, out: Any, dtype: Any, axes: int) -> Callable[..., Any]:
-    expect_array(out, dtype, (axes,), "out", written=True)
+def _signature(s: StreamType, dims: tuple[int, ...], args: Any, kws: Any) -> Any:
+    """Numba's signature of `step` or `run`."""
+    given = _PARAMETERS.bind(*args, **kws).arguments
+    x, out = types.unliteral(given["x"]), given.get("out", types.Omitted(None))
+    axes = _expect_input(s, x, dims)
+    if not is_none(out):
+        expect_array(out, s.dtype, (axes,), "out", written=True)
+    result = types.Array(s.dtype, axes, "C") if is_none(out) else out
+    return signature(result, x, out).replace(pysig=_PARAMETERS)
 
-    def given(s, x, out=None):
+
+def _call(x, out=None):
+    """The parameters of `step` and `run`."""
+
+
+_PARAMETERS = inspect.signature(_call)
+
+
+@infer_getattr
+class _Moves(AttributeTemplate):
+    key = StreamType
+
+    @bound_function("fastrnn.stream.step")
+    def resolve_step(self, s, args, kws):
+        return _signature(s, (1, 2), args, kws)
+
+    @bound_function("fastrnn.stream.run")
+    def resolve_run(self, s, args, kws):
+        return _signature(s, (2, 3), args, kws)
+
+
+@lower_builtin("fastrnn.stream.step", StreamType, types.VarArg(types.Any))
+def _lower_step(context, builder, signature, args):
+    return _lower("step", context, builder, signature, args)
+
+
+@lower_builtin("fastrnn.stream.run", StreamType, types.VarArg(types.Any))
+def _lower_run(context, builder, signature, args):
+    return _lower("run", context, builder, signature, args)
+
+
+def _lower(name: str, context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    s, x, out = signature.args
+    if is_none(out) or isinstance(x, types.Array) and x.layout != "C":
+        make = None if not is_none(out) else _room(name, signature.return_type.ndim, s.dtype)
+        return context.compile_internal(builder, _whole(_calls[name], make), signature, args)
+    pointers = [native.describe(context, builder, typ, value) for typ, value in zip((x, out), args[1:], strict=True)]
+    native.raising(context, builder, native.call(context, builder, s, args[0], _SLOTS[name], pointers))
+    return impl_ret_borrowed(context, builder, signature.return_type, args[2])
+
+
+def _whole(function: Any, make: Any) -> Callable[..., Any]:
+    """`step` or `run` that may have to copy x; make: what makes room for y, or None."""
+
+    @register_jitable
+    def move(s, x, y):
+        error = function(s, (x, y))
+        if error == 2:  # strides: nothing has changed yet
+            error = function(s, (np.ascontiguousarray(x), y))
+        fail(error)
+
+    def fresh(s, x, out):
+        y = make(s, x)
+        move(s, x, y)
+        return y
+
+    def given(s, x, out):
         move(s, x, out)
         return out
 
-    return given
+    return given if make is None else fresh
 
 
-@overload_method(StreamType, "step")
-def _stream_step(s, x, out=None):
-    axes, dtype = _expect_input(s, x, (1, 2)), s.dtype
-    move = _movers["step"][isinstance(x, types.Array) and x.layout != "C"]
-    if not is_none(out):
-        return _given(move, out, dtype, axes)
+def _room(name: str, axes: int, dtype: Any) -> Any:
+    """What makes room for y."""
 
-    def one_row(s, x, out=None):
-        y = np.empty(_output_size(s), dtype)
-        move(s, x, y)
-        return y
+    @register_jitable
+    def row(s, x):
+        return np.empty(_output_size(s), dtype)
 
-    def rows(s, x, out=None):
-        y = np.empty((_batch_size(s), _output_size(s)), dtype)
-        move(s, x, y)
-        return y
+    @register_jitable
+    def rows(s, x):
+        return np.empty((_batch_size(s), _output_size(s)), dtype)
 
-    return one_row if axes == 1 else rows
+    @register_jitable
+    def steps(s, x):
+        return np.empty((x.shape[0], _output_size(s)), dtype)
 
+    @register_jitable
+    def batch(s, x):
+        return np.empty((x.shape[0], x.shape[1], _output_size(s)), dtype)
 
-@overload_method(StreamType, "run")
-def _stream_run(s, x, out=None):
-    axes, dtype = _expect_input(s, x, (2, 3)), s.dtype
-    move = _movers["run"][x.layout != "C"]
-    if not is_none(out):
-        return _given(move, out, dtype, axes)
-
-    def one_row(s, x, out=None):
-        y = np.empty((x.shape[0], _output_size(s)), dtype)
-        move(s, x, y)
-        return y
-
-    def rows(s, x, out=None):
-        y = np.empty((x.shape[0], x.shape[1], _output_size(s)), dtype)
-        move(s, x, y)
-        return y
-
-    return one_row if axes == 2 else rows
+    return {("step", 1): row, ("step", 2): rows, ("run", 2): steps, ("run", 3): batch}[name, axes]
 
 
 # ---- states ----------------------------------------------------------------------------------------------------
@@ -139,19 +171,19 @@ def _states(typingctx: Any, s: Any, state: Any, rows: Any, inwards: Any) -> Any:
 @overload_method(StreamType, "reset")
 def _reset(s, state=None, rows=None):
     if is_none(rows):
-        return lambda s, state=None, rows=None: check(_states(s, state, None, 1))
+        return lambda s, state=None, rows=None: fail(_states(s, state, None, 1))
     whole = isinstance(rows, types.Array) and rows.ndim == 1
     if not (whole and isinstance(rows.dtype, types.Boolean | types.Integer)):
         raise errors.TypingError(_check.native_type("rows", "an array of integers or bools, or None", rows))
     if isinstance(rows.dtype, types.Integer):
         if rows.dtype == types.int64 and rows.aligned:
-            return lambda s, state=None, rows=None: check(_states(s, state, rows, 1))
-        return lambda s, state=None, rows=None: check(_states(s, state, rows.astype(np.int64), 1))
+            return lambda s, state=None, rows=None: fail(_states(s, state, rows, 1))
+        return lambda s, state=None, rows=None: fail(_states(s, state, rows.astype(np.int64), 1))
 
     def where(s, state=None, rows=None):
         if len(rows) != _batch_size(s):
-            check(8)
-        check(_states(s, state, np.flatnonzero(rows), 1))
+            fail(8)
+        fail(_states(s, state, np.flatnonzero(rows), 1))
 
     return where
 
@@ -198,7 +230,7 @@ def _state(s):
 
     def read(s):
         state = make(s)
-        check(_states(s, state, None, 0))
+        fail(_states(s, state, None, 0))
         return state
 
     return read
@@ -209,7 +241,7 @@ def _state(s):
 
 @overload_method(StreamType, "refresh")
 def _refresh(s):
-    return lambda s: check(_pack(s, ()))
+    return lambda s: fail(_pack(s, ()))
 
 
 @overload_attribute(StreamType, "batch_size")
