@@ -94,12 +94,14 @@ int64_t row_of(const NativeArray& rows, int64_t k) {
 
 int64_t check_rows(const NativeStream* s, const NativeArray& rows) {
     if (rows.ndim != 1) return kNativeIndex;
+    bool ascending = true;
     for (int64_t k = 0; k < rows.shape[0]; ++k) {
         if (uint64_t(row_of(rows, k)) >= uint64_t(s->batch_size)) return kNativeIndex;
-        if (k && row_of(rows, k) <= row_of(rows, k - 1))  // not ascending: they may be anywhere
-            for (int64_t j = 0; j < rows.shape[0]; ++j)
-                if (j != k && row_of(rows, j) == row_of(rows, k)) return kNativeTwice;
+        ascending = ascending && (k == 0 || row_of(rows, k - 1) < row_of(rows, k));
     }
+    for (int64_t k = 1; !ascending && k < rows.shape[0]; ++k)
+        for (int64_t j = 0; j < k; ++j)
+            if (row_of(rows, j) == row_of(rows, k)) return kNativeTwice;
     return kNativeOk;
 }
 

@@ -306,11 +306,12 @@ class Recurrent(Layer):
 
     @property
     def _numba_type_(self) -> Any:
-        """Numba asks for it when a layer comes to an ``@njit`` function; None for a class whose call is its own."""
+        """Numba asks for it when a layer comes to an ``@njit`` function."""
         from fastrnn.jit.native import layer_type
 
-        unchanged = type(self).__call__ is Recurrent.__call__
-        return layer_type(self.dtype, self._cell == _core.LSTM) if unchanged else None
+        if type(self).__call__ is not Recurrent.__call__:
+            raise AttributeError(f"{type(self).__name__} has a call of its own, which compiled code can't run")
+        return layer_type(self.dtype, self._cell == _core.LSTM)
 
     @property
     def _native_address(self) -> int:

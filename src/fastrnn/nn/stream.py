@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,7 +156,7 @@ class Stream(_core.Stream):
             for k in range(member.num_layers)
         ]
 
-    @property
+    @cached_property
     def _numba_type_(self) -> Any:
         """Numba asks for it when a stream comes to an ``@njit`` function: see `fastrnn.jit.native`."""
         from fastrnn.jit.native import stream_type
