@@ -17,9 +17,7 @@ bool whole_elements(const NativeArray& a, int64_t item) {
     return (bits & (item - 1)) == 0;
 }
 
-bool contiguous_last(const NativeArray& a, int64_t item) {
-    return a.shape[a.ndim - 1] == 1 || a.stride[a.ndim - 1] == item;
-}
+bool contiguous_last(const NativeArray& a, int64_t item) { return a.shape[a.ndim - 1] == 1 || a.stride[a.ndim - 1] == item; }
 
 bool c_contiguous(const NativeArray& a, int64_t item) {
     for (int64_t i = a.ndim - 1; i >= 0; --i) {
@@ -122,7 +120,8 @@ void exchange(const NativeStream* s, void* mine, int64_t step, int64_t size, con
             continue;
         }
         for (int64_t u = 0; u < size; ++u)
-            std::memcpy(inwards ? row + u * item : other + u * apart, inwards ? other + u * apart : row + u * item, size_t(item));
+            std::memcpy(inwards ? row + u * item : other + u * apart, inwards ? other + u * apart : row + u * item,
+                        size_t(item));
     }
 }
 

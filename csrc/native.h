@@ -1,9 +1,9 @@
 // native.h: streams and layers for code that is compiled elsewhere and runs without the interpreter, such as users' functions
 // under Numba (src/fastrnn/jit).
 //
-// Such code may be kept on disk and run by another process, so it knows no address of ours: an object is one pointer to a struct
-// that begins with its functions. These check their arguments, for nobody has done it before, and return a NativeError; when
-// it isn't kNativeOk, nothing has changed. They take no lock, and only `forward` allocates and may wake threads.
+// Such code may be kept on disk and run by another process, so it knows no address of ours: an object is one pointer to a
+// struct that begins with its functions. These check their arguments, for nobody has done it before, and return a NativeError;
+// when it isn't kNativeOk, nothing has changed. They take no lock, and only `forward` allocates and may wake threads.
 //
 // Compiled code relies on the order of the fields, on NativeArray and on the numbers of NativeError: a change of these needs
 // another kNativeLayout.

@@ -1243,9 +1243,9 @@ def token_left(banned: NDArray[Any] | None, vocabulary: int, eos: int, least: in
 
 # of NativeError (csrc/native.h), from 1 on; compiled code raises constants
 NATIVE_ERRORS = (
-    "x: expected [B, input_size] for a step, [T, B, input_size] for more ([B, T, input_size] with batch_first), with the "
-    "batch_size of the stream and at least one time step; without the axis of the batch for one row; of an embedding's "
-    "integers without the last axis",
+    "x: expected [B, input_size] for a step, [T, B, input_size] for more ([B, T, input_size] with batch_first), with "
+    "the stream's batch_size and at least one time step; one row may lack the axis of the batch; integers for an "
+    "embedding have no last axis",
     "x, out: expected aligned arrays with a contiguous last axis",
     "out: expected the shape of x with the layer's output size as last axis",
     "out: expected rows that don't overlap each other",

@@ -1,4 +1,7 @@
-"""Types of the compiled core. What each function does is said in `_core.pyx` and `_core_ops.pxi`."""
+"""Types of the compiled core. What each function does is said in `_core.pyx` and `_core_ops.pxi`.
+
+Over 400 lines: one module, which its users import by this name.
+"""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -121,7 +124,9 @@ NATIVE_LAYOUT: int
 
 class NativeLayers:
     address: int
-    def __init__(self, cell: int, layers: tuple[tuple[_Weights, ...], ...], batch_first: bool, dtype: DTypeLike) -> None: ...
+    def __init__(
+        self, cell: int, layers: tuple[tuple[_Weights, ...], ...], batch_first: bool, dtype: DTypeLike
+    ) -> None: ...
 
 # ---- trees
 

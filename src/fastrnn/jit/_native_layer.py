@@ -1,6 +1,6 @@
 """What a recurrent layer has inside ``@njit`` functions: the call, which runs whole sequences."""
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
-# The inner functions are Numba's to type.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, attr-defined, misc, call-arg"
+# What Numba has is known to Numba alone, and inner functions are its to type.
 
 from __future__ import annotations
 

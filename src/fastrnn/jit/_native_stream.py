@@ -1,6 +1,6 @@
 """What a stream has inside ``@njit`` functions: `step`, `run`, `reset`, `refresh`, `state` and its sizes."""
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
-# The inner functions are Numba's to type.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, attr-defined, misc, call-arg"
+# What Numba has is known to Numba alone, and inner functions are its to type.
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _lower_run(context, builder, signature, args):
 
 def _lower(name: str, context: Any, builder: Any, signature: Any, args: Any) -> Any:
     s, x, out = signature.args
-    if is_none(out) or isinstance(x, types.Array) and x.layout != "C":
+    if is_none(out) or (isinstance(x, types.Array) and x.layout != "C"):
         make = None if not is_none(out) else _room(name, signature.return_type.ndim, s.dtype)
         return context.compile_internal(builder, _whole(_calls[name], make), signature, args)
     pointers = [native.describe(context, builder, typ, value) for typ, value in zip((x, out), args[1:], strict=True)]

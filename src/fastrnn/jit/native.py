@@ -5,8 +5,8 @@ jitclass, or as a global or closure variable of a compiled function. See `docs/n
 
 A stream or layer is to Numba a pointer to a struct of the core (csrc/native.h) that begins with its functions, and a
 reference to the Python object, which lives as long as compiled code holds it. No address is part of the code that is
-made here, so that Numba can keep it on disk. What it can't keep is a function that has captured an object as a global or
-closure variable; it says so.
+made here, so that Numba can keep it on disk. What it can't keep is a function that has captured an object as a global
+or closure variable; it says so.
 
 Examples
 --------
@@ -23,6 +23,9 @@ Examples
 >>> bool(np.array_equal(s.state[0, 0], y))
 True
 """
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, attr-defined, misc, call-arg"
+# What Numba has is known to Numba alone, and inner functions are its to type.
 
 from __future__ import annotations
 
