@@ -1,4 +1,4 @@
-"""How long streams and layers live that compiled code holds; threads without the GIL; Numba's cache on disk."""
+"""How long streams and layers live that compiled code holds; threads without the GIL; Numba's cache."""
 
 import gc
 import subprocess
@@ -246,3 +246,18 @@ def test_cached_on_disk(tmp_path, monkeypatch):
         outputs.append(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True))
         assert outputs[-1].returncode == 0, outputs[-1].stderr
     assert [o.stdout.split() for o in outputs] == [["0", "0", "True"], ["1", "0", "True"]]
+
+
+# ---- without Numba
+
+
+def test_without_numba():
+    code = "import sys, fastrnn as fr; sys.modules['numba'] = None; fr.GRU(2, 3).stream(); import fastrnn.jit.native"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stderr.splitlines()[-1].startswith("ImportError: ")
+    assert 'pip install "fastrnn[jit]"' in result.stderr
+
+
+def test_numba_is_not_imported_before_it_asks():
+    code = "import sys, fastrnn as fr; s = fr.GRU(2, 3).stream(); s.step([1, 2]); assert 'numba' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

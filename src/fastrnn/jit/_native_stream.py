@@ -88,7 +88,8 @@ def _lower(name: str, context: Any, builder: Any, signature: Any, args: Any) -> 
         make = None if not is_none(out) else _room(name, signature.return_type.ndim, s.dtype)
         return context.compile_internal(builder, _whole(_calls[name], make), signature, args)
     pointers = [native.describe(context, builder, typ, value) for typ, value in zip((x, out), args[1:], strict=True)]
-    native.raising(context, builder, native.call(context, builder, s, args[0], _SLOTS[name], pointers))
+    error = native.call(context, builder, s, args[0], _SLOTS[name], pointers)
+    native.raising(context, builder, error, (1, 2, 3, 4, 5, 6))
     return impl_ret_borrowed(context, builder, signature.return_type, args[2])
 
 

@@ -201,17 +201,17 @@ def call(context: Any, builder: Any, typ: Any, value: Any, slot: int, arguments:
     return builder.call(builder.inttoptr(function, kind.as_pointer()), [address, *arguments])
 
 
-def raising(context: Any, builder: Any, error: Any) -> None:
-    """Raise what a NativeError says. Out of line: steps take some 20 ns, and Numba drops more counting of references
-    where few ways lead out of a loop."""
-    signature = types.none(types.int64)
+def raising(context: Any, builder: Any, error: Any, possible: tuple[int, ...]) -> None:
+    """Raise what a NativeError says, in the function that is being compiled.
+
+    Steps take some 20 ns, and so would the counting of references, which Numba leaves out of loops where exceptions are
+    raised in this way, but not where a called function raises them.
+    """
     with cgutils.if_unlikely(builder, builder.icmp_signed("!=", error, ir.Constant(_INT, 0))):
-        compiled = context.compile_subroutine(builder, fail, signature)
-        function = context.declare_function(builder.module, compiled.fndesc)
-        status, _ = context.call_conv.call_function(
-            builder, function, signature.return_type, signature.args, [error], attrs=("noinline",)
-        )
-        context.call_conv.return_status_propagate(builder, status)
+        for number in possible:
+            with builder.if_then(builder.icmp_signed("==", error, ir.Constant(_INT, number))):
+                context.call_conv.return_user_exc(builder, ValueError, (_check.NATIVE_ERRORS[number - 1],))
+        context.call_conv.return_user_exc(builder, RuntimeError, (_BUSY,))
 
 
 def method(slot: int) -> Any:
