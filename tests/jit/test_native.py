@@ -100,6 +100,19 @@ def test_run_and_step_in_place():
     np.testing.assert_array_equal(a, y)
 
 
+@pytest.mark.parametrize("B", [1, 3])
+def test_x_and_out_are_columns_of_one_array(B):
+    layer = fr.GRU(4, 9, seed=0)
+    a = sequence(5, B, 20)
+    y, _ = layer(a[..., :4])
+    run(layer.stream(B), a[..., :4], a[..., 5:14])
+    np.testing.assert_array_equal(a[..., 5:14], y)
+    with pytest.raises(ValueError, match="apart from x"):
+        run(layer.stream(B), a[..., :4], a[..., 3:12])
+    with pytest.raises(ValueError, match="apart from x"):
+        run(layer.stream(B), a[1:, ..., 3:7], a[:-1, ..., 6:15])
+
+
 def test_one_hot():
     layer = fr.Sequential(fr.OneHot(7), fr.GRU(7, 5, seed=0))
     codes = np.array([3, 1, 6])

@@ -30,6 +30,8 @@ class Stream(_core.Stream):
     `layer.stream(batch_size)` makes one. Weights are packed once and states stay inside: a step allocates nothing,
     takes no lock, wakes no thread, and gives bitwise what the layer gives for the whole sequence.
 
+    Functions that Numba compiles may call a stream as Python does: see `docs/numba.md`.
+
     A stream belongs to one thread. A call that finds another thread inside raises RuntimeError, and changes nothing.
     Training changes the layer's weights, not the stream's copy: see `refresh`. A stream can't be pickled; its `state`
     can.
