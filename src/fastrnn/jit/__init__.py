@@ -1,0 +1,1 @@
+"""What fastrnn does with Numba."""
