@@ -104,6 +104,7 @@ constexpr int kMostLayers = 16;  // of a stack
 struct AttentionTable;
 struct DecoderTable;
 struct Ops;
+struct ScanTable;
 struct SearchTable;
 struct Streams;
 struct TreeKernels;
@@ -142,6 +143,7 @@ struct Kernels {
     const Word2VecKernels* word2vec;  // training of word vectors: word2vec.h
     const DecoderTable* decoder;      // decoder.h
     const SearchTable* search;        // search.h
+    const ScanTable* scan;            // scan.h
 };
 
 const Kernels* kernels();                        // the table in use; null until select() succeeded

@@ -2,6 +2,7 @@
 #include "../attention.h"
 #include "../ops.h"
 #include "../pool.h"
+#include "../scan.h"
 #include "../tree.h"
 #include "../word2vec.h"
 #include "entry.h"
@@ -53,6 +54,7 @@ const DecoderTable decoder_table = {decoder_sizes, decoder_forward, decoder_back
 extern const SearchTable search_table;
 const SearchTable search_table = {search_bytes, search_run};
 extern const Ops ops_table;                   // ops.cpp
+extern const ScanTable scan_table;            // scan.cpp
 extern const Streams stream_table;            // stream.cpp
 extern const TreeKernels tree_table;          // tree.cpp
 extern const Word2VecKernels word2vec_table;  // word2vec.cpp
@@ -74,7 +76,8 @@ const Kernels table = {FR_STRING(FASTRNN_ISA),
                        &tree_table,
                        &word2vec_table,
                        &decoder_table,
-                       &search_table};
+                       &search_table,
+                       &scan_table};
 
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn
