@@ -59,27 +59,68 @@ FR_INLINE void call_for(const T* row, ptrdiff_t stride) {
     for (int k = 0; k < kCount; ++k) __builtin_prefetch(row + k * stride, 0, 2);
 }
 
+// What is larger than caches is written past them, which saves reading it first. Whether that can be: all rows aligned.
+constexpr ptrdiff_t kFar = ptrdiff_t(24) << 20;  // bytes
+template <class T>
+bool is_far(const Scan& q) {
+#if defined(__x86_64__)
+    if (q.T * q.B * q.H * ptrdiff_t(sizeof(T)) < kFar) return false;
+    const auto bits = uintptr_t(q.y) | uintptr_t(q.s) | uintptr_t((q.y_t | q.y_b | q.H) * ptrdiff_t(sizeof(T)));
+    return bits % FASTRNN_VBYTES == 0;
+#else
+    return q.T < 0;  // no such store here
+#endif
+}
+template <class T>
+FR_INLINE void put_far(Part<T> at, T* p, typename Simd<T>::V v) {
+    at.put(p, v);
+}
+template <class T>
+FR_INLINE void put_far(Whole<T> at, T* p, typename Simd<T>::V v) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(p + at.i), (__m512i)v);
+#elif defined(__AVX2__)
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(p + at.i), (__m256i)v);
+#elif defined(__x86_64__)
+    _mm_stream_si128(reinterpret_cast<__m128i*>(p + at.i), (__m128i)v);
+#else
+    at.put(p, v);
+#endif
+}
+FR_INLINE void finish_far(bool far) {
+#if defined(__x86_64__)
+    if (far) _mm_sfence();
+#else
+    (void)far;
+#endif
+}
+
 // ---- forward
 
 template <class C, class T>
-FR_NOINLINE void forward_step(const Scan& q, const Item& item, ptrdiff_t t, T* carry, const Options<T>& options) {
+FR_NOINLINE void forward_step(const Scan& q, const Item& item, ptrdiff_t t, T* carry, const Options<T>& options, bool far) {
     const ptrdiff_t H = q.H, row = q.first[item.b] + t * q.step, next = (q.reverse ? -q.step : q.step) * q.G * H;
     const T *z = in<T>(q.z, row * q.G * H), *p = in<T>(q.p, 0);
     const T* skip = !C::kSkip ? nullptr : q.skip ? in<T>(q.skip, row * H) : z + 3 * H;
     T *y = out<T>(q.y, t * q.y_t + item.b * q.y_b), *s = C::kSaves ? out<T>(q.s, row * C::kStates * H) : nullptr;
     const Options<T> o = options;
-    const ptrdiff_t c0 = item.c0;
+    const ptrdiff_t c0 = item.c0, next_skip = q.skip ? next / q.G : next;
     vectors<T>(c0, item.c1, [=](auto at) {
         At<T> a;
         call_for<C::kGates>(z + next + at.i, H);
+        if (C::kSkip) __builtin_prefetch(skip + next_skip + at.i, 0, 2);
         get_blocks<C::kGates>(at, a.z, z, H);
         get_blocks<C::kStates>(at, a.s, carry - c0, kChannels);
         get_blocks<C::kParams>(at, a.p, p, H);
         if (C::kSkip) a.x = at.get(skip);
         C::template forward<T>(a, o);
         put_blocks<C::kStates>(at, carry - c0, a.s, kChannels);
-        if (C::kSaves && s) put_blocks<C::kStates>(at, s, a.s, H);
-        if constexpr (C::kOutputs) at.put(y, a.y);
+        if constexpr (C::kOutputs) {
+            far ? put_far(at, y, a.y) : at.put(y, a.y);
+            if (C::kSaves && s) far ? put_far(at, s, a.s[0]) : at.put(s, a.s[0]);
+        } else {
+            put_blocks<C::kStates>(at, s, a.s, H);
+        }
     });
 }
 
@@ -88,6 +129,7 @@ void forward_items(const Scan& q, ptrdiff_t i, ptrdiff_t end, ptrdiff_t pieces) 
     alignas(64) T carry[kItems][C::kStates * kChannels];
     const Options<T> options{broadcast(T(q.alpha)), q.option != 0};
     const ptrdiff_t most = q.step == 1 ? 1 : kItems;
+    const bool far = is_far<T>(q);
     for (; i < end; i += most) {
         const ptrdiff_t count = least(most, end - i);
         Item items[kItems];
@@ -100,7 +142,7 @@ void forward_items(const Scan& q, ptrdiff_t i, ptrdiff_t end, ptrdiff_t pieces) 
             for (ptrdiff_t k = 0; k < count; ++k) {
                 const Item& m = items[k];
                 if (n < m.n)
-                    forward_step<C, T>(q, m, time_of(q, m, n), carry[k], options);
+                    forward_step<C, T>(q, m, time_of(q, m, n), carry[k], options, far);
                 else if (C::kOutputs)
                     copy<T>(m.c1 - m.c0, nullptr, out<T>(q.y, n * q.y_t + m.b * q.y_b + m.c0));
             }
@@ -111,6 +153,7 @@ void forward_items(const Scan& q, ptrdiff_t i, ptrdiff_t end, ptrdiff_t pieces) 
                 copy<T>(m.c1 - m.c0, carry[k] + j * kChannels, out<T>(q.s_n, (m.b * C::kStates + j) * q.H + m.c0));
         }
     }
+    finish_far(far);
 }
 
 // ---- backward
@@ -130,16 +173,18 @@ FR_NOINLINE void backward_step(const Scan& q, const Item& item, ptrdiff_t k, T* 
     const ptrdiff_t next = (q.reverse ? q.step : -q.step) * q.G * H, next_s = (q.reverse ? q.step : -q.step) * C::kStates * H;
     const ptrdiff_t next_dy = q.reverse ? q.dy_t : -q.dy_t, next_y = q.reverse ? q.y_t : -q.y_t;
     T* dz = out<T>(q.dz, row * q.G * H);
-    const T *z = C::kOutputs ? in<T>(q.z, row * q.G * H) : dz, *p = in<T>(q.p, 0), *dy = in<T>(q.dy, t * q.dy_t + item.b * q.dy_b);
+    const T *z = C::kOutputs ? in<T>(q.z, row * q.G * H) : dz, *p = in<T>(q.p, 0),
+            *dy = in<T>(q.dy, t * q.dy_t + item.b * q.dy_b);
     const T* s = state_before<C, T>(q, item, t, k);
     const T* skip = !C::kSkip ? nullptr : q.skip ? in<T>(q.skip, row * H) : z + 3 * H;
     T* dskip = !C::kSkip ? nullptr : !q.skip ? dz + 3 * H : out<T>(q.dskip, row * H);
     const Options<T> o = options;
-    const ptrdiff_t c0 = item.c0, from = C::kSaves ? next_s : next_y;
+    const ptrdiff_t c0 = item.c0, from = C::kSaves ? next_s : next_y, next_skip = q.skip ? next / q.G : next;
     vectors<T>(c0, item.c1, [=](auto at) {
         At<T> a;
         call_for<C::kGates>(z + next + at.i, H);
         call_for<C::kStates>(s + from + at.i, H);
+        if (C::kSkip) __builtin_prefetch(skip + next_skip + at.i, 0, 2);
         if (dy) __builtin_prefetch(dy + next_dy + at.i, 0, 2);
         get_blocks<C::kGates>(at, a.z, z, H);
         get_blocks<C::kStates>(at, a.s, s, H);
