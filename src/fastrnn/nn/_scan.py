@@ -1,4 +1,4 @@
-"""What the layers have in common whose recurrence is elementwise: one product for all steps, then a scan through time."""
+"""What layers with an elementwise recurrence have in common: one product for all steps, then a scan through time."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Places:
         return self._mask is not None
 
     def ends(self, reverse: bool) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-        """(the batch's rows that have a step, the matrix's rows of their first step in the direction, of their last)."""
+        """(rows of the batch with a step, the matrix's rows of their first step in the direction, of their last)."""
         n = np.full(self.batch, self.steps) if self.lengths is None else self.lengths
         rows = np.flatnonzero(n)
         first = self.first[rows]

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class LayerStream:
     """A model with SRU, QRNN, minGRU, minLSTM, LRU or IndRNN, one time step at a time.
 
-    `layer.stream(batch_size)` makes one. It has the methods of `Stream`, calls a copy of the layer for each step, and gives
-    bitwise what the layer gives for the whole sequence. A stream belongs to one thread.
+    `layer.stream(batch_size)` makes one. It has the methods of `Stream`, calls a copy of the layer for each step, and
+    gives bitwise what the layer gives for the whole sequence. A stream belongs to one thread.
 
     Parameters
     ----------

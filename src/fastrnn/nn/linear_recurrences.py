@@ -31,7 +31,7 @@ class SRU(Scan):
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, seed
         As for `GRU`.
     peephole : bool
-        Have v: the gates see c₋₁, as in the paper of 2018. Without it the equations are those of its first version (2017).
+        Have v: the gates see c₋₁, as in the paper of 2018. Without it the equations are those of its first version.
     activation : {"identity", "tanh"}
         g. The identity is the paper's of 2018, tanh that of its first version.
     highway_bias : float
@@ -41,9 +41,9 @@ class SRU(Scan):
 
     Notes
     -----
-    `params` are `weight_ih_l0` [3·H, I], the blocks in the order x̃, f, r, and [4·H, I] with W_s at the end where I ≠ H;
-    `weight_c_l0` [2·H], v_f and v_r; `bias_ih_l0` [2·H], b_f and b_r. W starts uniform with variance 1/I, v and b_f at zero.
-    The state is c [num_layers·D, B, H].
+    `params` are `weight_ih_l0` [3·H, I], the blocks in the order x̃, f, r, and [4·H, I] with W_s at the end where I ≠
+    H; `weight_c_l0` [2·H], v_f and v_r; `bias_ih_l0` [2·H], b_f and b_r. W starts uniform with variance 1/I, v and b_f
+    at zero. The state is c [num_layers·D, B, H].
 
     References
     ----------
@@ -134,8 +134,8 @@ class SRU(Scan):
 class QRNN(Scan):
     """Quasi-recurrent network with fo-pooling: a stack of layers in one direction or two.
 
-    z, f, o = tanh(W_z∗x + b_z), σ(W_f∗x + b_f), σ(W_o∗x + b_o);  c = f ⊙ c₋₁ + (1 − f) ⊙ z;  h = o ⊙ c, where W∗x is W·x, or, with
-    a window of 2, W·[x; x₋₁] with the input of the step before.
+    z, f, o = tanh(W_z∗x + b_z), σ(W_f∗x + b_f), σ(W_o∗x + b_o);  c = f ⊙ c₋₁ + (1 − f) ⊙ z;  h = o ⊙ c, where W∗x is
+    W·x, or, with a window of 2, W·[x; x₋₁] with the input of the step before.
 
     Parameters
     ----------
@@ -146,9 +146,10 @@ class QRNN(Scan):
 
     Notes
     -----
-    `params` are `weight_ih_l0` [3·H, window·I] and `bias_ih_l0` [3·H], the blocks in the order z, f, o, a step's own input
-    in the first columns. The state is c [num_layers·D, B, H]. With a window of 2 it is a tuple: c, the last input of the
-    lowest layer [D, B, I], and, with several layers, the last inputs of those above [(num_layers − 1)·D, B, D·H].
+    `params` are `weight_ih_l0` [3·H, window·I] and `bias_ih_l0` [3·H], the blocks in the order z, f, o, a step's own
+    input in the first columns. The state is c [num_layers·D, B, H]. With a window of 2 it is a tuple: c, the last input
+    of the lowest layer [D, B, I], and, with several layers, the last inputs of those above [(num_layers − 1)·D, B,
+    D·H].
 
     References
     ----------
@@ -353,8 +354,8 @@ class MinLSTM(_Gated):
 
     Notes
     -----
-    `params` are `weight_ih_l0` [3·H, I] and `bias_ih_l0` [3·H], the blocks in the order f, i, h̃. The state is h. The shares
-    are computed from 1/f and 1/i, and are right where both gates are closed and f + i is 0 in floating point.
+    `params` are `weight_ih_l0` [3·H, I] and `bias_ih_l0` [3·H], the blocks in the order f, i, h̃. The state is h. The
+    shares are computed from 1/f and 1/i, and are right where both gates are closed and f + i is 0 in floating point.
 
     References
     ----------
@@ -387,9 +388,9 @@ class IndRNN(Scan):
 
     Notes
     -----
-    `params` are `weight_ih_l0` [H, I], `weight_hh_l0` [H], which is u, and `bias_ih_l0` [H]; u starts uniform in 0 … 1, where
-    relu neither explodes nor dies. For long sequences the paper limits |u| to 2^(1/T) after each step of the optimiser. The
-    state is h.
+    `params` are `weight_ih_l0` [H, I], `weight_hh_l0` [H], which is u, and `bias_ih_l0` [H]; u starts uniform in 0 … 1,
+    where relu neither explodes nor dies. For long sequences the paper limits |u| to 2^(1/T) after each step of the
+    optimiser. The state is h.
 
     References
     ----------

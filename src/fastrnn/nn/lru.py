@@ -32,15 +32,15 @@ class LRU(Scan):
 
     Notes
     -----
-    `params` are `nu_log_l0`, `theta_log_l0`, `gamma_log_l0` [N]; `weight_b_l0` [2·N, I], `weight_c_l0` [H, 2·N], real parts
-    first; `weight_d_l0` [H, I]; `bias_l0` [H], which the paper doesn't have and which starts at zero. B starts normal with
-    variance 1/(2·I) in each part, C with 1/N, D with 1/I; γ = √(1 − |λ|²). The state is one real array
+    `params` are `nu_log_l0`, `theta_log_l0`, `gamma_log_l0` [N]; `weight_b_l0` [2·N, I], `weight_c_l0` [H, 2·N], real
+    parts first; `weight_d_l0` [H, I]; `bias_l0` [H], which the paper doesn't have and which starts at zero. B starts
+    normal with variance 1/(2·I) in each part, C with 1/N, D with 1/I; γ = √(1 − |λ|²). The state is one real array
     [num_layers·D, B, 2·N], the real parts first.
 
     References
     ----------
-    Orvieto, Smith, Gu, Fernando, Gulcehre, Pascanu & De 2023, "Resurrecting Recurrent Neural Networks for Long Sequences",
-    section 3 and appendix A.
+    Orvieto, Smith, Gu, Fernando, Gulcehre, Pascanu & De 2023, "Resurrecting Recurrent Neural Networks for Long
+    Sequences", section 3 and appendix A.
 
     Examples
     --------
@@ -122,8 +122,8 @@ class LRU(Scan):
         _core.gemm(way.x, b.T, s)
         steps, lengths, first, step, reverse = way.places.arguments(way.reverse)
         _core.scan_forward(
-            self._code, False, steps, lengths, first, step, reverse, s, None, self._lambda(way.params), 1.0, way.s_0, s_n,
-            None, s,
+            self._code, False, steps, lengths, first, step, reverse, s, None, self._lambda(way.params), 1.0, way.s_0,
+            s_n, None, s,
         )  # fmt: skip
         y = _core.empty((len(way.x), self.hidden_size), self.dtype)
         _core.gemm(s, c.T, y, way.params.get("bias"))
@@ -164,8 +164,8 @@ class LRU(Scan):
         steps, lengths, first, step, reverse = way.places.arguments(way.reverse)
         dlam = np.zeros(2 * N, self.dtype)
         _core.scan_backward(
-            self._code, False, steps, lengths, first, step, reverse, None, None, self._lambda(params), 1.0, way.s_0, None,
-            saved, None, ds_n, ds_0, ds, None, dlam,
+            self._code, False, steps, lengths, first, step, reverse, None, None, self._lambda(params), 1.0, way.s_0,
+            None, saved, None, ds_n, ds_0, ds, None, dlam,
         )  # fmt: skip
         db = np.zeros(b.shape, self.dtype)
         _core.gemm(ds.T, way.x, db)

@@ -8,7 +8,7 @@ from fastrnn.nn.linear_recurrences import QRNN, SRU, IndRNN, MinGRU, MinLSTM
 from fastrnn.nn.lru import LRU
 from fastrnn.nn.recurrent import GRU, LSTM, RNN
 
-# Name → class, whose arguments begin with (input_size, hidden_size, num_layers) and which takes `dropout`, `dtype` and `seed`.
+# Name → class. Its arguments begin with (input_size, hidden_size, num_layers); it takes `dropout`, `dtype` and `seed`.
 CELLS: dict[str, type[Any]] = {
     "lstm": LSTM,
     "gru": GRU,

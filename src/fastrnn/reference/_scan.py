@@ -46,7 +46,7 @@ def scan_vjp(
 
     for b in range(batch):
         for t in times(b):
-            y[t, b], s_n[b], saved[t, b] = cell.step(z[t, b], s_n[b], params)
+            y[t, b], s_n[b], saved[t, b] = cell.step(z[t, b], s_n[b].copy(), params)
 
     def pullback(dy: Array | None, ds_n: Array | None) -> tuple[Array, Array, list[Array]]:
         dz = np.zeros_like(z)

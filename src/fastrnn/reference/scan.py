@@ -1,7 +1,7 @@
 """SRU, QRNN, minGRU, minLSTM, LRU and IndRNN: one layer in one direction, from the equations.
 
-Each function takes the parameters of `fastrnn.nn`'s layer of that name in their order, and all arrays in float64. They differ
-from the layers in what a test needs no more than once: x is [T, B, I], there is one direction and one layer.
+The functions take the parameters of `fastrnn.nn`'s layer of that name in their order, and all arrays in float64. They
+differ from the layers in what a test needs no more than once: x is [T, B, I], there is one direction and one layer.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def _read(x: Array, lengths: Any) -> Array:
 
 
 def sru_vjp(
-    x: Array, c_0: Array | None, W: Array, v: Array | None, b: Array | None, *, lengths: Any = None, reverse: bool = False,
-    size: int, tanh: bool = False, scale: float = 1.0,
+    x: Array, c_0: Array | None, W: Array, v: Array | None, b: Array | None, *, lengths: Any = None,
+    reverse: bool = False, size: int, tanh: bool = False, scale: float = 1.0,
 ) -> tuple[Any, Pullback]:  # fmt: skip
     """x̃ = W_x x;  f = σ(W_f x + v_f ⊙ c₋₁ + b_f);  r = σ(W_r x + v_r ⊙ c₋₁ + b_r);  c = f ⊙ c₋₁ + (1 − f) ⊙ x̃;
     h = r ⊙ g(c) + (1 − r) ⊙ scale·x, or W_s x in the place of x where W has a fourth block of `size` rows.
@@ -108,7 +108,8 @@ def qrnn_vjp(
 ) -> tuple[Any, Pullback]:
     """z, f, o = tanh(·), σ(·), σ(·) of W·[x; x before it] + b (window 2);  c = f ⊙ c₋₁ + (1 − f) ⊙ z;  h = o ⊙ c.
 
-    The state is c, with window 2 (c, the last x). Returns (y, state_n) and ``pullback(dy, dstate)`` → (dx, dstate_0, dW, db).
+    The state is c, with window 2 (c, the last x). Returns (y, state_n) and ``pullback(dy, dstate)`` → (dx, dstate_0,
+    dW, db).
     """
     x = _read(x, lengths)
     steps, batch, width = x.shape
@@ -238,7 +239,7 @@ def lru_vjp(
     u: Array, x_0: Array | None, nu_log: Array, theta_log: Array, gamma_log: Array, B: Array, C: Array, D: Array,
     b: Array | None, *, lengths: Any = None, reverse: bool = False,
 ) -> tuple[Any, Pullback]:  # fmt: skip
-    """x = λ ⊙ x₋₁ + γ ⊙ (B u);  y = Re(C x) + D u + b, with λ = exp(−exp(nu_log) + i·exp(theta_log)), γ = exp(gamma_log).
+    """x = λ ⊙ x₋₁ + γ ⊙ (B u);  y = Re(C x) + D u + b;  λ = exp(−exp(nu_log) + i·exp(theta_log)), γ = exp(gamma_log).
 
     Complex arrays have their real parts first: B [2N, I], C [H, 2N], the state [B, 2N]. Returns (y, x_n) and
     ``pullback(dy, dx_n)`` → (du, dx_0, dnu_log, dtheta_log, dgamma_log, dB, dC, dD, db).
