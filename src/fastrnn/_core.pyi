@@ -1,4 +1,7 @@
-"""Types of the compiled core. What each function does is said in `_core.pyx` and `_core_ops.pxi`."""
+"""Types of the compiled core. What each function does is said in `_core.pyx` and `_core_*.pxi`.
+
+Over 400 lines: the stub of an extension is one file, and kernels have many arguments.
+"""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias

@@ -11,7 +11,11 @@ from fastrnn.reference import scan
 GATED = ("weight_ih", "bias_ih")
 LAYERS = {
     "sru": (fr.SRU, {"highway_bias": -0.5}, ("weight_ih", "weight_c", "bias_ih")),
-    "sru_v1": (fr.SRU, {"peephole": False, "activation": "tanh", "rescale": False}, ("weight_ih", "weight_c", "bias_ih")),
+    "sru_v1": (
+        fr.SRU,
+        {"peephole": False, "activation": "tanh", "rescale": False},
+        ("weight_ih", "weight_c", "bias_ih"),
+    ),
     "qrnn": (fr.QRNN, {}, GATED),
     "qrnn_2": (fr.QRNN, {"window": 2}, GATED),
     "mingru": (fr.MinGRU, {}, GATED),

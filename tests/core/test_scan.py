@@ -57,7 +57,7 @@ def test_what_lies_past_a_length(name):
     past = np.arange(T)[:, None] >= lengths
     x[past], dy[past] = np.nan, np.nan
     (y, s_n), pullback = layer.vjp(x, state, lengths=lengths)
-    dx, ds_0 = pullback(dy)
+    dx, _ = pullback(dy)
     assert not y[past].any() and not dx[past].any()
     assert np.isfinite(y).all() and np.isfinite(dx).all()
     assert all(np.isfinite(grad).all() for grad in layer.grads.values())

@@ -89,10 +89,12 @@ class LanguageModel(Writing, Layer):
     ) -> None:
         super().__init__(dtype)
         self.vocabulary, self.vocab_size = _vocabulary.prepared(vocabulary)
-        recurrent, self.cell = _check.choice(cell, LAYERS, "cell"), cell
+        if cell not in LAYERS:
+            raise ValueError(f"cell: expected one of {', '.join(LAYERS)}, got {cell!r}")
+        self.cell = cell
         seeds = split(seed, 3)
         self.embedding = Embedding(self.vocab_size, embedding_dim, dtype=dtype, seed=seeds[0])
-        self.rnn = recurrent(embedding_dim, hidden_size, num_layers, dropout=dropout, dtype=dtype, seed=seeds[1])
+        self.rnn = LAYERS[cell](embedding_dim, hidden_size, num_layers, dropout=dropout, dtype=dtype, seed=seeds[1])
         self.dropout = Dropout(dropout)
         self.output = Linear(hidden_size, self.vocab_size, dtype=dtype, seed=seeds[2])
         self._sizes = {"embedding_dim": embedding_dim, "hidden_size": hidden_size, "num_layers": num_layers}

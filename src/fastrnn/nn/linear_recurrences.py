@@ -261,7 +261,7 @@ class QRNN(Scan):
             dx[:-step] += before[step:]
         if dextra_n is not None:
             dx[last] += dextra_n[rows]
-        return dx
+        return dx if need else None
 
     def _again(self, way: Way) -> Any:
         if self.window == 1:

@@ -51,7 +51,7 @@ class LRU(Scan):
     >>> dx, ds_0 = pullback(np.ones_like(y))
     >>> y.shape, s_n.shape
     ((7, 2, 5), (1, 2, 16))
-    >>> abs(lru.eigenvalues()).round(2).min() >= 0.9
+    >>> bool(abs(lru.eigenvalues()).min() > 0.89)
     True
     """
 
