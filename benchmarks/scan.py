@@ -70,8 +70,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, action="append")
     parser.add_argument("--shape", default="1000,32,512", help="T,B,H")
     parser.add_argument("--repeat", type=int, default=9)
+    parser.add_argument("--quick", action="store_true", help="a small shape, three turns: no figures that count")
     args = parser.parse_args()
-    T, B, H = map(int, args.shape.split(","))
+    T, B, H = (50, 8, 64) if args.quick else map(int, args.shape.split(","))
+    repeat = 3 if args.quick else args.repeat
     shape = bench.Shape(T, B, H, H)
     lines = [["scan", "threads", "ms", "GB/s", "a + b GB/s", "share"]]
     for threads in args.threads or (1, 2):
@@ -81,7 +83,7 @@ def main() -> None:
             size = T * B * H
             a, b, c = (np.ones_like(filled(np.random.default_rng(0), size)) for _ in range(3))
             sides: dict[str, Callable[[], Any]] = {kind: call for kind, (call, _) in calls.items()}
-            turns = bench.in_turn({**sides, "add": partial(_core.add, a, b, c)}, repeat=args.repeat)
+            turns = bench.in_turn({**sides, "add": partial(_core.add, a, b, c)}, repeat=repeat)
             peak = 3 * size * 4 / turns.median("add")
             for kind, (_, arrays) in calls.items():
                 speed = arrays * size * 4 / turns.median(kind)

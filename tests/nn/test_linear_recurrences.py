@@ -267,6 +267,21 @@ def test_streams_of_models_and_refresh():
         s.step([7, 0])
 
 
+@layers
+def test_a_stream_keeps_its_weights(name):
+    layer, x = make(name, 4, 5, 1, F32), numbers(2, 4)
+    s = layer.stream()
+    before = s.step(x[0])
+    for array in layer.params.values():
+        array *= 0.9
+    after = layer(x[:1])[0][0]
+    s.reset()
+    assert np.array_equal(s.step(x[0]), before) and not np.array_equal(before, after)
+    s.refresh()
+    s.reset()
+    assert np.array_equal(s.step(x[0]), after)
+
+
 # ---- bad input
 
 

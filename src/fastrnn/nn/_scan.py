@@ -93,6 +93,7 @@ class Scan(Layer):
     dtype: np.dtype[Any]
     _code = 0  # of _core.SCAN_…
     _gates = 1  # blocks of the product's rows
+    _frozen: dict[int, Any] | None = None  # what is made from parameters that don't change: in a stream
 
     def __init__(
         self,

@@ -56,6 +56,7 @@ class LayerStream:
         first = next(m for m in members if isinstance(m, Scan | Recurrent))
         self._of = layer
         self._layer = copy.deepcopy(layer)
+        self._freeze()
         self._dtype, self._batch_first = first.dtype, first.batch_first
         self._first = members[0]
         self._width = first.input_size
@@ -68,6 +69,12 @@ class LayerStream:
     def refresh(self) -> None:
         """Copy the layer's weights again, after training has changed them. The state stays."""
         self._layer.load_state_dict(self._of.params)
+        self._freeze()
+
+    def _freeze(self) -> None:
+        for _, member in _flat(self._layer):
+            if isinstance(member, Scan):
+                member._frozen = {}
 
     # ---- steps -----------------------------------------------------------------------------------------------------
 

@@ -109,6 +109,16 @@ class LRU(Scan):
         value = _eigenvalues(params)
         return np.concatenate([value.real, value.imag]).astype(self.dtype)
 
+    def _made(self, params: dict[str, Any]) -> tuple[NDArray[Any], ...]:
+        """`_scaled` and `_lambda`; once, where the parameters stay what they are."""
+        if self._frozen is None:
+            return (*self._scaled(params), self._lambda(params))
+        key = id(params["nu_log"])
+        if key not in self._frozen:
+            self._frozen[key] = (*self._scaled(params), self._lambda(params))
+        found: tuple[NDArray[Any], ...] = self._frozen[key]
+        return found
+
     def _scaled(self, params: dict[str, Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """(γ, γ ⊙ B, C with the imaginary parts' sign turned): Re(C·s) = C_re·s_re − C_im·s_im."""
         gamma = np.tile(np.exp(params["gamma_log"]), 2)[:, None]
@@ -117,13 +127,12 @@ class LRU(Scan):
         return gamma, gamma * params["weight_b"], c
 
     def _forward(self, way: Way, s_n: NDArray[Any], extra_n: Any, keep: bool) -> Any:
-        _, b, c = self._scaled(way.params)
+        _, b, c, lam = self._made(way.params)
         s = _core.empty((len(way.x), len(b)), self.dtype)
         _core.gemm(way.x, b.T, s)
         steps, lengths, first, step, reverse = way.places.arguments(way.reverse)
         _core.scan_forward(
-            self._code, False, steps, lengths, first, step, reverse, s, None, self._lambda(way.params), 1.0, way.s_0,
-            s_n, None, s,
+            self._code, False, steps, lengths, first, step, reverse, s, None, lam, 1.0, way.s_0, s_n, None, s,
         )  # fmt: skip
         y = _core.empty((len(way.x), self.hidden_size), self.dtype)
         _core.gemm(s, c.T, y, way.params.get("bias"))
@@ -145,7 +154,7 @@ class LRU(Scan):
         retain: bool,
     ) -> Any:
         params, N = way.params, self.state_size
-        gamma, b, c = self._scaled(params)
+        gamma, b, c, lam = self._made(params)
         if dy is None:
             rows = np.zeros((len(way.x), self.hidden_size), self.dtype)
         else:
@@ -164,8 +173,8 @@ class LRU(Scan):
         steps, lengths, first, step, reverse = way.places.arguments(way.reverse)
         dlam = np.zeros(2 * N, self.dtype)
         _core.scan_backward(
-            self._code, False, steps, lengths, first, step, reverse, None, None, self._lambda(params), 1.0, way.s_0,
-            None, saved, None, ds_n, ds_0, ds, None, dlam,
+            self._code, False, steps, lengths, first, step, reverse, None, None, lam, 1.0, way.s_0, None, saved, None,
+            ds_n, ds_0, ds, None, dlam,
         )  # fmt: skip
         db = np.zeros(b.shape, self.dtype)
         _core.gemm(ds.T, way.x, db)
