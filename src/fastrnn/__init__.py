@@ -133,6 +133,7 @@ __all__ = [
     "Trees",
     "__version__",
     "activations",
+    "cell",
     "concat",
     "fit",
     "functional",
@@ -140,6 +141,7 @@ __all__ = [
     "info",
     "init",
     "io",
+    "jit",
     "load",
     "losses",
     "models",
@@ -159,12 +161,15 @@ __all__ = [
 
 
 if TYPE_CHECKING:
-    from fastrnn import reference
+    from fastrnn import jit, reference
+    from fastrnn.jit import cell
 else:  # a type checker that saw this would believe in every name
 
     def __getattr__(name: str) -> object:
-        if name == "reference":  # only tests and teaching need it
-            import importlib
+        import importlib
 
-            return importlib.import_module("fastrnn.reference")
+        if name in ("jit", "reference"):  # only who writes cells, only tests and teaching need them
+            return importlib.import_module(f"fastrnn.{name}")
+        if name == "cell":
+            return importlib.import_module("fastrnn.jit").cell
         raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
