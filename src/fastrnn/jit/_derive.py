@@ -179,10 +179,10 @@ def _cut(nodes: list[Node], needed: set[Node], dear: set[Node]) -> list[Node]:
         while end != source:
             path.append((came[end], end))
             end = came[end]
-        least = min(room[a][b] for a, b in path)
-        for a, b in path:
-            room[a][b] -= least
-            room[b][a] += least
+        least = min(room[u][w] for u, w in path)
+        for u, w in path:
+            room[u][w] -= least
+            room[w][u] += least
 
 
 def _placed(saved: list[Node], products: dict[Node, int]) -> dict[Node, int]:

@@ -9,22 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import llvmlite.ir as ir  # type: ignore[import-untyped,unused-ignore]
-
 from fastrnn.jit._derive import Plan, row_free
 from fastrnn.jit._graph import Node, in_order
-from fastrnn.jit._vector_math import Target, VectorMath
+from fastrnn.jit._vector_math import Target, VectorMath, ir
 
 __all__ = ["emit"]
 
-_I64 = ir.IntType(64)
-_BYTES = ir.IntType(8).as_pointer()
 # Offsets of CellTile's members
 _ROWS, _FIRST, _LAST, _SECTION, _GATES, _BEFORE, _AFTER, _GRADIENT, _VECTORS, _PRODUCT, _SAVE = range(0, 88, 8)
-
-
-def _number(value: int) -> Any:
-    return ir.Constant(_I64, value)
 
 
 class _Function:
@@ -32,14 +24,18 @@ class _Function:
 
     def __init__(self, builder: Any, tile: Any, plan: Plan, target: Target) -> None:
         self.b = builder
-        self.tile = builder.bitcast(tile, _BYTES)
+        self.i64, self.pointers = ir.IntType(64), ir.IntType(8).as_pointer()
+        self.tile = builder.bitcast(tile, self.pointers)
         self.plan = plan
         self.math = VectorMath(builder, target)
         self.lanes = target.lanes
         self.size = target.width // target.lanes  # bytes of a number
         self.states = len(plan.outputs)
         self.values: dict[Node, Any] = {}
-        self.section = builder.mul(self.member(_SECTION), _number(self.size))
+        self.section = builder.mul(self.member(_SECTION), self.number(self.size))
+
+    def number(self, value: int) -> Any:
+        return ir.Constant(self.i64, value)
 
     # ---- memory ----------------------------------------------------------------------------------------------------
 
@@ -50,14 +46,14 @@ class _Function:
         return self.b.load(self.b.bitcast(place, kind.as_pointer()), align=align)
 
     def member(self, offset: int) -> Any:
-        return self._load(_I64, self._at(self.tile, _number(offset)))
+        return self._load(self.i64, self._at(self.tile, self.number(offset)))
 
     def pointer(self, offset: int) -> Any:
-        return self._load(_BYTES, self._at(self.tile, _number(offset)))
+        return self._load(self.pointers, self._at(self.tile, self.number(offset)))
 
     def element(self, array: Any, index: Any) -> Any:
         """array[index], both of pointers."""
-        return self._load(_BYTES, self._at(array, self.b.shl(index, _number(3))))
+        return self._load(self.pointers, self._at(array, self.b.shl(index, self.number(3))))
 
     def load(self, place: Any) -> Any:
         return self._load(self.math.vector, place, self.size)
@@ -74,12 +70,12 @@ class _Function:
         head, inside, after = (b.append_basic_block(name) for name in ("head", "inside", "after"))
         b.branch(head)
         b.position_at_end(head)
-        i = b.phi(_I64)
+        i = b.phi(self.i64)
         i.add_incoming(first, before)
         b.cbranch(b.icmp_signed("<", i, last), inside, after)
         b.position_at_end(inside)
         body(i)
-        i.add_incoming(b.add(i, _number(step)), b.block)
+        i.add_incoming(b.add(i, self.number(step)), b.block)
         b.branch(head)
         b.position_at_end(after)
 
@@ -87,11 +83,12 @@ class _Function:
         """Units in rows; rows in units where something dear is the same for all rows."""
         rows, first, last = self.member(_ROWS), self.member(_FIRST), self.member(_LAST)
         arrays = [
-            self.element(self.pointer(_VECTORS), _number(n.value[1])) for n in sorted(vectors, key=lambda n: n.number)
+            self.element(self.pointer(_VECTORS), self.number(n.value[1]))
+            for n in sorted(vectors, key=lambda n: n.number)
         ]
 
         def load_vectors(u: Any) -> None:
-            offset = self.b.mul(u, _number(self.size))
+            offset = self.b.mul(u, self.number(self.size))
             for node, array in zip(sorted(vectors, key=lambda n: n.number), arrays):
                 self.values[node] = self.load(self._at(array, offset))
 
@@ -100,7 +97,7 @@ class _Function:
             def of_unit(u: Any) -> None:
                 load_vectors(u)
                 self.compute(hoisted)
-                self.loop(_number(0), rows, 1, lambda r: work(self.row(r), u))
+                self.loop(self.number(0), rows, 1, lambda r: work(self.row(r), u))
 
             self.loop(first, last, self.lanes, of_unit)
             return
@@ -114,14 +111,14 @@ class _Function:
 
             self.loop(first, last, self.lanes, of_units)
 
-        self.loop(_number(0), rows, 1, of_row)
+        self.loop(self.number(0), rows, 1, of_row)
 
     def row(self, r: Any) -> dict[str, Any]:
         """The pointers of row r."""
 
         def states(member: int) -> list[Any]:
             found = self.pointer(member)
-            return [self.element(self.element(found, _number(k)), r) for k in range(self.states)]
+            return [self.element(self.element(found, self.number(k)), r) for k in range(self.states)]
 
         row = {"gates": self.element(self.pointer(_GATES), r), "before": states(_BEFORE)}
         return {**row, **{name: states(member) for name, member in self.written.items()}}
@@ -162,7 +159,7 @@ class _Function:
 
     def sections(self, gates: Any, offset: Any) -> Callable[[int], Any]:
         """Where each section of a row is, at a vector's offset in bytes."""
-        return lambda k: self._at(gates, self.b.add(self.b.mul(self.section, _number(k)), offset))
+        return lambda k: self._at(gates, self.b.add(self.b.mul(self.section, self.number(k)), offset))
 
 
 class _Forward(_Function):
@@ -175,11 +172,11 @@ class _Forward(_Function):
         free = row_free(nodes)
         hoisted = [n for n in nodes if n in free]
         vectors, states = self._inputs(nodes, "v"), self._inputs(nodes, "s")
-        save = self.b.icmp_signed("!=", self.member(_SAVE), _number(0))
+        save = self.b.icmp_signed("!=", self.member(_SAVE), self.number(0))
 
         def work(row: dict[str, Any], u: Any) -> None:
             kept = dict(self.values)
-            offset = self.b.mul(u, _number(self.size))
+            offset = self.b.mul(u, self.number(self.size))
             at = self.sections(row["gates"], offset)
             for node, k in plan.products.items():
                 if node in nodes:
@@ -213,7 +210,7 @@ class _Backward(_Function):
 
         def work(row: dict[str, Any], u: Any) -> None:
             kept = dict(self.values)
-            offset = self.b.mul(u, _number(self.size))
+            offset = self.b.mul(u, self.number(self.size))
             at = self.sections(row["gates"], offset)
             for node, k in plan.saved.items():
                 self.values[node] = self.load(at(k))

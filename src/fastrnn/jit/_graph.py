@@ -67,8 +67,8 @@ class Graph:
         self.one = self.const(1.0)
 
     def _node(self, op: str, args: tuple[Node, ...] = (), value: Any = None) -> Node:
-        if op in _SAME_EITHER_WAY and args[0].number > args[1].number:
-            args = args[::-1]
+        if op in _SAME_EITHER_WAY:
+            args = tuple(sorted(args, key=lambda a: (a.op != "const", a.number)))
         key = (op, *(a.number for a in args), value)
         node = self._nodes.get(key)
         if node is None:
@@ -134,10 +134,8 @@ class Graph:
                     return y
                 if x.value == -1:
                     return self.neg(y)
-                if y.op == "mul" and y.args[0].op == "const":  # constants have the smaller numbers, or come together
+                if y.op == "mul" and y.args[0].op == "const":  # they come first
                     return self.mul(self.const(x.value * y.args[0].value), y.args[1])
-                if y.op == "mul" and y.args[1].op == "const":
-                    return self.mul(self.const(x.value * y.args[1].value), y.args[0])
         if a.op == "neg" and b.op == "neg":
             return self.mul(a.args[0], b.args[0])
         if a.op == "neg":

@@ -11,11 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import llvmlite.ir as ir  # type: ignore[import-untyped,unused-ignore]
-
 from fastrnn.jit._graph import COMPARISONS
 
-__all__ = ["Target", "VectorMath"]
+try:
+    import llvmlite.ir as ir  # type: ignore[import-untyped,unused-ignore]
+except ImportError:  # `_compile` says so before anything here is called
+    ir = None
+
+__all__ = ["Target", "VectorMath", "ir"]
 
 
 @dataclass(frozen=True)
