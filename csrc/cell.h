@@ -11,6 +11,12 @@
 // `forward` writes the new states, and leaves in any sections what `backward` will want. `backward` finds those, and writes the
 // gradients at the products into the sections that held them; `gradient` of each state comes in as that at the new state, and
 // goes out as that at the state before, as far as the arithmetic itself passes it on: h₋₁·R is the schedule's.
+//
+// A cell in two stages has a product of its own in the last gate n, section_x[n] == section_r[n]: `forward` leaves what R_n
+// multiplies in section_product (GRU: r ⊙ h₋₁), the schedule adds section_product·R_n to the section of n, and `forward2`
+// writes the new states. Backward the other way round: `backward` writes the gradients of what `forward2` did, that at n among
+// them, `product` rows get the gradient at what section_product holds (which stays for dR_n), and `backward2` goes on from
+// there, adding to `gradient`.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -32,6 +38,7 @@ struct CellTile {
     void* const* product;              // [rows] second functions of a cell in two stages; else null
     int64_t save;                      // forward: whether backward will read `gates`
     const void* context;               // CellSpec::context
+    int64_t units;                     // H: a cell that looks across units gets whole rows, and sees here where they end
 };
 using CellFunction = void (*)(const CellTile*);
 
@@ -42,6 +49,9 @@ struct CellSpec {
     int64_t section_v[kMostVectors];
     CellFunction forward, backward;
     const void* context;
+    CellFunction forward2, backward2;  // second stage; null: there is one
+    int64_t section_product;           // what R of the last gate multiplies between the stages
+    int64_t whole_rows;                // tiles must span all units: first 0, last H rounded up
 };
 
 }  // namespace fastrnn

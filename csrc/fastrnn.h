@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cell.h"
+
 namespace fastrnn {
 
 enum Dtype : int { kFloat32 = 0, kFloat64 = 1 };
@@ -20,6 +22,7 @@ enum Cell : int {
     kLstm = 3,
     kGruAfter = 4,   // reset gate applied after the recurrent product (cuDNN, PyTorch)
     kGruBefore = 5,  // reset gate applied before it (Cho et al. 2014)
+    kGiven = 6,      // by functions: Sequence::spec
 };
 
 enum Save : int {
@@ -56,11 +59,26 @@ struct Direction {
     void* c;       // [B + steps, Hp] (LSTM); with checkpoints [segments, B, Hp]
     void* hidden;  // [steps, Hp] o·tanh(c) before the projection
 
+    // Cells with more than two states: c_0, c_n, reset_c, dc_n and dc_0 are [states - 1][B, H], this many elements apart.
+    ptrdiff_t c_next;
+    // the states that Sequence::reset goes to: [B, P] and [B, H], null for zeros
+    const void *reset_h, *reset_c;
+    // every c_t, out, where y has its h_t; null: not wanted. Zero past a row's length.
+    void* c_all;
+    ptrdiff_t c_all_t, c_all_b, c_all_next;
+    // parameters of given cells (in) and their gradients (out, accumulated into; null: not wanted)
+    const void* vectors[kMostVectors];  // [H] each
+    void* dvectors[kMostVectors];
+    const void *gain_x, *gain_r;  // [G·H], with Sequence::norm
+    void *dgain_x, *dgain_r;
+
     // backward (in)
     const void* dy;  // like y, or null for zeros; ignored past a row's length
     ptrdiff_t dy_t, dy_b;
     const void* dh_n;  // [B, P] or null
     const void* dc_n;  // [B, H] or null
+    const void* dc_all;  // like c_all
+    ptrdiff_t dc_all_t, dc_all_b, dc_all_next;
 
     // backward (out, accumulated into; row-contiguous; null: not wanted)
     void* dW;  // [G·H, I]
@@ -89,6 +107,17 @@ struct Sequence {
     ptrdiff_t dx_t, dx_b;
     const int64_t* lengths;  // [B], 0 … T; null: all are T
     int64_t steps;           // Σ lengths
+    // [T, B] or null: where not zero the state is that of reset_h, reset_c before x[t] is read; gradients stop there. The
+    // reverse direction starts afresh at the same borders: after it has read x[t].
+    const uint8_t* reset;
+    ptrdiff_t reset_t, reset_b;
+    // given cells (kGiven)
+    const CellSpec* spec;
+    int norm;                     // layer norm of x·W and of h₋₁·R
+    int expect;                   // zoneout by its expectation, instead of masks
+    double zoneout[kMostStates];  // probability of keeping each state
+    double recurrent_dropout;     // of h₋₁ as R sees it, one mask a sequence
+    uint64_t mask_seed;
     void* workspace;         // Sizes::forward or ::backward bytes, 64-byte aligned, contents undefined
     Direction dir[2];
 };
@@ -102,11 +131,13 @@ struct Sizes {
 constexpr int kMostLayers = 16;  // of a stack
 
 struct AttentionTable;
+struct CellSpec;
 struct DecoderTable;
 struct Ops;
 struct SearchTable;
 struct Streams;
 struct TreeKernels;
+struct VariantSettings;
 struct Word2VecKernels;
 
 // One instruction set's kernels. dtype arguments are Dtype; `n` counts elements.
@@ -142,6 +173,10 @@ struct Kernels {
     const Word2VecKernels* word2vec;  // training of word vectors: word2vec.h
     const DecoderTable* decoder;      // decoder.h
     const SearchTable* search;        // search.h
+
+    // fills in the functions of a variant of `cell`; the settings stay in use. False: there is no such variant. variant.h,
+    // cell.h
+    bool (*variant)(const VariantSettings*, int dtype, int cell, CellSpec* out);
 };
 
 const Kernels* kernels();                        // the table in use; null until select() succeeded

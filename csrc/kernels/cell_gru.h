@@ -19,9 +19,9 @@ FR_INLINE T* carried_gradient(const Step<T>& st, int i) {
 }
 
 struct GruAfter {
-    static constexpr int G = 3, kFirst = 3;
+    static constexpr int G = 3, kFirst = 3, kSections = 4;
     static constexpr int kSectionX[] = {0, 1, 3}, kSectionR[] = {0, 1, 2};
-    static constexpr bool kSecond = false, kHasC = false, kCarries = true, kBiasInside = true;
+    static constexpr bool kSecond = false, kHasC = false, kCarries = true;
 
     template <class T>
     static T* state_gradient(const Step<T>& st, int i) {
@@ -77,9 +77,9 @@ struct GruAfter {
 };
 
 struct GruBefore {
-    static constexpr int G = 3, kFirst = 2;
+    static constexpr int G = 3, kFirst = 2, kSections = 4;
     static constexpr int kSectionX[] = {0, 1, 3}, kSectionR[] = {0, 1, 3};
-    static constexpr bool kSecond = true, kHasC = false, kCarries = true, kBiasInside = false;
+    static constexpr bool kSecond = true, kHasC = false, kCarries = true;
 
     template <class T>
     static T* state_gradient(const Step<T>& st, int i) {

@@ -14,9 +14,9 @@ namespace FASTRNN_ISA {
 
 template <bool kProjection>
 struct Lstm {
-    static constexpr int G = 4, kFirst = 4;
+    static constexpr int G = 4, kFirst = 4, kSections = 4;
     static constexpr int kSectionX[] = {0, 1, 2, 3}, kSectionR[] = {0, 1, 2, 3};
-    static constexpr bool kSecond = kProjection, kHasC = true, kCarries = false, kBiasInside = false;
+    static constexpr bool kSecond = kProjection, kHasC = true, kCarries = false;
 
     // with a projection the gradient at h of the whole chunk is kept: dM needs it
     template <class T>

@@ -25,9 +25,9 @@ FR_INLINE V phi_gradient(V h) {  // from h = φ(z); 0 at relu's kink
 }
 
 struct Rnn {
-    static constexpr int G = 1, kFirst = 1;
+    static constexpr int G = 1, kFirst = 1, kSections = 1;
     static constexpr int kSectionX[] = {0}, kSectionR[] = {0};
-    static constexpr bool kSecond = false, kHasC = false, kCarries = false, kBiasInside = false;
+    static constexpr bool kSecond = false, kHasC = false, kCarries = false;
 
     template <class T>
     static T* state_gradient(const Step<T>& st, int i) {

@@ -14,7 +14,7 @@ void pack_decoder_backward(DecoderRun<T>& run) {
     for (int l = 0; l < d.layers; ++l) {
         Step<T> st = run.step(l, 0, 0);
         st.W = Packed<T>{p.plan[l].dir[0].W, rows, p.q[l].I, kMaxNV, false};
-        run.cell.pack_backward(st, l || (d.dx && !dx_once(p.plan[0])));
+        pack_backward(st, l || (d.dx && !dx_once(p.plan[0])));
         run.W[l] = st.W, run.R[l] = st.R, run.R2[l] = st.R2;
     }
     const DecoderLayer& low = d.layer[0];
@@ -82,7 +82,7 @@ void input_rows_backward(const DecoderRun<T>& run, const Step<T>& st, const Pack
         run.t.in[r] = st.gates(st.s, run.row(r));
         run.t.out[r] = to.at(0, run.batch(r));
     }
-    gemm_panels(run.t.in, run.t.out, st.m, run.cell.input_gates(st.p), W, 0, W.panels(), Columns<T>{{}, nullptr, 0u, false});
+    gemm_panels(run.t.in, run.t.out, st.m, gate_segments(st.p, run.cell.section_x, run.cell.G), W, 0, W.panels(), Columns<T>{{}, nullptr, 0u, false});
 }
 
 template <class T>
@@ -93,7 +93,7 @@ void decoder_step_backward(const DecoderRun<T>& run, int s) {
     attend_rows_backward(run, s, run.mine(active[s]), s + 1 < d.T ? run.mine(active[s + 1]) : 0);
     for (int l = d.layers - 1; l >= 0; --l) {
         Step<T> st = run.step(l, s, 0);
-        run.cell.backward(st);
+        step_backward(st);
         if (l)
             input_rows_backward(run, st, run.W[l], p.dh[l - 1]);
         else if (d.feeding)
@@ -109,7 +109,7 @@ void finish_backward(const DecoderRun<T>& run) {
     const AttentionSource<T> source = p.source();
     for (int l = 0; l < d.layers; ++l) {
         Step<T> st = run.step(l, 0, 0);
-        if (st.d.dh_0 || st.d.dc_0) run.cell.initial(st);
+        if (st.d.dh_0 || st.d.dc_0) initial_gradient(st);
     }
     const int rows = run.mine(int(d.B));
     for (int r = 0; r < rows; ++r) {
@@ -191,7 +191,7 @@ void stack_gradients(const DecoderRun<T>& run, int l) {
             ts.b3[k] = st.gates(s, i) + 2 * st.p.Hp;  // r ⊙ h₋₁ of a GRU without reset_after
             if (A) run.t.feed[k] = p.feed(s, b);
         },
-        [&](int n) { run.cell.gradients(st, run.t.feed, n, x, fed); });
+        [&](int n) { layer_gradients(st, run.t.feed, n, x, fed); });
 }
 
 template <class T>
@@ -205,7 +205,7 @@ void decoder_backward_job(void* ctx, int id, int n) noexcept {
     barrier_wait(run.team.all, n);
     if (!run.team.idle) {
         const int rows = run.mine(int(d.B)), running = run.mine(plan.active[0]);
-        for (int l = 0; l < d.layers; ++l) run.cell.enter(run.step(l, 0, 0), running, rows);
+        for (int l = 0; l < d.layers; ++l) enter_rows(run.step(l, 0, 0), running, rows);
         for (int r = 0; d.v && r < rows; ++r) {
             copy_n<T>(p.dkeys + run.batch(r) * d.S * p.keys_s, nullptr, d.S * p.keys_s);
             copy_n<T>(p.dv + run.batch(r) * p.keys_s, nullptr, p.keys_s);
@@ -218,7 +218,7 @@ void decoder_backward_job(void* ctx, int id, int n) noexcept {
     for (int l = 0; l < d.layers; ++l) stack_gradients(run, l);
     if (d.dx) {
         const Step<T> st = run.step(0, 0, 0);
-        run.cell.input_gradient(plan, &st, id, n);
+        input_gradient(plan, &st, 1, 0, int(plan.q->T), id, n, false);
     }
 }
 

@@ -11,7 +11,7 @@ struct DecoderRun {
     const DecoderPlan<T>& p;
     const Decoder& d;
     const DecoderThread<T>& t;
-    CellCalls<T> cell;
+    const CellShape<T>& cell;
     Team team;
     Packed<T> W[kDecoderLayers], R[kDecoderLayers], R2[kDecoderLayers];
     Packed<T> F, U, Cc, Ch;
@@ -35,7 +35,7 @@ DecoderRun<T> decoder_run(const DecoderPlan<T>& p, int id, int n) {
     const int groups = decoder_groups(d, n);
     Barrier* all = p.plan[0].barriers;
     const Team team{id, n, id < groups ? id : 0, groups, 0, 1, id >= groups, all, all + 1 + id};
-    return {p, d, p.threads[id], cell_calls<T>(d.cell), team, {}, {}, {}, {}, {}, {}, {}};
+    return {p, d, p.threads[id], p.plan[0].cell, team, {}, {}, {}, {}, {}, {}, {}};
 }
 
 template <class T>
@@ -51,7 +51,7 @@ void pack_decoder(DecoderRun<T>& run) {
     const Decoder& d = run.d;
     for (int l = 0; l < d.layers; ++l) {
         Step<T> st = run.step(l, 0, 0);
-        run.cell.pack_forward(st);
+        pack_forward(st, st.ds.W, st.ds.R, st.ds.R2, false);
         run.W[l] = st.W, run.R[l] = st.R, run.R2[l] = st.R2;
     }
     const T* C = static_cast<const T*>(d.C);
@@ -60,7 +60,7 @@ void pack_decoder(DecoderRun<T>& run) {
         run.F.data = p.F, run.F.K = d.A;
         const Range own = run.panels(run.F);
         const T* W = static_cast<const T*>(d.layer[0].W) + d.E * d.layer[0].W_cs;
-        run.cell.pack_panels(run.F, W, d.layer[0].W_rs, d.layer[0].W_cs, own.first, own.last);
+        pack_gate_panels(run.F, W, d.layer[0].W_rs, d.layer[0].W_cs, own.first, own.last);
     }
     if (d.U) {
         run.U = Packed<T>{p.U, d.H, d.Q, kMaxNV, false};
@@ -124,7 +124,7 @@ void attend_rows(const DecoderRun<T>& run, int s, int m) {
 // gates of the lowest layer += F·y₋₁
 template <class T>
 void feed_rows(const DecoderRun<T>& run, const Step<T>& st) {
-    Columns<T> cols = run.cell.columns(st);
+    Columns<T> cols = input_columns(st);
     cols.from_c = ~0u;
     for (int r = 0; r < st.m; ++r) {
         run.t.in[r] = run.p.feed(st.s, run.batch(r));
@@ -184,7 +184,7 @@ void sample_rows(const DecoderRun<T>& run, const Step<T>& st) {
         t.in[k] = x;
         t.out[k] = st.gates(st.s, i);
     }
-    gemm_panels(t.in, t.out, n, Segments{1, d.E, {0}}, run.W[0], 0, run.W[0].panels(), run.cell.columns(st));
+    gemm_panels(t.in, t.out, n, Segments{1, d.E, {0}}, run.W[0], 0, run.W[0].panels(), input_columns(st));
 }
 
 template <class T>
@@ -192,12 +192,12 @@ void decoder_step(const DecoderRun<T>& run, int s, int s0) {
     const Decoder& d = run.d;
     for (int l = 0; l < d.layers; ++l) {
         Step<T> st = run.step(l, s, l ? s : s0);
-        if (l) run.cell.input(st, s + 1);
+        if (l) input_gemm(st, s + 1);
         if (l == 0 && d.sampling && s > 0) sample_rows(run, st);
         Factors<T> both[2];
-        if (l == 0 && d.feeding) run.cell.G == 3 ? feed_rows(run, st) : feed_along(run, st, both);
-        run.cell.forward(st);
-        run.cell.finish(st);
+        if (l == 0 && d.feeding) run.cell.fusable ? feed_along(run, st, both) : feed_rows(run, st);
+        step_forward<T>(st, nullptr);
+        finish_rows(st);
     }
     attend_rows(run, s, run.mine(run.p.plan[0].active[s]));
 }
@@ -216,7 +216,7 @@ void decoder_forward_job(void* ctx, int id, int n) noexcept {
     if (!run.team.idle) {
         const int rows = run.mine(int(d.B));
         for (int r = 0; r < rows; ++r) copy_row(run, run.batch(r));
-        for (int l = 0; l < d.layers; ++l) run.cell.start(run.step(l, 0, 0));
+        for (int l = 0; l < d.layers; ++l) start_rows(run.step(l, 0, 0));
     }
     barrier_wait(run.team.all, n);
     if (run.team.idle) return;
@@ -225,7 +225,7 @@ void decoder_forward_job(void* ctx, int id, int n) noexcept {
         // chunks take turns in one memory, and a group's rows in this one may be another's in the last (forward.h)
         if (k && !d.save && d.lengths && run.team.groups > 1) barrier_wait(run.team.all, run.team.groups);
         Step<T> st = run.step(0, s0, s0);
-        run.cell.input(st, s1);
+        input_gemm(st, s1);
         for (int s = s0; s < s1; ++s) decoder_step(run, s, s0);
     }
 }

@@ -141,7 +141,7 @@ size_t lay_out_states(DecoderPlan<T>& p, const Decoder& d, Arena& m, size_t* gat
     }
     if (gates) *gates = m.used;
     for (int l = 0; l < d.layers; ++l) {
-        if (d.cell == kLstm) p.plan[l].dir[0].cell = m.take<T>((all ? d.B + ptrdiff_t(d.steps) : 2 * d.B) * p.plan[l].Hp);
+        if (p.plan[l].cell.kept) p.plan[l].dir[0].cell = m.take<T>((all ? d.B + ptrdiff_t(d.steps) : 2 * d.B) * p.plan[l].cell_stride);
         p.h[l] = take_rows<T>(m, d, row_stride<T>(d.H), true);
     }
     p.keys_s = round_up(d.Q, VL<T>);
@@ -162,18 +162,18 @@ void lay_out_weights(DecoderPlan<T>& p, const Decoder& d, bool backward, Arena& 
         const Plan<T>& one = p.plan[l];
         const ptrdiff_t I = l ? d.H : d.E;
         DirectionSpace<T>& ds = p.plan[l].dir[0];
-        ds.W = m.take<T>(backward ? one.G * d.H * whole_panels<T>(I) : I * one.G * H);
-        ds.R = m.take<T>(one.G * H * H);
-        if (d.cell == kGruBefore) ds.R2 = m.take<T>(H * H);
+        ds.W = m.take<T>(backward ? one.cell.G * d.H * whole_panels<T>(I) : I * one.cell.G * H);
+        ds.R = m.take<T>(one.cell.G * H * H);
+        if (one.cell.second) ds.R2 = m.take<T>(H * H);
         if (backward) {
             ds.dh = m.take<T>(d.B * one.wide);
             ds.dc = m.take<T>(d.B * one.wide);
         } else {
-            ds.bias_x = m.take<T>(one.G * H);
-            ds.bias_r = m.take<T>(one.G * H);
+            ds.bias_x = m.take<T>(one.cell.G * H);
+            ds.bias_r = m.take<T>(one.cell.G * H);
         }
     }
-    if (d.feeding) p.F = m.take<T>(backward ? p.plan[0].G * d.H * A : d.A * p.plan[0].G * H);
+    if (d.feeding) p.F = m.take<T>(backward ? p.plan[0].cell.G * d.H * A : d.A * p.plan[0].cell.G * H);
     if (d.U) p.U = m.take<T>(backward ? d.Q * H : d.H * whole_panels<T>(d.Q));
     if (!d.C) return;
     p.Cc = m.take<T>(backward ? d.A * whole_panels<T>(d.K) : d.K * A);
@@ -239,10 +239,12 @@ size_t lay_out_decoder(DecoderPlan<T>& p, const Decoder& d, bool backward, void*
     if (!base) p.plan = plans, p.q = sequences;
     Plan<T>& first = p.plan[0];
     first = Plan<T>{};
-    cell_shape(d.cell, first.G, first.S);
     first.Hp = first.Pp = first.wide = round_up(d.H, VL<T>);
     describe_layer(p, d, 0);
-    const ptrdiff_t target = chunk_target<T>(p.q[0], first.G, first.S, first.Hp);
+    first.cell = shape_of<T>(p.q[0]);
+    first.cell_stride = first.cell.kept * first.wide;
+    first.dc_stride = first.wide;
+    const ptrdiff_t target = chunk_target<T>(p.q[0], first.cell.G, first.cell.S, first.Hp);
     first.chunk_rows = d.B > target ? d.B : target;
     if (first.chunk_rows > d.steps) first.chunk_rows = ptrdiff_t(d.steps);
     p.rows_at_once = d.steps < kOuterBlock ? ptrdiff_t(d.steps) : kOuterBlock;
@@ -254,11 +256,11 @@ size_t lay_out_decoder(DecoderPlan<T>& p, const Decoder& d, bool backward, void*
     first.chunk = m.take<int>(d.T + 1);
     first.segment = m.take<int>(d.T + 1);
     first.zeros = m.take<T>(d.A > first.wide ? d.A : first.wide);
-    p.most_threads = first.most_threads = decoder_threads(d, first.G, backward);
+    p.most_threads = first.most_threads = decoder_threads(d, first.cell.G, backward);
     first.barriers = m.take<Barrier>(1 + p.most_threads);
     for (int l = 1; l < d.layers; ++l) {
         p.plan[l] = first;
-        p.plan[l].fused = d.cell < kGruAfter;  // x comes step by step
+        p.plan[l].fused = first.cell.fusable;  // x comes step by step
         p.plan[l].tabulated = p.plan[l].in_blocks = false;
     }
     Arena saved{static_cast<char*>(d.saved), 0};

@@ -8,16 +8,13 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-// recurrent cells: rnn.cpp, lstm.cpp, gru.cpp
-void rnn_forward(const Sequence&);
-void rnn_backward(const Sequence&);
-void lstm_forward(const Sequence&);
-void lstm_backward(const Sequence&);
-void gru_forward(const Sequence&);
-void gru_backward(const Sequence&);
-void rnn_stack(const Sequence* const*, int layers, bool backward);
-void lstm_stack(const Sequence* const*, int layers, bool backward);
-void gru_stack(const Sequence* const*, int layers, bool backward);
+// sequence.cpp
+void sizes(const Sequence*, Sizes*);
+void forward(const Sequence*);
+void backward(const Sequence*);
+int stack_teams(const Sequence*, int layers, int backward);
+void forward_stack(const Sequence* const*, int layers);
+void backward_stack(const Sequence* const*, int layers);
 
 // matmul.cpp
 size_t gemm_workspace(int dtype, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, int threads);

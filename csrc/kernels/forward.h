@@ -1,22 +1,24 @@
 // forward.h: the forward half of the schedule (sequence.h).
 #pragma once
+#include "given.h"
 #include "one_hot.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-template <class T, class Cell>
-Columns<T> input_columns(const Step<T>& st) {
-    Columns<T> cols{{}, st.ds.bias_x, 0u, false};
-    for (int g = 0; g < Cell::G; ++g) cols.section[g] = Cell::kSectionX[g] * st.p.Hp;
+// of gates from `first` on
+template <class T>
+Columns<T> input_columns(const Step<T>& st, int first = 0) {
+    Columns<T> cols{{}, st.bias_x(first, 0), 0u, false};
+    for (int g = first; g < st.p.cell.G && g < first + kMaxNV; ++g) cols.section[g - first] = st.p.cell.section_x[g] * st.p.Hp;
     return cols;
 }
 
 // x·W + bias for this group's rows and this slice's panels of a chunk
-template <class T, class Cell>
+template <class T>
 void input_gemm(Step<T>& st, int s1) {
     if (st.p.fused || st.p.tabulated) return;
-    if (st.q.codes) return look_up_in_place<T, Cell>(st, s1);
+    if (st.q.codes) return look_up_in_place<T>(st, s1);
     int n = 0;
     for (int s = st.s0; s < s1; ++s) {
         const int m = st.mine(st.p.active[s]);
@@ -27,23 +29,24 @@ void input_gemm(Step<T>& st, int s1) {
         }
     }
     const Range own = st.panels(st.W);
-    gemm_panels(st.ts.a, st.ts.c, n, Segments{1, st.q.I, {0}}, st.W, own.first, own.last, input_columns<T, Cell>(st));
+    gemm_panels(st.ts.a, st.ts.c, n, Segments{1, st.q.I, {0}}, st.W, own.first, own.last, input_columns<T>(st));
+    if (st.W_high.data)
+        gemm_panels(st.ts.a, st.ts.c, n, Segments{1, st.q.I, {0}}, st.W_high, own.first, own.last, input_columns<T>(st, kMaxNV));
 }
 
 // panels p0 … p1-1 of W or R
-template <class T, class Cell>
+template <class T>
 void pack_gate_panels(const Packed<T>& out, const void* weight, ptrdiff_t rs, ptrdiff_t cs, int p0, int p1) {
-    static constexpr int kAll[] = {0, 1, 2, 3};
     const T* from = static_cast<const T*>(weight);
-    if (Cell::G > 1)
-        pack_gates(out, from, rs, cs, kAll, p0, p1);
+    if (out.gates)
+        pack_gates(out, from, rs, cs, p0, p1);
     else
         pack_plain(out, from, cs, rs, p0, p1);
 }
 
 // The same for the only chunk: every thread takes panels of W for all rows, and packs each where it is used, over the last one.
 // That spares writing all of W and reading it again, a tenth of a call of few rows.
-template <class T, class Cell>
+template <class T>
 void input_gemm_once(Step<T>& st) {
     int n = 0;
     for (int s = 0; s < st.p.chunk[1]; ++s)
@@ -58,13 +61,13 @@ void input_gemm_once(Step<T>& st) {
     for (int p = own.first; p < own.last; p = some.first + at_once) {
         const int last = p + at_once < own.last ? p + at_once : own.last;
         some.first = p;
-        pack_gate_panels<T, Cell>(some, st.d.W, st.d.W_rs, st.d.W_cs, p, last);
-        gemm_panels(st.ts.a, st.ts.c, n, Segments{1, st.q.I, {0}}, some, p, last, input_columns<T, Cell>(st));
+        pack_gate_panels<T>(some, st.d.W, st.d.W_rs, st.d.W_cs, p, last);
+        gemm_panels(st.ts.a, st.ts.c, n, Segments{1, st.q.I, {0}}, some, p, last, input_columns<T>(st));
     }
 }
 
 // rows that end with step s hand their state out
-template <class T, class Cell>
+template <class T>
 void finish_rows(const Step<T>& st) {
     const int next = st.mine(st.s + 1 < st.q.T ? st.p.active[st.s + 1] : 0);
     for (int r = next; r < st.m; ++r) {
@@ -72,34 +75,55 @@ void finish_rows(const Step<T>& st) {
         const Range h = share(int(st.q.P), st.team.slice, st.team.slices);
         // another slice may still be writing y: each copies after the barrier that ends the step
         copy_n(st.h_n(i) + h.first, st.y(st.s, i) + h.first, h.last - h.first);
-        if (Cell::kHasC) {
-            const Range c = share(int(st.q.H), st.team.slice, st.team.slices);
-            copy_n(st.c_n(i) + c.first, st.cell(st.s, i) + c.first, c.last - c.first);
-        }
+        const Range c = share(int(st.q.H), st.team.slice, st.team.slices);
+        for (int k = 1; k < st.p.states(); ++k)
+            copy_n(st.c_n(k, i) + c.first, st.cell(st.s, i) + st.p.kept_at(k) + c.first, c.last - c.first);
     }
 }
 
-// the initial cell state into slot 0, and the states of rows that never run
-template <class T, class Cell>
+// row i of the k-th of states [states - 1][B, H], k > 0
+template <class T>
+const T* further_state(const Step<T>& st, const void* c, int k, int i) {
+    return c ? static_cast<const T*>(c) + (k - 1) * st.d.c_next + st.p.index[i] * st.q.H : nullptr;
+}
+
+// given states into a row of what `cell` keeps, zero past their ends
+template <class T>
+void fill_states(const Step<T>& st, T* to, int i, const void* h, const void* c) {
+    const Plan<T>& p = st.p;
+    copy_n<T>(to, nullptr, p.cell_stride);
+    for (int k = 1; k < p.states(); ++k)
+        if (c) copy_n(to + p.kept_at(k), further_state<T>(st, c, k, i), st.q.H);
+    if (!p.cell.spec || !h) return;
+    copy_n(to, static_cast<const T*>(h) + p.index[i] * st.q.P, st.q.P);
+    if (!p.cell.operand) return;
+    const T* mask = st.ds.mask + i * p.wide;
+    for (ptrdiff_t u = 0; u < p.wide; u += VL<T>) store(to + p.cell.operand * p.wide + u, load(to + u) * load(mask + u));
+}
+template <class T>
+void fill_resets(const Step<T>& st, int i) {
+    if (st.ds.reset) fill_states(st, st.ds.reset + i * st.p.cell_stride, i, st.d.reset_h, st.d.reset_c);
+}
+
+// the initial states into slot 0, and the states of rows that never run
+template <class T>
 void start_rows(const Step<T>& st) {
     const int rows = st.mine(int(st.q.B));
     for (int r = 0; r < rows; ++r) {
         const int i = st.row(r);
-        const T* c_0 = st.d.c_0 ? static_cast<const T*>(st.d.c_0) + st.p.index[i] * st.q.H : nullptr;
-        if (Cell::kHasC && st.team.slice == 0) {
-            copy_n(st.cell(-1, i), c_0, st.q.H);
-            copy_n<T>(st.cell(-1, i) + st.q.H, nullptr, st.p.Hp - st.q.H);
-        }
-        if (st.p.length[i] > 0 || st.team.slice) continue;
+        if (st.team.slice) continue;
+        if (st.p.cell.has_c()) fill_states(st, st.cell(-1, i), i, st.d.h_0, st.d.c_0);
+        fill_resets(st, i);
+        if (st.p.length[i] > 0) continue;
         copy_n(st.h_n(i), st.d.h_0 ? st.h_0(i) : nullptr, st.q.P);
-        if (Cell::kHasC) copy_n(st.c_n(i), c_0, st.q.H);
+        for (int k = 1; k < st.p.states(); ++k) copy_n(st.c_n(k, i), further_state<T>(st, st.d.c_0, k, i), st.q.H);
     }
 }
 
 // c before the chunk that starts now, for backward to start from
 template <class T>
 void keep_cells(const Step<T>& st, int segment) {
-    const Range own = share(int(st.p.Hp), st.team.slice, st.team.slices);
+    const Range own = share(int(st.p.cell_stride), st.team.slice, st.team.slices);
     const int rows = st.mine(st.p.active[st.s0]);
     for (int r = 0; r < rows; ++r) {
         const int i = st.row(r);
@@ -107,8 +131,20 @@ void keep_cells(const Step<T>& st, int segment) {
     }
 }
 
+// every c_t, for those who asked
+template <class T>
+void hand_out_states(const Step<T>& st) {
+    const Range own = share(int(st.q.H), st.team.slice, st.team.slices);
+    for (int r = 0; r < st.m; ++r) {
+        const int i = st.row(r);
+        T* to = static_cast<T*>(st.d.c_all) + st.p.time(st.d, st.s, i) * st.d.c_all_t + st.p.index[i] * st.d.c_all_b + own.first;
+        for (int k = 1; k < st.p.states(); ++k, to += st.d.c_all_next)
+            copy_n(to, st.cell(st.s, i) + st.p.kept_at(k) + own.first, own.last - own.first);
+    }
+}
+
 // one step; h goes to y, or, when it is computed again, to `again_h`
-template <class T, class Cell>
+template <class T>
 void step_forward(Step<T>& st, T* again_h) {
     const ThreadSpace<T>& ts = st.ts;
     st.m = st.mine(st.p.active[st.s]);
@@ -116,32 +152,42 @@ void step_forward(Step<T>& st, T* again_h) {
         const int i = st.row(r);
         ts.gates[r] = st.gates(st.s, i);
         if (st.p.fused) ts.x[r] = st.x(st.s, i);
-        ts.h_prev[r] = st.h_before(st.s, i);
+        ts.h_prev[r] = st.operand(st.s, i);
         ts.h[r] = again_h ? again_h + i * st.p.wide : st.y(st.s, i);
-        if (Cell::kHasC) {
-            ts.c_prev[r] = st.cell(st.s - 1, i);
+        if (st.p.cell.has_c()) {
+            ts.c_prev[r] = st.cell_before(st.s, i);
             ts.cell[r] = st.cell(st.s, i);
             if (st.d.M) ts.hidden[r] = st.hidden(st.s, i);
         }
     }
-    if (st.p.tabulated) look_up<T, Cell>(st);
-    Cell::forward(st);
+    if (st.p.tabulated) look_up<T>(st);
+    st.p.cell.forward(st);
     st.wait();
+    if (st.d.c_all && !again_h) hand_out_states(st);
 }
 
+constexpr int low_gates(int G) { return G < kMaxNV ? G : kMaxNV; }  // those in W and R, the rest is in W_high and R_high
+
 // Every thread a share of the panels. With `once`, true where W is left to input_gemm_once.
-template <class T, class Cell>
+template <class T>
 bool pack_forward(Step<T>& st, T* packed_W, T* packed_R, T* packed_R2, bool once) {
     const Sequence& q = st.q;
     const Direction& d = st.d;
-    const bool gates = Cell::G > 1;
-    st.W = Packed<T>{packed_W, q.I, q.H, gates ? Cell::G : plain_vectors<T>(q.H, st.team.slices), gates};
-    st.R = Packed<T>{packed_R, q.P, q.H, gates ? Cell::kFirst : st.W.NV, gates};
+    const bool gates = !st.p.cell.plain;
+    st.W = Packed<T>{packed_W, q.I, q.H, gates ? low_gates(st.p.cell.G) : plain_vectors<T>(q.H, st.team.slices), gates};
+    st.R = Packed<T>{packed_R, q.P, q.H, gates ? low_gates(st.p.cell.first) : st.W.NV, gates};
+    if (st.p.cell.G > kMaxNV) {
+        const ptrdiff_t low = kMaxNV * st.p.Hp;
+        st.W_high = Packed<T>{packed_W + q.I * low, q.I, q.H, st.p.cell.G - kMaxNV, true, 0, kMaxNV};
+        st.R_high = Packed<T>{packed_R + q.P * low, q.P, q.H, st.p.cell.G - kMaxNV, true, 0, kMaxNV};
+    }
     Range w = share(st.W.panels(), st.team.id, st.team.n);
-    once = once && even(st.W.panels(), st.team.n);
-    if (!once && !q.codes) pack_gate_panels<T, Cell>(st.W, d.W, d.W_rs, d.W_cs, w.first, w.last);
-    pack_gate_panels<T, Cell>(st.R, d.R, d.R_rs, d.R_cs, w.first, w.last);
-    if (Cell::kSecond) {
+    once = once && even(st.W.panels(), st.team.n) && !st.W_high.data;
+    if (!once && !q.codes) pack_gate_panels<T>(st.W, d.W, d.W_rs, d.W_cs, w.first, w.last);
+    pack_gate_panels<T>(st.R, d.R, d.R_rs, d.R_cs, w.first, w.last);
+    if (st.W_high.data && !q.codes) pack_gate_panels<T>(st.W_high, d.W, d.W_rs, d.W_cs, w.first, w.last);
+    if (st.R_high.data) pack_gate_panels<T>(st.R_high, d.R, d.R_rs, d.R_cs, w.first, w.last);
+    if (st.p.cell.second) {
         // a projection [P, H], or the candidate's rows of R [H, H]
         const ptrdiff_t N = d.M ? q.P : q.H;
         st.R2 = Packed<T>{packed_R2, q.H, N, plain_vectors<T>(N, st.team.slices), false};
@@ -149,53 +195,55 @@ bool pack_forward(Step<T>& st, T* packed_W, T* packed_R, T* packed_R2, bool once
         if (d.M)
             pack_plain(st.R2, static_cast<const T*>(d.M), d.M_cs, d.M_rs, r2.first, r2.last);
         else
-            pack_plain(st.R2, static_cast<const T*>(d.R) + 2 * q.H * d.R_rs, d.R_cs, d.R_rs, r2.first, r2.last);
+            pack_plain(st.R2, static_cast<const T*>(d.R) + st.p.cell.first * q.H * d.R_rs, d.R_cs, d.R_rs, r2.first, r2.last);
     }
-    const T *bw = static_cast<const T*>(d.b_w), *br = static_cast<const T*>(d.b_r);
-    for (int p = w.first; p < w.last; ++p)
-        for (int v = 0; v < st.W.vectors(p); ++v) {
-            const ptrdiff_t u = ptrdiff_t(p) * st.W.width() + (gates ? 0 : v * VL<T>),
-                            at = (ptrdiff_t(p) * st.W.NV + v) * VL<T>;
-            const int g = gates ? v : 0, lanes = q.H - u < VL<T> ? int(q.H - u) : VL<T>;
-            const auto b_w = bw ? load_n(bw + g * q.H + u, lanes) : zero<T>();
-            const auto b_r = br ? load_n(br + g * q.H + u, lanes) : zero<T>();
-            const bool apart = Cell::kBiasInside && g == 2;  // b_r of n sits inside the reset product
-            store(st.ds.bias_x + at, apart ? b_w : b_w + b_r);
-            store(st.ds.bias_r + at, apart ? b_r : zero<T>());
-        }
-    if (st.p.tabulated) tabulate<T, Cell>(st, w);
+    // with layer norm they come after it (given.h)
+    const T *bw = q.norm ? nullptr : static_cast<const T*>(d.b_w), *br = q.norm ? nullptr : static_cast<const T*>(d.b_r);
+    const Range own = units(st, w);
+    each_gate_vector(st, own.first, own.last, [&](int g, ptrdiff_t u, int lanes) {
+        const auto b_w = bw ? load_n(bw + g * q.H + u, lanes) : zero<T>();
+        const auto b_r = br ? load_n(br + g * q.H + u, lanes) : zero<T>();
+        const bool apart = st.p.cell.apart >> g & 1 && g < st.p.cell.first;
+        store(st.bias_x(g, u), apart ? b_w : b_w + b_r);
+        store(st.ds.bias_r + (st.bias_x(g, u) - st.ds.bias_x), apart ? b_r : zero<T>());
+    });
+    if (st.p.tabulated) tabulate<T>(st, w);
     return once;
 }
 
 // true when x·W is done, too
-template <class T, class Cell>
+template <class T>
 bool start_forward(Step<T>& st) {
     const Team& team = st.team;
     const bool whole = st.p.chunks == 1 && !st.p.in_blocks && !st.p.fused && !st.q.codes;
-    const bool once = pack_forward<T, Cell>(st, st.ds.W, st.ds.R, st.ds.R2, whole);
-    if (once) input_gemm_once<T, Cell>(st);
+    const bool once = pack_forward<T>(st, st.ds.W, st.ds.R, st.ds.R2, whole);
+    if (once) input_gemm_once<T>(st);
     zero_padding(st.p, static_cast<T*>(st.d.y), st.d.y_t, st.d.y_b, st.q.P, team.id, team.n);
-    if (!team.idle) start_rows<T, Cell>(st);
+    for (int k = 1; st.d.c_all && k < st.p.states(); ++k)
+        zero_padding(st.p, static_cast<T*>(st.d.c_all) + (k - 1) * st.d.c_all_next, st.d.c_all_t, st.d.c_all_b, st.q.H, team.id,
+                     team.n);
+    if (st.p.cell.spec) start_given(st);
+    if (!team.idle) start_rows<T>(st);
     barrier_wait(team.all, team.n);
     return once;
 }
 
 // steps s0 … s1-1, of one chunk; not inlined, for it is most of the code of a cell and has two callers
-template <class T, class Cell>
+template <class T>
 FR_NOINLINE void forward_steps(Step<T>& st, int s1, bool input) {
-    if (input) input_gemm<T, Cell>(st, s1);
+    if (input) input_gemm<T>(st, s1);
     for (st.s = st.s0; st.s < s1; ++st.s) {
         if ((st.p.fused || st.p.tabulated) && st.q.save != kSaveAll) st.base = st.s;  // the gates of one step are enough
-        step_forward<T, Cell>(st, nullptr);
-        finish_rows<T, Cell>(st);
+        step_forward<T>(st, nullptr);
+        finish_rows<T>(st);
     }
 }
 
-template <class T, class Cell>
+template <class T>
 void forward_direction(const Plan<T>& p, int dir, const ThreadSpace<T>& ts, const Team& team) {
     const Sequence& q = *p.q;
     Step<T> st{p, q, q.dir[dir], p.dir[dir], ts, team, {}, {}, {}, 0, 0, 0, q.save != kSaveAll, 0, -1, 0, 0};
-    const bool once = start_forward<T, Cell>(st);
+    const bool once = start_forward<T>(st);
     if (team.idle) return;
     int segment = 0;
     for (int k = 0; k < p.chunks; ++k) {
@@ -207,8 +255,8 @@ void forward_direction(const Plan<T>& p, int dir, const ThreadSpace<T>& ts, cons
                 barrier_wait(team.all, team.groups * team.slices);
             st.base = st.s0;
         }
-        if (Cell::kHasC && q.save == kSaveCheckpoints && k == p.segment[segment]) keep_cells(st, segment++);
-        forward_steps<T, Cell>(st, p.chunk[k + 1], !once);
+        if (st.p.cell.has_c() && q.save == kSaveCheckpoints && k == p.segment[segment]) keep_cells(st, segment++);
+        forward_steps<T>(st, p.chunk[k + 1], !once);
     }
 }
 

@@ -8,6 +8,7 @@
 // one fused multiply-add each. Blocking over K stores and reloads the same float, so tile shape, blocking and thread
 // count never change a bit.
 #pragma once
+#include "../cell.h"
 #include "simd.h"
 
 namespace fastrnn {
@@ -26,6 +27,7 @@ struct Packed {
     int NV;          // vectors in a panel
     bool gates;
     int first = 0;  // panel that data begins with
+    int gate = 0;   // first of its gates
 
     int width() const { return gates ? VL<T> : NV * VL<T>; }  // units in a panel
     int panels() const { return int((N + width() - 1) / width()); }
@@ -55,7 +57,7 @@ struct Columns {
 struct Segments {
     int count;
     ptrdiff_t length;
-    ptrdiff_t offset[4];
+    ptrdiff_t offset[kMostGates];
 };
 
 // One product of a sum of products: rows of A by pointers, against panels of B.
@@ -86,7 +88,7 @@ int panels_at_once(int m, int NV);
 // The outer products behind every weight gradient: C[first + i][j] += Σ_r a[r][column + i]·b[r][j] for i0 ≤ i < i1, for every
 // section of columns of a, and every part that wants it. Rows are added in the order given. The parts, such as dGᵀ·x and
 // dGᵀ·h, share what is packed of a.
-constexpr int kMaxSections = 4, kMaxParts = 3;
+constexpr int kMaxSections = 2 * kMostGates, kMaxParts = 3;
 template <class T>
 struct OuterPart {
     const T* const* b;  // [rows] pointers, N contiguous columns each

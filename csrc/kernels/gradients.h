@@ -1,5 +1,6 @@
 // gradients.h: the GEMMs of a chunk on the way back: dx, the weights' and the biases' gradients.
 #pragma once
+#include "norm.h"
 #include "one_hot.h"
 
 namespace fastrnn {
@@ -28,10 +29,10 @@ void dx_panels(const Step<T>* st, int directions, int m, const Segments& k, cons
 }
 
 // dx rows = dG·W for internal rows r0 … r1-1 of direction 0 from step s0 on; the other direction's share follows
-template <class T, class Cell>
+template <class T>
 void input_gradient(const Plan<T>& p, const Step<T>* st, int directions, int s0, int s1, int id, int n, bool accumulate) {
     const Sequence& q = *p.q;
-    const Segments k = gate_segments(p, Cell::kSectionX, Cell::G);
+    const Segments k = gate_segments(p, p.cell.section_x, p.cell.G);
     const ThreadSpace<T>& ts = st[0].ts;
     const bool once = dx_once(p);
     const Range own = once ? Range{0, p.rows(s0, s1)} : share(p.rows(s0, s1), id, n);
@@ -84,51 +85,101 @@ void column_sums(const T* const* a, int n, ptrdiff_t offset, ptrdiff_t j0, ptrdi
     }
 }
 
+// Which sections of dG's rows make which rows of dW and dR. Where all gates have one sum each, side by side, all are one.
+template <class T>
+struct GradientSections {
+    int count = 0;
+    ptrdiff_t width;                  // columns of each
+    ptrdiff_t column[kMaxSections];   // where it begins in a row of `gates`
+    ptrdiff_t x[kMaxSections], h[kMaxSections];  // its first row of dW, of dR; negative: none
+    ptrdiff_t product[kMaxSections];  // of dR, where the candidate's product is with r ⊙ h₋₁
+
+    explicit GradientSections(const Plan<T>& p) : width(p.q->H) {
+        const CellShape<T>& cell = p.cell;
+        for (int s = 0; s < kMaxSections; ++s) x[s] = h[s] = product[s] = -1;
+        const bool merge = !cell.apart && !cell.candidate && p.Hp == p.q->H && adjacent(cell);
+        for (int g = 0; g < cell.G; ++g) {
+            const ptrdiff_t row = g * p.q->H;
+            if (merge && g > 0) break;
+            x[at(cell.section_x[g] * p.Hp)] = row;
+            (cell.candidate && g + 1 == cell.G ? product : h)[at(cell.section_r[g] * p.Hp)] = row;
+        }
+        if (merge) width *= cell.G;
+    }
+    static bool adjacent(const CellShape<T>& cell) {
+        for (int g = 1; g < cell.G; ++g)
+            if (cell.section_x[g] != cell.section_x[g - 1] + 1) return false;
+        return true;
+    }
+    int at(ptrdiff_t from) {
+        for (int s = 0; s < count; ++s)
+            if (column[s] == from) return s;
+        column[count] = from;
+        return count++;
+    }
+    // of n rows of dG in ts.a, for the columns `own` of each section
+    void bias_gradients(const Step<T>& st, int n, const Range& own) const {
+        T *db_w = static_cast<T*>(st.d.db_w), *db_r = static_cast<T*>(st.d.db_r);
+        for (int s = 0; s < count; ++s) {
+            const ptrdiff_t r = h[s] >= 0 ? h[s] : product[s];
+            if (db_w && x[s] >= 0) column_sums(st.ts.a, n, column[s], own.first, own.last, db_w + x[s]);
+            if (db_r && r >= 0) column_sums(st.ts.a, n, column[s], own.first, own.last, db_r + r);
+        }
+    }
+};
+
+// of what a given cell has besides W, R and M, for n rows in ts.a
+template <class T>
+void given_gradients(const Step<T>& st, int n) {
+    const Plan<T>& p = st.p;
+    const CellSpec& spec = *p.cell.spec;
+    const ptrdiff_t H = st.q.H;
+    const Range own = share(int(H), st.team.id, st.team.n);
+    for (int v = 0; v < spec.vectors; ++v)
+        if (st.d.dvectors[v])
+            column_sums<T>(st.ts.a, n, spec.section_v[v] * p.Hp, own.first, own.last, static_cast<T*>(st.d.dvectors[v]));
+    for (int g = 0; g < p.cell.G; ++g) {
+        const ptrdiff_t x = spec.section_x[g] * p.Hp, r = spec.section_r[g] * p.Hp;
+        if (st.d.db_w) column_sums(st.ts.a, n, x, own.first, own.last, static_cast<T*>(st.d.db_w) + g * H);
+        if (st.d.db_r) column_sums(st.ts.a, n, r, own.first, own.last, static_cast<T*>(st.d.db_r) + g * H);
+        if (st.d.dgain_r) product_sums<T>(st.ts.a, n, r, norm_section(p, 1, g), own, static_cast<T*>(st.d.dgain_r) + g * H);
+    }
+}
+
 // dW, dR and the biases' gradients of one chunk, while its dG is in cache
-template <class T, class Cell>
+template <class T>
 void chunk_gradients(const Step<T>& st, int s1) {
     const Plan<T>& p = st.p;
     const Sequence& q = st.q;
     const Direction& d = st.d;
-    if (q.codes) add_input_weights<T, Cell>(st, s1);
-    // dG's sections: a GRU's n has one from x and one from h; elsewhere, where they are adjacent, all are one
-    const bool merge = Cell::G != 3 && p.Hp == q.H;
-    const int sections = Cell::G == 3 ? 4 : merge ? 1 : Cell::G;
+    if (q.norm) normed_inputs_backward(st, s1);
+    if (q.codes) add_input_weights<T>(st, s1);
+    const GradientSections<T> parts(p);
     int n = 0;
     for (int s = st.s0; s < s1; ++s)
         for (int i = 0; i < p.active[s]; ++i, ++n) {
             st.ts.a[n] = st.gates(s, i);
             if (!q.codes) st.ts.b[n] = st.x(s, i);
-            st.ts.b2[n] = st.h_before(s, i);
-            if (Cell::G == 3 && Cell::kSecond) st.ts.b3[n] = st.gates(s, i) + 2 * p.Hp;  // r ⊙ h₋₁
+            st.ts.b2[n] = st.operand(s, i);
+            if (p.cell.candidate) st.ts.b3[n] = st.gates(s, i) + p.cell.product * p.Hp;  // r ⊙ h₋₁
         }
-    const Range own = share(int(merge ? Cell::G * q.H : q.H), st.team.id, st.team.n);
-    OuterProduct<T> op{st.ts.a, n, own.first, own.last, sections, {}, 0, {}};
-    for (int s = 0; s < sections; ++s) op.column[s] = s * p.Hp;
-    // rows of dW, of dR: the gate that section s belongs to
-    ptrdiff_t x_rows[kMaxSections] = {-1, -1, -1, -1}, h_rows[kMaxSections] = {-1, -1, -1, -1};
-    for (int g = 0; g < Cell::G; ++g) x_rows[Cell::kSectionX[g]] = h_rows[Cell::kSectionR[g]] = g * q.H;
+    const Range own = share(int(parts.width), st.team.id, st.team.n);
+    OuterProduct<T> op{st.ts.a, n, own.first, own.last, parts.count, {}, 0, {}};
+    for (int s = 0; s < parts.count; ++s) op.column[s] = parts.column[s];
     auto add_part = [&](const T* const* b, ptrdiff_t N, void* C, const ptrdiff_t* first) {
         if (!C) return;
         OuterPart<T>& part = op.part[op.parts++];
         part = {b, N, static_cast<T*>(C), N, {}};
         for (int s = 0; s < kMaxSections; ++s) part.first[s] = first[s];
     };
-    if (!q.codes) add_part(st.ts.b, q.I, d.dW, x_rows);
-    if (Cell::G == 3 && Cell::kSecond) {  // n comes from r ⊙ h₋₁
-        const ptrdiff_t third[kMaxSections] = {-1, -1, -1, 2 * q.H};
-        ptrdiff_t first_two[kMaxSections] = {h_rows[0], h_rows[1], -1, -1};
-        add_part(st.ts.b2, q.P, d.dR, first_two);
-        add_part(st.ts.b3, q.P, d.dR, third);
-    } else {
-        add_part(st.ts.b2, q.P, d.dR, h_rows);
-    }
+    if (!q.codes) add_part(st.ts.b, q.I, d.dW, parts.x);
+    add_part(st.ts.b2, q.P, d.dR, parts.h);
+    if (p.cell.candidate) add_part(st.ts.b3, q.P, d.dR, parts.product);
     outer_product(op, st.ts.outer);
-    for (int s = 0; s < sections; ++s) {
-        const ptrdiff_t j0 = own.first, j1 = own.last;
-        if (d.db_w && x_rows[s] >= 0) column_sums(st.ts.a, n, s * p.Hp, j0, j1, static_cast<T*>(d.db_w) + x_rows[s]);
-        if (d.db_r && h_rows[s] >= 0) column_sums(st.ts.a, n, s * p.Hp, j0, j1, static_cast<T*>(d.db_r) + h_rows[s]);
-    }
+    if (p.cell.spec)
+        given_gradients(st, n);
+    else
+        parts.bias_gradients(st, n, own);
     if (d.dM) {
         const T* dhs = st.ds.dhs[st.chunk & 1];
         n = 0;

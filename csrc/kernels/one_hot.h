@@ -15,9 +15,9 @@ namespace fastrnn {
 namespace FASTRNN_ISA {
 
 // f(gate, first unit, lanes) for every vector of units u0 … u1-1
-template <class Cell, class T, class F>
-FR_INLINE void each_gate_vector(ptrdiff_t u0, ptrdiff_t u1, F&& f) {
-    for (int g = 0; g < Cell::G; ++g) each_vector(u0, u1, VL<T>, [&](ptrdiff_t u, int lanes) { f(g, u, lanes); });
+template <class T, class F>
+FR_INLINE void each_gate_vector(const Step<T>& st, ptrdiff_t u0, ptrdiff_t u1, F&& f) {
+    for (int g = 0; g < st.p.cell.G; ++g) each_vector(u0, u1, VL<T>, [&](ptrdiff_t u, int lanes) { f(g, u, lanes); });
 }
 
 // the units in panels own.first … own.last-1 of W; the first of them begins a vector
@@ -28,14 +28,14 @@ Range units(const Step<T>& st, Range own) {
 }
 
 // Columns of W plus the bias as rows of a table in the place of the packed W, gate v at v·Hp; zero past H.
-template <class T, class Cell>
+template <class T>
 void tabulate(const Step<T>& st, Range panels) {
     constexpr ptrdiff_t kBlock = 64;  // rows of the table that stay in L1 from turning over to adding
     const ptrdiff_t stride = st.p.table_stride(), I = st.q.I;
     const Range own = units(st, panels);
-    each_gate_vector<Cell, T>(own.first, own.last, [&](int g, ptrdiff_t u, int lanes) {
+    each_gate_vector(st, own.first, own.last, [&](int g, ptrdiff_t u, int lanes) {
         const T* W = static_cast<const T*>(st.d.W) + (g * st.q.H + u) * st.d.W_rs;
-        const auto bias = load(st.ds.bias_x + u * Cell::G + g * VL<T>);
+        const auto bias = load(st.bias_x(g, u));
         for (ptrdiff_t k = 0; k < I; k += kBlock) {
             const ptrdiff_t K = I - k < kBlock ? I - k : kBlock;
             T* row = st.W.data + k * stride + g * st.p.Hp + u;
@@ -46,15 +46,15 @@ void tabulate(const Step<T>& st, Range panels) {
 }
 
 // step s: x·W + bias for this group's rows and this slice's units, from the table
-template <class T, class Cell>
+template <class T>
 void look_up(const Step<T>& st) {
     const Range own = units(st, st.panels(st.W));
     for (int r = 0; r < st.m; ++r) {
         const T* row = st.W.data + st.code(st.s, st.row(r)) * st.p.table_stride();
         T* gates = st.ts.gates[r];
-        for (int g = 0; g < Cell::G; ++g)
+        for (int g = 0; g < st.p.cell.G; ++g)
             for (ptrdiff_t u = own.first; u < own.last; u += VL<T>)
-                store(gates + Cell::kSectionX[g] * st.p.Hp + u, load(row + g * st.p.Hp + u));
+                store(gates + st.p.cell.section_x[g] * st.p.Hp + u, load(row + g * st.p.Hp + u));
     }
 }
 
@@ -75,7 +75,7 @@ FR_NOINLINE void look_up_vector(T* const* z, ptrdiff_t to, const T* const* w, pt
 }
 
 // a chunk's x·W + bias for this group's rows and this slice's units, from W as it is
-template <class T, class Cell>
+template <class T>
 void look_up_in_place(Step<T>& st, int s1) {
     int n = 0;
     for (int s = st.s0; s < s1; ++s) {
@@ -87,9 +87,9 @@ void look_up_in_place(Step<T>& st, int s1) {
     }
     const Range own = units(st, st.panels(st.W));
     const ptrdiff_t rs = st.d.W_rs;
-    each_gate_vector<Cell, T>(own.first, own.last, [&](int g, ptrdiff_t u, int lanes) {
-        look_up_vector<T>(st.ts.c, Cell::kSectionX[g] * st.p.Hp + u, st.ts.a, (g * st.q.H + u) * rs, rs,
-                          st.ds.bias_x + u * Cell::G + g * VL<T>, n, lanes);
+    each_gate_vector(st, own.first, own.last, [&](int g, ptrdiff_t u, int lanes) {
+        look_up_vector<T>(st.ts.c, st.p.cell.section_x[g] * st.p.Hp + u, st.ts.a, (g * st.q.H + u) * rs, rs,
+                          st.bias_x(g, u), n, lanes);
     });
 }
 
@@ -103,23 +103,23 @@ Range gradient_units(const Step<T>& st) {
 }
 
 // dW into its table: sums go on from what it holds
-template <class T, class Cell>
+template <class T>
 void begin_input_weights(const Step<T>& st) {
     if (!st.q.codes || !st.p.tabulated || !st.d.dW) return;
     const Range own = gradient_units(st);
-    each_gate_vector<Cell, T>(own.first, own.last, [&](int g, ptrdiff_t u, int lanes) {
+    each_gate_vector(st, own.first, own.last, [&](int g, ptrdiff_t u, int lanes) {
         const T* dW = static_cast<const T*>(st.d.dW) + (g * st.q.H + u) * st.q.I;
         pack_vector(st.ds.W + g * st.p.Hp + u, st.p.table_stride(), dW, st.q.I, 1, st.q.I, lanes);
     });
 }
 
 // and back, after the last chunk
-template <class T, class Cell>
+template <class T>
 void end_input_weights(const Step<T>& st) {
     if (!st.q.codes || !st.p.tabulated || !st.d.dW) return;
     const Range own = gradient_units(st);
     const ptrdiff_t stride = st.p.table_stride(), I = st.q.I, whole = I / VL<T> * VL<T>;
-    each_gate_vector<Cell, T>(own.first, own.last, [&](int g, ptrdiff_t u, int lanes) {
+    each_gate_vector(st, own.first, own.last, [&](int g, ptrdiff_t u, int lanes) {
         T* dW = static_cast<T*>(st.d.dW) + (g * st.q.H + u) * I;
         const T* table = st.ds.W + g * st.p.Hp + u;
         for (ptrdiff_t k = 0; k < whole; k += VL<T>) pack_transposed(dW + k, I, table + k * stride, lanes, stride, VL<T>);
@@ -145,7 +145,7 @@ FR_NOINLINE void add_column_vector(T* const* dW, ptrdiff_t to, ptrdiff_t I, cons
 }
 
 // dW[:, code] += dG for the rows of a chunk, in order
-template <class T, class Cell>
+template <class T>
 void add_input_weights(const Step<T>& st, int s1) {
     if (!st.d.dW) return;
     const Range own = gradient_units(st);
@@ -159,15 +159,15 @@ void add_input_weights(const Step<T>& st, int s1) {
         }
     if (st.p.tabulated) {
         for (int r = 0; r < n; ++r)
-            for (int g = 0; g < Cell::G; ++g)
+            for (int g = 0; g < st.p.cell.G; ++g)
                 for (ptrdiff_t u = own.first; u < own.last; u += VL<T>) {
                     T* sum = st.ts.c[r] + g * Hp + u;
-                    store(sum, load(sum) + load(st.ts.a[r] + Cell::kSectionX[g] * Hp + u));
+                    store(sum, load(sum) + load(st.ts.a[r] + st.p.cell.section_x[g] * Hp + u));
                 }
         return;
     }
-    each_gate_vector<Cell, T>(own.first, own.last, [&](int g, ptrdiff_t u, int lanes) {
-        add_column_vector<T>(st.ts.c, (g * st.q.H + u) * I, I, st.ts.a, Cell::kSectionX[g] * Hp + u, n, lanes);
+    each_gate_vector(st, own.first, own.last, [&](int g, ptrdiff_t u, int lanes) {
+        add_column_vector<T>(st.ts.c, (g * st.q.H + u) * I, I, st.ts.a, st.p.cell.section_x[g] * Hp + u, n, lanes);
     });
 }
 

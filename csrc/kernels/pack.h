@@ -38,12 +38,12 @@ void pack_plain(const Packed<T>& out, const T* src, ptrdiff_t ks, ptrdiff_t ns, 
     }
 }
 
-// Gate panels of a weight [G·H, K] for its gates gate[0 … NV-1]: panel p, row k holds the NV gates of VL units.
+// Gate panels of a weight [G·H, K] for NV of its gates, from out.gate on: panel p, row k holds the NV gates of VL units.
 template <class T>
-void pack_gates(const Packed<T>& out, const T* W, ptrdiff_t rs, ptrdiff_t cs, const int* gate, int p0, int p1) {
+void pack_gates(const Packed<T>& out, const T* W, ptrdiff_t rs, ptrdiff_t cs, int p0, int p1) {
     for (int p = p0; p < p1; ++p)
         for (int v = 0; v < out.NV; ++v) {
-            ptrdiff_t row = gate[v] * out.N + ptrdiff_t(p) * VL<T>;
+            ptrdiff_t row = (out.gate + v) * out.N + ptrdiff_t(p) * VL<T>;
             pack_vector(out.panel(p) + v * VL<T>, out.NV * VL<T>, W + row * rs, out.K, cs, rs, out.tail(p));
         }
 }

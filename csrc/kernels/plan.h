@@ -10,6 +10,7 @@
 #pragma once
 #include "../fastrnn.h"
 #include "../pool.h"
+#include "cell_shape.h"
 #include "pack.h"
 
 namespace fastrnn {
@@ -33,6 +34,8 @@ struct ThreadSpace {
     const T **a, **b, **b2, **b3;           // [chunk rows]
     T** c;                                  // [chunk rows]
     const T **x, **h_prev, **c_prev, **dy;  // [B]
+    const T** before[kMostStates];          // [B], of given cells, as are the next two
+    T **after[kMostStates], **gradient[kMostStates];
     T **gates, **h, **cell, **hidden, **next_gates, **dh, **dc;
     T* outer;
 };
@@ -43,6 +46,8 @@ struct DirectionSpace {
     T *bias_x, *bias_r;        // packed like W's and R's panels
     T *dh, *dc;                // [B, wide] each
     T* dhs[2];                 // projection: gradient at h, of a chunk [chunk rows, Pp]
+    T* reset;                  // [B, cell_stride] states that a reset goes to, or null for zeros
+    T *vectors, *mask, *extra;  // given cells: [vectors, Hp], [B, wide] of recurrent dropout, [B, states + 2, wide] scratch
     T *gates, *cell, *hidden;  // [rows, S·Hp], [B + rows, Hp] or [2, B, Hp], [rows, Hp]: the caller's or the workspace's
     // checkpoint, backward: packed weights of the forward pass, where its h goes, dG of the step after the segment
     T *fW, *fR, *fR2, *again_h, *next_gates;
@@ -51,8 +56,10 @@ struct DirectionSpace {
 template <class T>
 struct Plan {
     const Sequence* q;
-    int G, S;                // gates, sections of a row of `gates`
+    CellShape<T> cell;
     ptrdiff_t Hp, Pp, wide;  // padded to whole vectors; wide: the larger
+    ptrdiff_t cell_stride;   // of a row of `cell`
+    ptrdiff_t dc_stride;     // of a row of `dc`
     int* index;              // [B] sorted position → row of the batch
     int* length;             // [B] sorted
     int* active;             // [T+1] rows still running at step s
@@ -63,7 +70,8 @@ struct Plan {
     int* segment;          // [segments+1] first chunk of each segment
     int segments;
     ptrdiff_t segment_rows;  // most rows of a segment
-    T* zeros;                // [wide]
+    T* zeros;                // [nothing]
+    ptrdiff_t nothing;       // the longest row that may be zeros
     bool fused;              // forward: x·W belongs to each step's product, instead of a product of its own a chunk
     bool tabulated;          // one-hot input: W and dW are turned over (one_hot.h); forward does its share at each step
     bool in_blocks;          // a chunk's x and dx come and go in blocks of steps
@@ -72,11 +80,13 @@ struct Plan {
     DirectionSpace<T> dir[2];
     ThreadSpace<T>* threads;
 
+    int states() const { return cell.spec ? int(cell.spec->states) : 1 + cell.kept; }
+    ptrdiff_t kept_at(int k) const { return (k - cell.first_kept) * wide; }  // state k in a row of `cell`
     int rows(int s0, int s1) const { return int(offset[s1] - offset[s0]); }
     // Rows a multiple of 1 KiB apart share few sets of the cache: such rows get a line more.
     static ptrdiff_t spread(ptrdiff_t n) { return n * ptrdiff_t(sizeof(T)) % 1024 ? n : n + 64 / ptrdiff_t(sizeof(T)); }
-    ptrdiff_t gates_stride() const { return spread(S * Hp); }
-    ptrdiff_t table_stride() const { return spread(G * Hp); }
+    ptrdiff_t gates_stride() const { return spread(cell.S * Hp + (q->norm ? 64 / ptrdiff_t(sizeof(T)) : 0)); }
+    ptrdiff_t table_stride() const { return spread(cell.G * Hp); }
     ptrdiff_t row(int s, int i, int base) const { return ptrdiff_t(offset[s] - offset[base]) + i; }  // in gates, hidden
     // in c; the state before `base` comes first. Without saving, two slots take turns.
     ptrdiff_t cell_row(int s, int i, int base, bool turns) const {
@@ -85,11 +95,6 @@ struct Plan {
     }
     int time(const Direction& d, int s, int i) const { return d.reverse ? length[i] - 1 - s : s; }
 };
-
-inline void cell_shape(int cell, int& G, int& S) {
-    G = cell == kLstm ? 4 : cell >= kGruAfter ? 3 : 1;
-    S = cell >= kGruAfter ? 4 : G;
-}
 
 // Rows of a chunk: few enough for their gates to stay in L2; but where the weights are larger than that, enough to amortise
 // the traffic of their gradients.
@@ -125,7 +130,7 @@ void order_rows(Plan<T>& p) {
     }
     p.offset[0] = 0;
     for (int s = 0; s < steps; ++s) p.offset[s + 1] = p.offset[s] + p.active[s];
-    const ptrdiff_t target = chunk_target<T>(*p.q, p.G, p.S, p.Hp);
+    const ptrdiff_t target = chunk_target<T>(*p.q, p.cell.G, p.cell.S, p.Hp);
     p.chunks = 0;
     const int end = B ? p.length[0] : 0;  // nobody runs after the longest row
     int s = 0;
@@ -150,7 +155,7 @@ template <class T>
 void take_states(Arena& m, const Plan<T>& p, DirectionSpace<T>& ds, ptrdiff_t rows, ptrdiff_t cell_rows) {
     const Sequence& q = *p.q;
     ds.gates = m.take<T>(rows * p.gates_stride());
-    if (q.cell == kLstm) ds.cell = m.take<T>(cell_rows * p.Hp);
+    if (p.cell.kept) ds.cell = m.take<T>(cell_rows * p.cell_stride);
     if (q.dir[0].M) ds.hidden = m.take<T>(rows * p.Hp);
 }
 
@@ -198,23 +203,27 @@ inline int useful_threads(const Sequence& q, int G, bool backward) {
 // Whether x·W goes into the product of each step: measured to pay where it is short, or where all weights stay in L1. It saves
 // writing the gates and reading them again, but reads W at every step.
 template <class T>
-bool fuses(const Sequence& q, int G) {
-    if (q.codes || q.cell >= kGruAfter) return false;  // a GRU's sums from x and from h end in different places
-    return q.I <= 8 || G * q.H * (q.I + q.P) * ptrdiff_t(sizeof(T)) <= 1 << 15;
+bool fuses(const Sequence& q, const CellShape<T>& cell) {
+    if (q.codes || !cell.fusable) return false;
+    return q.I <= 8 || cell.G * q.H * (q.I + q.P) * ptrdiff_t(sizeof(T)) <= 1 << 15;
 }
 
 // Lays out the workspace; with a null base it measures.
 template <class T>
 size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
     p.q = &q;
-    cell_shape(q.cell, p.G, p.S);
+    p.cell = shape_of<T>(q);
     p.Hp = round_up(q.H, VL<T>);
     p.Pp = round_up(q.P, VL<T>);
     p.wide = p.Hp > p.Pp ? p.Hp : p.Pp;
-    p.fused = fuses<T>(q, p.G);
+    p.cell_stride = p.cell.kept * p.wide;
+    const int states = p.cell.spec ? int(p.cell.spec->states) : 2;
+    p.dc_stride = (states > 2 ? states - 1 : 1) * p.wide;
+    p.nothing = q.reset ? p.gates_stride() + p.cell_stride : p.wide;
+    p.fused = fuses<T>(q, p.cell);
     p.in_blocks = false;
     p.tabulated = q.codes && 2 * q.steps >= q.I;
-    const ptrdiff_t target = chunk_target<T>(*p.q, p.G, p.S, p.Hp);
+    const ptrdiff_t target = chunk_target<T>(*p.q, p.cell.G, p.cell.S, p.Hp);
     p.chunk_rows = q.B > target ? q.B : target;
     if (p.chunk_rows > q.steps) p.chunk_rows = ptrdiff_t(q.steps);
     Arena m{static_cast<char*>(base), 0};
@@ -227,20 +236,26 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
     p.segment_rows = q.checkpoint * q.B + p.chunk_rows;
     if (p.segment_rows > q.steps) p.segment_rows = ptrdiff_t(q.steps);
     const bool again = backward && q.save == kSaveCheckpoints;
-    p.zeros = m.take<T>(p.wide);
-    p.most_threads = useful_threads(q, p.G, backward);
+    p.zeros = m.take<T>(p.nothing);
+    p.most_threads = useful_threads(q, p.cell.G, backward);
     p.barriers = m.take<Barrier>(3 + p.most_threads);
     p.threads = m.take<ThreadSpace<T>>(p.most_threads);
     const ptrdiff_t panel = kMaxNV * VL<T>, wide = round_up(p.wide, panel), I = q.codes ? 0 : round_up(q.I, panel);
-    const ptrdiff_t packed_W = !q.codes ? q.I * p.G * wide : p.tabulated ? q.I * p.table_stride() : 0;
+    const ptrdiff_t packed_W = !q.codes ? q.I * p.cell.G * wide : p.tabulated ? q.I * p.table_stride() : 0;
     for (int d = 0; d < q.D; ++d) {
         DirectionSpace<T> ds{};
-        ds.W = m.take<T>(backward && !q.codes ? p.G * q.H * I : packed_W);
-        ds.R = m.take<T>(p.G * wide * wide);
-        if (q.dir[d].M || q.cell == kGruBefore) ds.R2 = m.take<T>(wide * wide);
+        ds.W = m.take<T>(backward && !q.codes ? p.cell.G * q.H * I : packed_W);
+        ds.R = m.take<T>(p.cell.G * wide * wide);
+        if (p.cell.second) ds.R2 = m.take<T>(wide * wide);
         if (!backward || again) {
-            ds.bias_x = m.take<T>(p.G * wide);
-            ds.bias_r = m.take<T>(p.G * wide);
+            ds.bias_x = m.take<T>(p.cell.G * wide);
+            ds.bias_r = m.take<T>(p.cell.G * wide);
+        }
+        if (q.dir[d].reset_h || q.dir[d].reset_c) ds.reset = m.take<T>(q.B * p.cell_stride);
+        if (p.cell.spec) {
+            ds.vectors = m.take<T>((p.cell.spec->vectors + (q.norm ? 4 * p.cell.G : 0)) * p.Hp);
+            if (q.recurrent_dropout > 0) ds.mask = m.take<T>(q.B * p.wide);
+            if (backward) ds.extra = m.take<T>(q.B * (states + 2) * p.wide);
         }
         if (q.save == kSaveAll) {
             ds.gates = static_cast<T*>(q.dir[d].gates);
@@ -251,7 +266,7 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
         } else if (d == 0) {  // the directions take turns
             take_states(m, p, ds, p.segment_rows, q.B + p.segment_rows);
             ds.fW = m.take<T>(packed_W);
-            ds.fR = m.take<T>(p.G * wide * wide);
+            ds.fR = m.take<T>(p.cell.G * wide * wide);
             ds.fR2 = m.take<T>(wide * wide);
             ds.again_h = m.take<T>(q.B * p.wide);
             ds.next_gates = m.take<T>(q.B * p.gates_stride());
@@ -263,24 +278,29 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
         }
         if (backward) {
             ds.dh = m.take<T>(q.B * p.wide);
-            ds.dc = m.take<T>(q.B * p.wide);
+            ds.dc = m.take<T>(q.B * p.dc_stride);
             if (q.dir[d].M)
                 for (T*& dhs : ds.dhs) dhs = m.take<T>(p.chunk_rows * p.Pp);
         }
         p.dir[d] = ds;
     }
     for (int t = 0; t < p.most_threads; ++t) {
-        ThreadSpace<T> ts;
+        ThreadSpace<T> ts{};
         ts.a = m.take<const T*>(p.chunk_rows);
         ts.b = m.take<const T*>(p.chunk_rows);
         ts.b2 = m.take<const T*>(p.chunk_rows);
-        ts.b3 = q.cell == kGruBefore ? m.take<const T*>(p.chunk_rows) : nullptr;
+        ts.b3 = p.cell.candidate ? m.take<const T*>(p.chunk_rows) : nullptr;
         ts.c = m.take<T*>(p.chunk_rows);
         const T*** step_in[] = {&ts.x, &ts.h_prev, &ts.c_prev, &ts.dy};
         for (const T*** f : step_in) *f = m.take<const T*>(q.B);
         T*** step_out[] = {&ts.gates, &ts.h, &ts.cell, &ts.hidden, &ts.next_gates, &ts.dh, &ts.dc};
         for (T*** f : step_out) *f = m.take<T*>(q.B);
-        ts.outer = backward ? m.take<T>(outer_scratch<T>(p.chunk_rows, I + (q.cell == kGruBefore ? 2 : 1) * wide)) : nullptr;
+        for (int k = 0; p.cell.spec && k < states; ++k) {
+            ts.before[k] = m.take<const T*>(q.B);
+            ts.after[k] = m.take<T*>(q.B);
+            ts.gradient[k] = m.take<T*>(q.B);
+        }
+        ts.outer = backward ? m.take<T>(outer_scratch<T>(p.chunk_rows, I + (p.cell.candidate ? 2 : 1) * wide)) : nullptr;
         if (p.threads) p.threads[t] = ts;
     }
     return m.used;

@@ -192,7 +192,7 @@ void start_sentence(const SearchRun<T>& u, ptrdiff_t b) {
         p.token[row] = int32_t(u.s.bos);
         p.parent[row] = k < first ? int32_t(row) : -1;
         p.log_p[row] = 0;
-        for (int l = 0; u.run.cell.has_c && l < u.d.layers; ++l) {
+        for (int l = 0; u.run.cell.has_c() && l < u.d.layers; ++l) {
             const DecoderLayer& w = u.d.layer[l];
             copy_n(p.c(l, 1, row), w.c_0 ? static_cast<const T*>(w.c_0) + b * u.d.H : nullptr, u.d.H);
             copy_n<T>(p.c(l, 1, row) + u.d.H, nullptr, p.p.plan[l].Hp - u.d.H);

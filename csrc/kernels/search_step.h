@@ -68,7 +68,7 @@ template <class T>
 void from_parents(const SearchRun<T>& u, Step<T>& st, Factors<T>* terms, int count) {
     const SearchThread<T>& t = u.t;
     const Packed<T>& W = st.W;
-    const Columns<T> fresh = u.run.cell.columns(st);
+    const Columns<T> fresh = input_columns(st);
     Columns<T> onto = fresh;
     onto.from_c = ~0u;
     T **const gates = st.ts.gates, **const out = u.run.t.out;
@@ -89,12 +89,12 @@ void from_parents(const SearchRun<T>& u, Step<T>& st, Factors<T>* terms, int cou
             for (int g = 0; t.like[r] != r && g < u.run.cell.G; ++g)
                 copy_n(gates[r] + fresh.section[g] + u0, (const T*)gates[t.like[r]] + fresh.section[g] + u0, n);
         part.team.slice = p;
-        if (u.run.cell.G == 3)
+        if (!u.run.cell.fusable)
             gemm_panels(terms + count, 1, gates, u.m, p, p + 1, onto);
         else
-            u.run.cell.cell(part);
+            u.run.cell.forward(part);
     }
-    if (u.run.cell.G == 3) u.run.cell.cell(st);
+    if (!u.run.cell.fusable) u.run.cell.forward(st);
 }
 
 template <class T>
@@ -112,22 +112,22 @@ void search_layer(const SearchRun<T>& u, int l) {
         ts.h_prev[r] = u.step ? p.h(l, now ^ 1, from) : h_0;
         ts.h[r] = p.h(l, now, row);
         if (l) ts.x[r] = p.h(l - 1, now, row);
-        if (!u.run.cell.has_c) continue;
+        if (!u.run.cell.has_c()) continue;
         ts.c_prev[r] = p.c(l, now ^ 1, u.step ? from : row);
         ts.cell[r] = p.c(l, now, row);
     }
     Factors<T> terms[3];
     int count = 0;
     if (l == 0 && u.d.feeding) terms[count++] = {u.run.t.in2, Segments{1, u.d.A, {0}}, &u.run.F};
-    if (u.run.cell.G != 3) terms[count++] = {ts.h_prev, Segments{1, u.d.H, {0}}, &st.R};  // one pass over the gates
+    if (u.run.cell.fusable) terms[count++] = {ts.h_prev, Segments{1, u.d.H, {0}}, &st.R};  // one pass over the gates
     terms[count] = l ? Factors<T>{(const T* const*)ts.x, Segments{1, u.d.H, {0}}, &st.W}
                      : Factors<T>{u.run.t.in, Segments{1, u.d.E, {0}}, &st.W};
     if (count && u.parents < u.m) return from_parents(u, st, terms, count);
-    if (u.run.cell.G == 3)
-        gemm_panels(terms, count + 1, ts.gates, u.m, 0, st.W.panels(), u.run.cell.columns(st));
+    if (!u.run.cell.fusable)
+        gemm_panels(terms, count + 1, ts.gates, u.m, 0, st.W.panels(), input_columns(st));
     else
         st.factors = terms, st.factor_count = count + 1, st.fresh = true;
-    u.run.cell.cell(st);
+    u.run.cell.forward(st);
 }
 
 // attention, y into the slot of this step; pointers to it into t.y

@@ -29,21 +29,21 @@ Team team_of(const Plan<T>& p, int id, int n, int dir, int teams) {
     const int members = teams == 1 ? n : dir == 0 ? first : n - first;
     const int me = teams == 1 || dir == 0 ? id : id - first;
     const int units = int((p.q->H < p.q->P ? p.q->H : p.q->P) + VL<T> - 1) / VL<T>;
-    return make_team(*p.q, p.G, me, members, units, p.barriers + 1 + dir,
+    return make_team(*p.q, p.cell.G, me, members, units, p.barriers + 1 + dir,
                      p.barriers + 3 + (teams == 1 || dir == 0 ? 0 : first));
 }
 
-template <class T, class Cell>
+template <class T>
 void forward_job(void* ctx, int id, int n) noexcept {
     const Plan<T>& p = *static_cast<const Plan<T>*>(ctx);
     const int D = p.q->D, teams = D == 2 && n > 1 ? 2 : 1, first = (n + 1) / 2;
     for (int dir = 0; dir < D; ++dir) {
         if (teams == 2 && (id < first) != (dir == 0)) continue;
-        forward_direction<T, Cell>(p, dir, p.threads[id], team_of(p, id, n, dir, teams));
+        forward_direction<T>(p, dir, p.threads[id], team_of(p, id, n, dir, teams));
     }
 }
 
-template <class T, class Cell>
+template <class T>
 void backward_job(void* ctx, int id, int n) noexcept {
     const Plan<T>& p = *static_cast<const Plan<T>*>(ctx);
     const Sequence& q = *p.q;
@@ -54,15 +54,15 @@ void backward_job(void* ctx, int id, int n) noexcept {
     if (q.dx) zero_padding(p, static_cast<T*>(q.dx), q.dx_t, q.dx_b, q.I, id, n);
     for (int dir = 0; dir < D; ++dir) {
         // Note [dx of two directions]: summed after both, in one order whatever the number of threads
-        st[dir].W = Packed<T>{p.dir[dir].W, Cell::G * q.H, q.I, kMaxNV, false};
+        st[dir].W = Packed<T>{p.dir[dir].W, p.cell.G * q.H, q.I, kMaxNV, false};
         if (teams == 2 && (id < first) != (dir == 0)) continue;
         st[dir].team = team_of(p, id, n, dir, teams);
-        backward_direction<T, Cell>(st[dir], dir == 1);
+        backward_direction<T>(st[dir], dir == 1);
         if (again) barrier_wait(p.barriers, n);
     }
     if (q.dx && D == 2 && !again) {
         barrier_wait(p.barriers, n);
-        input_gradient<T, Cell>(p, st, 2, 0, int(q.T), id, n, false);
+        input_gradient<T>(p, st, 2, 0, int(q.T), id, n, false);
     }
 }
 
@@ -71,21 +71,21 @@ bool prepare(Plan<T>& p, const Sequence& q, bool backward) {
     if (q.B == 0) return false;
     lay_out(p, q, backward, q.workspace);
     order_rows(p);
-    copy_n<T>(p.zeros, nullptr, p.wide);
+    copy_n<T>(p.zeros, nullptr, p.nothing);
     for (int i = 0; i < 3 + p.most_threads; ++i) barrier_init(p.barriers + i);
     return true;
 }
 
-template <class T, class Cell>
+template <class T>
 void run_forward(const Sequence& q) {
     Plan<T> p;
-    if (prepare(p, q, false)) pool_run(p.most_threads, forward_job<T, Cell>, &p);
+    if (prepare(p, q, false)) pool_run(p.most_threads, forward_job<T>, &p);
 }
 
-template <class T, class Cell>
+template <class T>
 void run_backward(const Sequence& q) {
     Plan<T> p;
-    if (prepare(p, q, true)) pool_run(p.most_threads, backward_job<T, Cell>, &p);
+    if (prepare(p, q, true)) pool_run(p.most_threads, backward_job<T>, &p);
 }
 
 }  // namespace FASTRNN_ISA

@@ -137,13 +137,13 @@ Task next_task(Stack<T>& s, int me, Task current, int n) {
     }
 }
 
-template <class T, class Cell>
+template <class T>
 void forward_piece(Stack<T>& s, StackLayer<T>& l, int at, const ThreadSpace<T>& ts, const Team& team) {
     const Plan<T>& p = l.p;
     const Sequence& q = *p.q;
     Step<T> st{p, q, q.dir[0], p.dir[0], ts, team, l.W, l.R, l.R2, 0, 0, 0, q.save != kSaveAll, 0, -1, 0, 0};
     if (at < 0) {
-        start_forward<T, Cell>(st);
+        start_forward<T>(st);
         if (team.id == 0) l.W = st.W, l.R = st.R, l.R2 = st.R2;
         return;
     }
@@ -152,51 +152,51 @@ void forward_piece(Stack<T>& s, StackLayer<T>& l, int at, const ThreadSpace<T>& 
     const int first = p.chunk[b.chunk];
     if (q.save != kSaveAll) st.base = first;
     st.s0 = b.s0;
-    if (Cell::kHasC && q.save == kSaveCheckpoints && b.s0 == first)
+    if (st.p.cell.has_c() && q.save == kSaveCheckpoints && b.s0 == first)
         for (int segment = 0; segment < p.segments; ++segment)
             if (p.segment[segment] == b.chunk) keep_cells(st, segment);
-    forward_steps<T, Cell>(st, b.s1, true);
+    forward_steps<T>(st, b.s1, true);
 }
 
-template <class T, class Cell>
+template <class T>
 void backward_piece(Stack<T>& s, StackLayer<T>& l, int at, const ThreadSpace<T>& ts, const Team& team) {
     const Plan<T>& p = l.p;
     const Sequence& q = *p.q;
     Step<T> st{p, q, q.dir[0], p.dir[0], ts, team, l.W, l.R, l.R2, 0, 0, 0, false, 0, -1, 0, 0};
     if (at > s.steps) {
         if (q.dx) zero_padding(p, static_cast<T*>(q.dx), q.dx_t, q.dx_b, q.I, team.id, team.n);
-        start_backward<T, Cell>(st);
+        start_backward<T>(st);
         if (team.id == 0) l.W = st.W, l.R = st.R, l.R2 = st.R2;
         return;
     }
     const Block b = next_block(s, p, at);
     st.chunk = b.chunk;
     st.s0 = p.chunk[b.chunk];
-    backward_steps<T, Cell>(st, b.s0, b.s1);
-    if (q.dx) input_gradient<T, Cell>(p, &st, 1, b.s0, b.s1, team.id, team.n, false);
-    if (b.s0 == 0) initial_gradient<T, Cell>(st);
+    backward_steps<T>(st, b.s0, b.s1);
+    if (q.dx) input_gradient<T>(p, &st, 1, b.s0, b.s1, team.id, team.n, false);
+    if (b.s0 == 0) initial_gradient<T>(st);
 }
 
 // one team's part of the weight gradients of the chunk before `at`
-template <class T, class Cell>
+template <class T>
 void share_piece(StackLayer<T>& l, int at, const ThreadSpace<T>& ts, const Team& team) {
     const Plan<T>& p = l.p;
     const Sequence& q = *p.q;
     Step<T> st{p, q, q.dir[0], p.dir[0], ts, team, l.W, l.R, l.R2, 0, p.chunk[at - 1], 0, false, at - 1, -1, 0, 0};
-    chunk_gradients<T, Cell>(st, p.chunk[at]);
+    chunk_gradients<T>(st, p.chunk[at]);
 }
 
-template <class T, class Cell, bool kBackward>
+template <class T, bool kBackward>
 void stack_job(void* ctx, int id, int n) noexcept {
     Stack<T>& s = *static_cast<Stack<T>*>(ctx);
     if (n == 1) {  // nobody to share with
         for (int i = 0; i < s.layers; ++i)
-            kBackward ? backward_job<T, Cell>(&s.layer[s.layers - 1 - i].p, 0, 1) : forward_job<T, Cell>(&s.layer[i].p, 0, 1);
+            kBackward ? backward_job<T>(&s.layer[s.layers - 1 - i].p, 0, 1) : forward_job<T>(&s.layer[i].p, 0, 1);
         return;
     }
     const int members = s.split.members, team = id / members, me = id % members;
     if (n < members) {
-        if (id == 0) stack_job<T, Cell, kBackward>(ctx, 0, 1);
+        if (id == 0) stack_job<T, kBackward>(ctx, 0, 1);
         return;
     }
     if (team >= s.split.teams || team >= n / members) return;
@@ -214,13 +214,13 @@ void stack_job(void* ctx, int id, int n) noexcept {
         Team t = team_of(l.p, me, members, 0, 1);
         if (task.share >= 0) {
             t.id = task.share * members + me, t.n = s.split.teams * members;
-            share_piece<T, Cell>(l, at, l.p.threads[id], t);
+            share_piece<T>(l, at, l.p.threads[id], t);
             next = at - 1;
         } else if (kBackward) {
-            backward_piece<T, Cell>(s, l, at, l.p.threads[id], t);
+            backward_piece<T>(s, l, at, l.p.threads[id], t);
             next = at > s.steps ? s.steps : next_block(s, l.p, at).s0;
         } else {
-            forward_piece<T, Cell>(s, l, at, l.p.threads[me], t);
+            forward_piece<T>(s, l, at, l.p.threads[me], t);
             next = at < 0 ? 0 : next_block(s, l.p, at).s1;
         }
         barrier_wait(&ours.barrier, members);
@@ -228,14 +228,14 @@ void stack_job(void* ctx, int id, int n) noexcept {
     }
 }
 
-template <class T, class Cell, bool kBackward>
+template <class T, bool kBackward>
 void run_stack(const Sequence* const* q, int layers) {
     Stack<T> s;
     s.layers = layers;
     s.backward = kBackward;
     s.split = layers > kMostLayers ? StackSplit{0, 1, 0} : stack_split<T>(*q[0], layers, kBackward);
     if (s.split.teams == 0) {
-        for (int i = 0; i < layers; ++i) kBackward ? run_backward<T, Cell>(*q[layers - 1 - i]) : run_forward<T, Cell>(*q[i]);
+        for (int i = 0; i < layers; ++i) kBackward ? run_backward<T>(*q[layers - 1 - i]) : run_forward<T>(*q[i]);
         return;
     }
     for (int k = 0; k < layers; ++k) {
@@ -248,7 +248,7 @@ void run_stack(const Sequence* const* q, int layers) {
         for (Track& share : l.shares) share = {0, l.p.chunks};  // chunks left
     }
     for (auto& team : s.team) barrier_init(&team.barrier);
-    pool_run(s.split.teams * s.split.members, stack_job<T, Cell, kBackward>, &s);
+    pool_run(s.split.teams * s.split.members, stack_job<T, kBackward>, &s);
 }
 
 }  // namespace FASTRNN_ISA

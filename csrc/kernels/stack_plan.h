@@ -15,11 +15,11 @@ struct StackSplit {
 // Seconds that one layer's steps take `threads` threads. Forward, x·W is theirs; backward, all threads share what a chunk ends
 // with, so that only dG·W is counted, for everybody.
 template <class T>
-double layer_seconds(const Sequence& q, int G, int threads, bool backward, int everybody) {
-    const int groups = best_groups(q, G, threads), slices = best_slices(q, G, groups, threads / groups);
+double layer_seconds(const Sequence& q, const CellShape<T>& cell, int threads, bool backward, int everybody) {
+    const int G = cell.G, groups = best_groups(q, G, threads), slices = best_slices(q, G, groups, threads / groups);
     const double steps = double(q.steps) / double(q.B), item = sizeof(T);
     const double input = 2 * double(q.steps) * double(q.I) * G * double(q.H) * item / 600e9;
-    const double extra = backward ? input / everybody : fuses<T>(q, G) ? 0 : input / (groups * slices);
+    const double extra = backward ? input / everybody : fuses<T>(q, cell) ? 0 : input / (groups * slices);
     return steps * step_seconds(q, G, groups, slices) + extra;
 }
 
@@ -29,18 +29,18 @@ double layer_seconds(const Sequence& q, int G, int threads, bool backward, int e
 template <class T>
 StackSplit stack_split(const Sequence& first, int layers, bool backward) {
     StackSplit split{0, 1, 0};
-    if (layers < 2 || layers > kMostLayers || first.D != 1 || first.codes || first.threads < 2 || first.steps == 0)
+    if (layers < 2 || layers > kMostLayers || first.D != 1 || first.codes || first.norm || first.threads < 2 || first.steps == 0)
         return split;
     if (backward && first.save != kSaveAll) return split;
-    int G, S;
-    cell_shape(first.cell, G, S);
+    const CellShape<T> cell = shape_of<T>(first);
+    const int G = cell.G;
     Sequence above = first;
     above.I = first.P;
     const int low = useful_threads(first, G, backward), high = useful_threads(above, G, backward);
     const int most = low < high ? low : high;  // that every layer has room for
     auto seconds = [&](int first_threads, int threads, int everybody) {
-        return layer_seconds<T>(first, G, first_threads, backward, everybody) +
-               (layers - 1) * layer_seconds<T>(above, G, threads, backward, everybody);
+        return layer_seconds<T>(first, cell, first_threads, backward, everybody) +
+               (layers - 1) * layer_seconds<T>(above, cell, threads, backward, everybody);
     };
     double best = 0.85 * seconds(low, high, most) - (most == 1 ? 40e-6 : 0);
     // few blocks keep teams waiting; in short ones W is read for few rows

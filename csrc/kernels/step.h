@@ -64,18 +64,42 @@ struct Step {
     const Factors<T>* factors = nullptr;
     int factor_count = 0;
     bool fresh = false;
+    Packed<T> W_high{}, R_high{};  // forward: of gates past the fourth
 
     T* h_n(int i) const { return static_cast<T*>(d.h_n) + p.index[i] * q.P; }
-    T* c_n(int i) const { return static_cast<T*>(d.c_n) + p.index[i] * q.H; }
+    T* c_n(int k, int i) const { return static_cast<T*>(d.c_n) + (k - 1) * d.c_next + p.index[i] * q.H; }
     T* y(int s_, int i) const { return static_cast<T*>(d.y) + p.time(d, s_, i) * d.y_t + p.index[i] * d.y_b; }
     const T* h_0(int i) const { return d.h_0 ? static_cast<const T*>(d.h_0) + p.index[i] * q.P : p.zeros; }
-    const T* h_before(int s_, int i) const { return s_ == 0 ? h_0(i) : y(s_ - 1, i); }
+    // whether the state is set anew before step s
+    bool reset(int s_, int i) const {
+        if (!q.reset) return false;
+        const int t = p.time(d, s_, i) + d.reverse;
+        return t < p.length[i] && q.reset[t * q.reset_t + p.index[i] * q.reset_b];
+    }
+    const T* h_before(int s_, int i) const {
+        if (reset(s_, i)) return d.reset_h ? static_cast<const T*>(d.reset_h) + p.index[i] * q.P : p.zeros;
+        return s_ == 0 ? h_0(i) : y(s_ - 1, i);
+    }
+    const T* cell_before(int s_, int i) const {
+        if (reset(s_, i)) return ds.reset ? ds.reset + i * p.cell_stride : p.zeros;
+        return cell(s_ - 1, i);
+    }
+    // h₋₁ as R sees it
+    const T* operand(int s_, int i) const {
+        return p.cell.spec ? cell_before(s_, i) + p.cell.operand * p.wide : h_before(s_, i);
+    }
     const T* x(int s_, int i) const { return static_cast<const T*>(q.x) + p.time(d, s_, i) * q.x_t + p.index[i] * q.x_b; }
     ptrdiff_t code(int s_, int i) const { return q.codes[p.time(d, s_, i) * q.codes_t + p.index[i] * q.codes_b]; }
+    // biases, as rows of W's panels: those of gate g from unit u on
+    T* bias_x(int g, ptrdiff_t u) const {
+        if (p.cell.plain) return ds.bias_x + u;
+        const int low = p.cell.G < kMaxNV ? p.cell.G : kMaxNV;
+        return g < low ? ds.bias_x + u * low + g * VL<T> : ds.bias_x + low * p.Hp + u * (p.cell.G - low) + (g - low) * VL<T>;
+    }
     T* gates(int s_, int i) const { return ds.gates + p.row(s_, i, base) * p.gates_stride(); }
     T* hidden(int s_, int i) const { return ds.hidden + p.row(s_, i, base) * p.Hp; }
-    T* cell(int s_, int i) const { return ds.cell + p.cell_row(s_, i, base, turns) * p.Hp; }
-    T* checkpoint(int segment, int i) const { return static_cast<T*>(d.c) + (segment * q.B + i) * p.Hp; }
+    T* cell(int s_, int i) const { return ds.cell + p.cell_row(s_, i, base, turns) * p.cell_stride; }
+    T* checkpoint(int segment, int i) const { return static_cast<T*>(d.c) + (segment * q.B + i) * p.cell_stride; }
     // rows of this group among the first `rows`, and the r-th of them: every groups-th, so that ragged groups run equally
     // long
     int mine(int rows) const { return rows > team.group ? (rows - team.group + team.groups - 1) / team.groups : 0; }

@@ -14,7 +14,7 @@ struct TileTerm {
     ptrdiff_t b_stride, K;  // between panels
 };
 
-constexpr int kMaxTerms = 6;
+constexpr int kMaxTerms = 8;
 
 template <class T>
 struct TileCall {

@@ -9,7 +9,7 @@ import os
 import numpy as np
 
 cimport numpy as cnp
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stddef cimport ptrdiff_t
 from libc.string cimport memcpy, memset
 
@@ -17,6 +17,14 @@ cnp.import_array()
 
 
 cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
+    enum:
+        kMostGates
+        kMostStates
+        kMostVectors
+
+    cdef struct CellSpec:
+        int64_t gates, states, vectors
+
     cdef struct Direction:
         const void* W
         ptrdiff_t W_rs, W_cs
@@ -47,6 +55,19 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
         void* dM
         void* dh_0
         void* dc_0
+        ptrdiff_t c_next
+        const void* reset_h
+        const void* reset_c
+        void* c_all
+        ptrdiff_t c_all_t, c_all_b, c_all_next
+        const void* dc_all
+        ptrdiff_t dc_all_t, dc_all_b, dc_all_next
+        const void* vectors[8]
+        void* dvectors[8]
+        const void* gain_x
+        const void* gain_r
+        void* dgain_x
+        void* dgain_r
 
     cdef struct Sequence:
         int dtype, cell
@@ -63,6 +84,13 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
         int64_t steps
         void* workspace
         Direction dir[2]
+        const uint8_t* reset
+        ptrdiff_t reset_t, reset_b
+        const CellSpec* spec
+        int norm, expect
+        double zoneout[4]
+        double recurrent_dropout
+        uint64_t mask_seed
 
     cdef struct Sizes:
         size_t gates, c, hidden, forward, backward
@@ -102,6 +130,7 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
         const Word2VecKernels* word2vec
         const void* decoder
         const void* search
+        void* variant
 
     const Kernels* kernels()
     const char* select(const char*)
@@ -336,6 +365,7 @@ def gemm(a, b, out, bias=None, bint accumulate=False):
 
 include "_core_one_hot.pxi"
 include "_core_recurrent.pxi"
+include "_core_given.pxi"
 include "_core_stack.pxi"
 include "_core_ops.pxi"
 include "_core_pool.pxi"

@@ -2,7 +2,7 @@
 
 cdef ptrdiff_t num_classes(tuple weights) except -1:
     """The I of a layer whose input is one-hot: columns of its first weight."""
-    if len(weights) == 0 or len(weights[0]) != 5 or not cnp.PyArray_Check(weights[0][0]) or weights[0][0].ndim != 2:
+    if len(weights) == 0 or len(weights[0]) < 5 or not cnp.PyArray_Check(weights[0][0]) or weights[0][0].ndim != 2:
         raise ValueError("weight_ih: expected a matrix")
     return weights[0][0].shape[1]
 

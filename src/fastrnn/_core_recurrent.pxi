@@ -18,12 +18,12 @@ cdef inline char* rows_from(char* data, ptrdiff_t bytes) noexcept nogil:
 
 
 cdef int describe_states(States* s, h, c, int t, const Sequence* q, ptrdiff_t layers, bint writable, str name) except -1:
-    """Data of arrays [layers·D, B, P] and [layers·D, B, H]."""
+    """Data of arrays [layers·D, B, P] and [further states, layers·D, B, H]."""
     s.h = s.c = NULL
     if h is not None:
         s.h = <char*>block(h, t, layers * q.D * q.B, q.P, name + " h", writable)
     if c is not None:
-        s.c = <char*>block(c, t, layers * q.D * q.B, q.H, name + " c", writable)
+        s.c = <char*>block(c, t, (states_of(q) - 1) * layers * q.D * q.B, q.H, name + " c", writable)
     return 0
 
 
@@ -35,6 +35,8 @@ cdef class Saved:
     cdef const Kernels* table  # the layout of what is saved is its own
     cdef bint batch_first
     cdef int type_num
+    cdef CellSpec spec    # of a cell given by functions
+    cdef Options options
 
     def __dealloc__(self):
         for d in range(2):
@@ -57,7 +59,7 @@ cdef class Saved:
 
     cdef int describe_gradients(self, Sequence* q, dy, States* given, tuple grads, States* out) except -1:
         """Pointers to the gradients of each direction."""
-        cdef int d, t = self.type_num, G = GATES[q.cell]
+        cdef int d, t = self.type_num, G = gates_of(q)
         cdef ptrdiff_t item = 4 if t == cnp.NPY_FLOAT32 else 8, first = 1 if self.batch_first else 0
         cdef cnp.ndarray a = dy
         cdef Direction* p
@@ -71,7 +73,8 @@ cdef class Saved:
             p.dc_n = rows_from(given.c, d * q.B * q.H * item)
             p.dh_0 = rows_from(out.h, d * q.B * q.P * item)
             p.dc_0 = rows_from(out.c, d * q.B * q.H * item)
-            gW, gR, gbw, gbr, gM = grads[d]
+            gW, gR, gbw, gbr, gM = grads[d][:5]
+            describe_parameter_gradients(p, q, t, grads[d])
             if gW is not None:
                 p.dW = block(gW, t, G * q.H, q.I, "dW", True)
             if gR is not None:
@@ -170,8 +173,8 @@ cdef int describe_directions(Sequence* q, int t, int first, tuple weights, State
     cdef Direction* p
     for d in range(q.D):
         p = &q.dir[d]
-        W, R, b_w, b_r, M = weights[d]
-        n = GATES[q.cell] * q.H
+        W, R, b_w, b_r, M = weights[d][:5]
+        n = gates_of(q) * q.H
         p.W = matrix(W, t, n, q.I, &p.W_rs, &p.W_cs, "weight_ih")
         p.R = matrix(R, t, n, q.P, &p.R_rs, &p.R_cs, "weight_hh")
         if b_w is not None:
@@ -182,13 +185,14 @@ cdef int describe_directions(Sequence* q, int t, int first, tuple weights, State
             p.M = matrix(M, t, q.P, q.H, &p.M_rs, &p.M_cs, "weight_hr")
         elif q.P != q.H:
             raise ValueError("weight_hh: expected [G·H, H]")
-        if (d == 1 and (p.M == NULL) != (q.dir[0].M == NULL)) or (M is not None and q.cell != 3):
+        if (d == 1 and (p.M == NULL) != (q.dir[0].M == NULL)) or (M is not None and states_of(q) < 2):
             raise ValueError("weight_hr: only for LSTM, in both directions or none")
         p.h_0 = rows_from(initial.h, d * q.B * q.P * item)
         p.c_0 = rows_from(initial.c, d * q.B * q.H * item)
         p.h_n = rows_from(final.h, d * q.B * q.P * item)
         p.c_n = rows_from(final.c, d * q.B * q.H * item)
-        if p.h_n == NULL or (q.cell == 3 and p.c_n == NULL):
+        describe_parameters(p, q, t, weights[d])
+        if p.h_n == NULL or (states_of(q) > 1 and p.c_n == NULL):
             raise ValueError("h_n, c_n: expected arrays")
         p.y = <char*>cnp.PyArray_DATA(y) + d * q.P * item
         p.y_t = stride(y, first)
@@ -197,7 +201,8 @@ cdef int describe_directions(Sequence* q, int t, int first, tuple weights, State
     return 0
 
 
-cdef int describe_layer(Saved s, int cell, cnp.ndarray x, tuple weights, lengths, bint batch_first, bint save) except -1:
+cdef int describe_layer(Saved s, int cell, cnp.ndarray x, tuple weights, lengths, bint batch_first, bint save,
+                        Options options=None) except -1:
     """Sizes and options of one layer's call."""
     cdef Sequence* q = &s.q
     cdef int t, first = 1 if batch_first else 0
@@ -205,7 +210,7 @@ cdef int describe_layer(Saved s, int cell, cnp.ndarray x, tuple weights, lengths
     cdef ptrdiff_t i
     cdef int64_t* lens
     cdef cnp.ndarray w
-    if not 0 <= cell < 6 or not 1 <= len(weights) <= 2 or len(weights[0]) != 5:
+    if not 0 <= cell < 6 or not 1 <= len(weights) <= 2 or len(weights[0]) < 5:
         raise ValueError("cell, weights: out of range")
     q.dtype = dtype_of(weights[0][1] if one_hot else x)
     t = cnp.NPY_FLOAT32 if q.dtype == 0 else cnp.NPY_FLOAT64
@@ -216,11 +221,13 @@ cdef int describe_layer(Saved s, int cell, cnp.ndarray x, tuple weights, lengths
     s.table = kernels()
     s.batch_first = batch_first
     q.cell = cell
+    if options is not None:
+        options.describe(s, cell)
     q.D = len(weights)
     q.T = cnp.PyArray_DIMS(x)[first]
     q.B = cnp.PyArray_DIMS(x)[1 - first]
     q.I = num_classes(weights) if one_hot else cnp.PyArray_DIMS(x)[2]
-    q.H = cnp.PyArray_DIMS(w)[0] // GATES[cell]
+    q.H = cnp.PyArray_DIMS(w)[0] // gates_of(q)
     q.P = cnp.PyArray_DIMS(w)[1]
     if q.T < 1 or q.I < 1 or q.H < 1 or q.P < 1:
         raise ValueError("x: expected at least one time step, and sizes of at least one")

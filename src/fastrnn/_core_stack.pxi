@@ -23,19 +23,33 @@ cdef int run_stack(const Kernels* table, Sequence** q, int layers, bint backward
     return 0
 
 
+cdef cnp.ndarray new_states(ptrdiff_t states, ptrdiff_t rows, ptrdiff_t B, ptrdiff_t H, int t):
+    """[rows, B, H], or [states, rows, B, H] for more than one."""
+    cdef cnp.npy_intp dims[4]
+    dims[0] = states
+    dims[1] = rows
+    dims[2] = B
+    dims[3] = H
+    return empty_array(3, dims + 1, t) if states == 1 else empty_array(4, dims, t)
+
+
 def forward_layers(int cell, x, tuple layers, h_0, c_0, lengths, bint batch_first, bint save, ptrdiff_t checkpoint,
-                   double rate, uint64_t mask):
+                   double rate, uint64_t mask, Options options=None):
     """Run a stack of layers: `forward` for each, on the outputs of the one below.
 
     layers: `weights` of each; h_0, c_0: [layers·D, B, ·] or None; rate: dropout between layers, with masks of the seeds
-    mask + 1, mask + 2, …. Returns y, h_n, c_n (None without one), and a list of what backward needs of each layer.
+    mask + 1, mask + 2, …. Returns y, h_n, c_n (None without one), and a list of what backward needs of each layer. Cells with
+    more than two states have c_0 and c_n [states - 1, layers·D, B, H]. With options.all_states y is [layers, …], and the list
+    ends with [states - 1, layers, …, D·H], the further states of every step, or None.
     """
     cdef Saved s
     cdef States initial, final, start, end
     cdef ptrdiff_t k, count = len(layers), item
     cdef int t, first = 1 if batch_first else 0
-    cdef cnp.npy_intp dims[3]
-    cdef cnp.ndarray a, y = None, h_n = None, c_n = None
+    cdef cnp.npy_intp dims[5]
+    cdef cnp.ndarray a, y = None, h_n = None, c_n = None, h_all = None, c_all = None
+    cdef ptrdiff_t all_size = 0
+    cdef int d
     cdef bint at_once = False  # side by side: described one after the other, then run in one call
     cdef Sequence* stack[kMostLayers]
     cdef size_t bytes[kMostLayers]
@@ -56,29 +70,44 @@ def forward_layers(int cell, x, tuple layers, h_0, c_0, lengths, bint batch_firs
             dropout(y, rate, mask + <uint64_t>k, a)
         elif k:
             a = y
+        if options is not None and options.input_masks is not None and options.input_masks[k] is not None:
+            a = a * options.input_masks[k]
         s = Saved.__new__(Saved)
-        describe_layer(s, cell, a, weights, lengths, batch_first, save)
+        describe_layer(s, cell, a, weights, lengths, batch_first, save, options)
         if k == 0:
             dims[0] = count * s.q.D
             dims[1] = s.q.B
             dims[2] = s.q.P
             h_n = empty_array(3, dims, t)
-            if cell == 3:
-                dims[2] = s.q.H
-                c_n = empty_array(3, dims, t)
+            if states_of(&s.q) > 1:
+                c_n = new_states(states_of(&s.q) - 1, count * s.q.D, s.q.B, s.q.H, t)
+            if options is not None and options.all_states:
+                dims[0] = count
+                dims[1 + first] = s.q.T
+                dims[2 - first] = s.q.B
+                dims[3] = s.q.D * s.q.P
+                h_all = empty_array(4, dims, t)
+                if states_of(&s.q) > 1:
+                    dims[4] = s.q.D * s.q.H
+                    dims[3] = dims[2]
+                    dims[2] = dims[1]
+                    dims[1] = count
+                    dims[0] = states_of(&s.q) - 1
+                    c_all = empty_array(5, dims, t)
+                    all_size = s.q.T * s.q.B * s.q.D * s.q.H
             describe_states(&initial, h_0, c_0, t, &s.q, count, False, "state")
             describe_states(&final, h_n, c_n, t, &s.q, count, True, "state_n")
             sizes = (s.q.D, s.q.H, s.q.P)
             lowest = s
             describe_saving(s, save, checkpoint, threads())
-            if count > 1 and rate == 0 and s.q.codes == NULL:
+            if count > 1 and rate == 0 and s.q.codes == NULL and (options is None or not options.input_masks):
                 at_once = s.table.stack_teams(&s.q, count, False) > 0
         elif sizes != (s.q.D, s.q.H, s.q.P):
             raise ValueError("layers: expected equal directions and sizes in all")
         dims[first] = s.q.T
         dims[1 - first] = s.q.B
         dims[2] = s.q.D * s.q.P
-        y = empty_array(3, dims, t)
+        y = empty_array(3, dims, t) if h_all is None else h_all[k]
         start.h = rows_from(initial.h, k * s.q.D * s.q.B * s.q.P * item)
         start.c = rows_from(initial.c, k * s.q.D * s.q.B * s.q.H * item)
         end.h = rows_from(final.h, k * s.q.D * s.q.B * s.q.P * item)
@@ -87,6 +116,16 @@ def forward_layers(int cell, x, tuple layers, h_0, c_0, lengths, bint batch_firs
             s.table = lowest.table
             describe_saving(s, save, checkpoint, lowest.q.threads)
         describe_forward(s, (a, y, weights, h_0, c_0, lengths), weights, start, False, y, end)
+        for d in range(s.q.D):
+            s.q.dir[d].c_next = count * s.q.D * s.q.B * s.q.H
+        if options is not None:
+            options.describe_resets(s, k, count)
+        if c_all is not None:
+            for d in range(s.q.D):
+                s.q.dir[d].c_all = <char*>cnp.PyArray_DATA(c_all) + (k * all_size + d * s.q.H) * item
+                s.q.dir[d].c_all_t = s.q.D * s.q.H * (1 if batch_first else s.q.B)
+                s.q.dir[d].c_all_b = s.q.D * s.q.H * (s.q.T if batch_first else 1)
+                s.q.dir[d].c_all_next = count * all_size
         if at_once:
             stack[k] = &s.q
             bytes[k] = s.sizes.forward
@@ -96,7 +135,10 @@ def forward_layers(int cell, x, tuple layers, h_0, c_0, lengths, bint batch_firs
             kept.append(s)
     if at_once:
         run_stack(s.table, stack, count, False, bytes)
-    return y, h_n, c_n, kept if save else []
+    kept = kept if save else []
+    if h_all is None:
+        return y, h_n, c_n, kept
+    return h_all, h_n, c_n, [*kept, c_all]
 
 
 cdef int run_backward_stack(list kept, Sequence* stack, bint retain) except -1:
@@ -128,10 +170,12 @@ cdef int run_backward_stack(list kept, Sequence* stack, bint retain) except -1:
     return 0
 
 
-def backward_layers(list kept, dy, dh_n, dc_n, tuple grads, bint input_grad, bint retain, double rate, uint64_t mask):
+def backward_layers(list kept, dy, dh_n, dc_n, tuple grads, bint input_grad, bint retain, double rate, uint64_t mask,
+                    dh_all=None, dc_all=None):
     """Gradients of the stack that `forward_layers` ran; grads: those of `Saved.backward` for each layer.
 
-    Returns dx (None without `input_grad`), dh_0 and dc_0 (None without one).
+    dh_all, dc_all: as `forward_layers` returned them, or None; dy is then that of the last layer besides. Returns dx (None
+    without `input_grad`), dh_0 and dc_0 (None without one).
     """
     cdef ptrdiff_t k, count = len(kept)
     cdef Saved s = kept[0]
@@ -143,9 +187,8 @@ def backward_layers(list kept, dy, dh_n, dc_n, tuple grads, bint input_grad, bin
     dims[1] = s.q.B
     dims[2] = s.q.P
     cdef cnp.ndarray dh_0 = empty_array(3, dims, s.type_num), dc_0 = None
-    if s.q.cell == 3:
-        dims[2] = s.q.H
-        dc_0 = empty_array(3, dims, s.type_num)
+    if states_of(&s.q) > 1:
+        dc_0 = new_states(states_of(&s.q) - 1, count * s.q.D, s.q.B, s.q.H, s.type_num)
     describe_states(&given, dh_n, dc_n, s.type_num, &s.q, count, False, "dstate")
     describe_states(&out, dh_0, dc_0, s.type_num, &s.q, count, True, "dstate_0")
     if len(grads) != count:
@@ -159,7 +202,13 @@ def backward_layers(list kept, dy, dh_n, dc_n, tuple grads, bint input_grad, bin
     cdef Sequence stack[kMostLayers]
     cdef bint at_once = False  # as in `forward_layers`
     cdef Saved lowest = kept[0]
-    if count > 1 and rate == 0 and lowest.q.codes == NULL:
+    cdef tuple input_masks = None if lowest.options is None else lowest.options.input_masks
+    cdef ptrdiff_t all_size = lowest.q.T * lowest.q.B * lowest.q.D * lowest.q.H
+    cdef char* all_c = NULL
+    cdef int d
+    if dc_all is not None:
+        all_c = <char*>block(dc_all, lowest.type_num, (states_of(&lowest.q) - 1) * count, all_size, "dstates c")
+    if count > 1 and rate == 0 and lowest.q.codes == NULL and not input_masks and dh_all is None:
         q = lowest.q
         q.threads = threads()
         at_once = lowest.table.stack_teams(&q, count, True) > 0
@@ -170,11 +219,20 @@ def backward_layers(list kept, dy, dh_n, dc_n, tuple grads, bint input_grad, bin
         end.c = rows_from(given.c, k * s.q.D * s.q.B * s.q.H * item)
         start.h = rows_from(out.h, k * s.q.D * s.q.B * s.q.P * item)
         start.c = rows_from(out.c, k * s.q.D * s.q.B * s.q.H * item)
+        for d in range(s.q.D):
+            s.q.dir[d].dc_all = rows_from(all_c, (k * all_size + d * s.q.H) * item)
+            s.q.dir[d].dc_all_t = s.q.D * s.q.H * (1 if s.batch_first else s.q.B)
+            s.q.dir[d].dc_all_b = s.q.D * s.q.H * (s.q.T if s.batch_first else 1)
+            s.q.dir[d].dc_all_next = count * all_size
+        if dh_all is not None:
+            dy = dh_all[k] if dy is None else dy + dh_all[k]
         if at_once:
             dy, copy = s.describe_backward(&stack[k], dy, end, grads[k], input_grad or k > 0, start, None, q.threads)
             held += (dy, copy)
             continue
         dy = s.run_backward(dy, end, grads[k], input_grad or k > 0, start, retain, None)
+        if input_masks is not None and input_masks[k] is not None and dy is not None:
+            dy *= input_masks[k]
         if k and rate > 0:
             dropout(dy, rate, mask + <uint64_t>k, dy)
     if at_once:

@@ -21,6 +21,7 @@
 #include "stack_group.h"
 #include "stream_group.h"
 #include "tree_group.h"
+#include "variants_group.h"
 #include "vmath_group.h"
 #include "word2vec_group.h"
 
@@ -324,6 +325,8 @@ void word2vec() {
     }
 }
 
+void variants() { variants_group(isas()); }
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -348,6 +351,7 @@ int main(int argc, char** argv) {
         {"search", search},
         {"search_threads", search_threads},
         {"trees", trees},
+        {"variants", variants},
     };
     int ran = 0;
     for (const auto& [name, group] : groups) {

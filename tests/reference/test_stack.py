@@ -1,5 +1,7 @@
 """Stacked and bidirectional layers."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -7,9 +9,9 @@ from fastrnn import reference
 
 from .finite_differences import assert_close, check_gradients
 
-T, B, I, H, P = 3, 3, 2, 2, 1
+T, B, I, H, P = 3, 3, 2, 3, 1
 RAGGED = [2, 0, 3]
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1, "rnn_sigmoid": 1}
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1, "rnn_sigmoid": 1, "rnn_leaky_relu": 1, "rnn_identity": 1}
 
 
 def make(cell, num_layers, bidirectional, *, proj_size=0, bias=True, seed=0):
@@ -80,12 +82,85 @@ def test_gradients(name, dropout):
     check_gradients(forward, inputs, (dy, dstates), {"x": dx, **dstates_0, **grads})
 
 
+def variants(cell, params, *, seed=3):
+    """Every option of a stack, for two layers in two directions; gains and peepholes are added to `params`."""
+    rng = np.random.default_rng(seed)
+    gates = GATES[cell]
+    sizes = (H, H) if cell == "lstm" else (H,)
+    for suffix in ("_l0", "_l0_reverse", "_l1", "_l1_reverse"):
+        own = {"gain_ih": gates * H, "gain_hh": gates * H}
+        own |= {"peephole": 3 * H, "gain_c": H, "bias_c": H} if cell == "lstm" else {}
+        params |= {name + suffix: rng.standard_normal(size) for name, size in own.items()}
+    return {
+        "clip": 1.5,
+        "zoneout": [as_state(cell, tuple(0.4 * rng.random((T, B, n)) for n in sizes)) for _ in range(4)],
+        "recurrent_masks": [2.0 * (rng.random((B, H)) < 0.5) for _ in range(4)],
+        "reset_mask": rng.random((T, B)) < 0.5,
+        "reset_state": as_state(cell, tuple(rng.standard_normal((4, B, n)) for n in sizes)),
+    }
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
+def test_gradients_of_variants(cell):
+    params, x, states, dy, dstates = make(cell, 2, True)
+    options = {"num_layers": 2, "bidirectional": True, "lengths": RAGGED, "all_states": True, **variants(cell, params)}
+    rng = np.random.default_rng(4)
+    dall = as_state(cell, tuple(rng.standard_normal((2, T, B, 2 * H)) for _ in states))
+    run = partial(reference.stack_vjp, cell, x, as_state(cell, states), params, **options)
+    (y, _, all_states), pullback = run()
+    np.testing.assert_array_equal(as_tuple(cell, all_states)[0][1], y)
+    dx, dstate_0, grads = pullback(dy, as_state(cell, dstates), dall)
+    inputs = {"x": x, **{f"state {k}": s for k, s in enumerate(states)}, **params}
+    dstates_0 = {f"state {k}": d for k, d in enumerate(as_tuple(cell, dstate_0))}
+    cotangents = (dy, as_state(cell, dstates), dall)
+    check_gradients(lambda: run()[0], inputs, cotangents, {"x": dx, **dstates_0, **grads})
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
+def test_variants_of_a_layer_are_those_of_its_parts(cell):
+    """Each direction of each layer gets what belongs to it."""
+    params, x, states, _, _ = make(cell, 2, True)
+    given = variants(cell, params)
+    options = {"num_layers": 2, "bidirectional": True, "lengths": RAGGED, "all_states": True}
+    _, state_n, all_states = reference.stack(cell, x, as_state(cell, states), params, **options, **given)
+    gains = ("gain_ih", "gain_hh", "gain_c", "bias_c") if cell == "lstm" else ("gain_ih", "gain_hh")
+    below = x
+    for layer in range(2):
+        outputs = []
+        for direction, suffix in enumerate((f"_l{layer}", f"_l{layer}_reverse")):
+            k = 2 * layer + direction
+            own = {name.removesuffix(suffix): p for name, p in params.items() if name.endswith(suffix)}
+            norm = reference.Norm(*(own.pop(name) for name in gains))
+            y, final, whole = SINGLE[cell][0](
+                below,
+                as_state(cell, tuple(s[k] for s in states)),
+                **own,
+                norm=norm,
+                lengths=RAGGED,
+                reverse=direction == 1,
+                all_states=True,
+                clip=given["clip"],
+                zoneout=given["zoneout"][k],
+                recurrent_mask=given["recurrent_masks"][k],
+                reset_mask=given["reset_mask"],
+                reset_state=as_state(cell, tuple(s[k] for s in as_tuple(cell, given["reset_state"]))),
+            )
+            for actual, expected in zip(as_tuple(cell, state_n), as_tuple(cell, final)):
+                np.testing.assert_array_equal(actual[k], expected)
+            for actual, expected in zip(as_tuple(cell, all_states), as_tuple(cell, whole)):
+                np.testing.assert_array_equal(np.split(actual[layer], 2, axis=-1)[direction], expected)
+            outputs.append(y)
+        below = np.concatenate(outputs, axis=-1)
+
+
 SINGLE = {  # how the name of a cell reads as a call
     "lstm": (reference.lstm, {}),
     "gru": (reference.gru, {}),
     "rnn_tanh": (reference.rnn, {}),
     "rnn_relu": (reference.rnn, {"nonlinearity": "relu"}),
     "rnn_sigmoid": (reference.rnn, {"nonlinearity": "sigmoid"}),
+    "rnn_leaky_relu": (reference.rnn, {"nonlinearity": "leaky_relu"}),
+    "rnn_identity": (reference.rnn, {"nonlinearity": "identity"}),
 }
 
 
@@ -185,5 +260,9 @@ def test_bad_arguments():
         reference.stack("lstm", x, None, params)
     with pytest.raises(ValueError, match="dropout_masks: expected 1 arrays, got 2"):
         reference.stack("lstm", x, None, params, num_layers=2, dropout_masks=[1, 1])
+    with pytest.raises(ValueError, match=r"recurrent_masks: expected 2 entries \(num_layers·D\), got 1"):
+        reference.stack("lstm", x, None, params, num_layers=2, recurrent_masks=[None])
+    with pytest.raises(ValueError, match=r"^reset_state: expected \[2, …\]"):
+        reference.stack("lstm", x, None, params, num_layers=2, reset_state=(states[0][:1], None))
     with pytest.raises(ValueError, match=r"state: expected \[2, …\]"):
         reference.stack("lstm", x, (states[0][:1], None), params, num_layers=2)

@@ -12,6 +12,7 @@ Examples
 ((5, 2, 4), (2, 4))
 """
 
+from ._variants import Norm
 from .activations import (
     gelu,
     gelu_derivative,
@@ -76,6 +77,7 @@ __all__ = [
     "LSTMGrads",
     "LayerNormGrads",
     "LinearGrads",
+    "Norm",
     "RNNGrads",
     "RecursiveNetGrads",
     "TreeLSTMGrads",

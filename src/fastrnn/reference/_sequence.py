@@ -21,15 +21,39 @@ State = tuple[Array, ...]  # (h,) or (h, c), each [B, features]; the first one i
 class Cell(NamedTuple):
     """One time step of a recurrent network and its reverse.
 
-    ``forward(weights, x, state)`` → ``(state, saved)`` and
-    ``backward(weights, saved, dstate)`` → ``(dx, dstate_before, gradients of the weights)``.
+    ``forward(weights, x, state, mask=None)`` → ``(state, saved)``, the mask for what the recurrent weights multiply,
+    and ``backward(weights, saved, dstate)`` → ``(dx, dstate_before, gradients of the weights)``.
     """
 
-    forward: Callable[[tuple[Any, ...], Array, State], tuple[State, Any]]
+    forward: Callable[..., tuple[State, Any]]
     backward: Callable[[tuple[Any, ...], Any, State], tuple[Array, State, tuple[Any, ...]]]
     gates: int
     num_states: int
-    Grads: Callable[..., Any]
+    Grads: Any  # NamedTuple of the weights' names
+
+
+class Between(NamedTuple):
+    """What happens to the states between the steps, whatever the cell is. None: nothing.
+
+    ``zoneout`` (Krueger et al. 2016) has for each state the share d of the old value in the new one, a number or
+    [T, B, features]. ``mask`` [B, features] multiplies h for the recurrent weights (Gal & Ghahramani 2016). Before step
+    t the states of the rows in ``resets`` [T, B] become those of ``fresh``, and gradients stop there.
+    """
+
+    zoneout: tuple[Any, ...]
+    mask: Array | None
+    resets: Array | None
+    fresh: State
+
+    def reset_rows(self, t: int, rows: Array) -> Array:
+        """[rows, 1]: which of them start afresh at step t."""
+        none: Array = np.zeros((len(rows), 1), bool)
+        return none if self.resets is None else self.resets[t, rows, None]
+
+    def kept(self, k: int, t: int, rows: Array) -> Any:
+        """The share of the old value in state k after step t, or None."""
+        d = self.zoneout[k]
+        return d if d is None or np.ndim(d) == 0 else d[t, rows]
 
 
 class Layout(NamedTuple):
@@ -88,19 +112,22 @@ def check_dtype(**arrays: Any) -> np.dtype[Any]:
 
 def check_weights(cell: Cell, weights: tuple[Any, ...], input_size: int) -> tuple[int, ...]:
     """Check the shapes of the weights, so that nothing is broadcast by mistake; return the sizes of the states."""
-    W, R, b_w, b_r, P = (*weights, None)[:5]
+    given = dict(zip(cell.Grads._fields, weights))
+    W, R, P = given["weight_ih"], given["weight_hh"], given.get("weight_hr")
     if W.ndim != 2 or R.ndim != 2:
         raise ValueError(f"weight_ih, weight_hh: expected two axes, got shapes {W.shape}, {R.shape}")
     GH, output_size = R.shape
     H = GH // cell.gates
     expected = {
-        "weight_ih": (W, (cell.gates * H, input_size)),
-        "weight_hh": (R, (cell.gates * H, H if P is None else output_size)),
-        "bias_ih": (b_w, (cell.gates * H,)),
-        "bias_hh": (b_r, (cell.gates * H,)),
-        "weight_hr": (P, (output_size, H)),
+        "weight_ih": (cell.gates * H, input_size),
+        "weight_hh": (cell.gates * H, H if P is None else output_size),
+        "weight_hr": (output_size, H),
+        "peephole": ((cell.gates - 1) * H,),
+        "gain_c": (H,),
+        "bias_c": (H,),
     }
-    for name, (a, shape) in expected.items():
+    for name, a in given.items():
+        shape = expected.get(name, (cell.gates * H,))
         if a is not None and a.shape != shape:
             raise ValueError(f"{name}: expected {list(shape)}, got shape {a.shape}")
     return (output_size, H)[: cell.num_states]
@@ -131,8 +158,8 @@ def into(out: Any, result: Array) -> Array:
 
 
 def scan(
-    cell: Cell, weights: tuple[Any, ...], x: Array, state: State, lengths: Array, reverse: bool
-) -> tuple[Array, State, list[Any]]:
+    cell: Cell, weights: tuple[Any, ...], x: Array, state: State, lengths: Array, reverse: bool, between: Between
+) -> tuple[State, State, list[Any]]:
     """Run a cell over time.
 
     A row takes part in step t only while t < its length. So padding is never read, a row of length 0 keeps its
@@ -146,34 +173,43 @@ def scan(
 
     Returns
     -------
-    y : [T, B, features], zero past the end of each row
+    states : each state after each step, [T, B, features], zero past the end of each row; the first one is y
     state : final states
     tape : one entry (t, rows, saved) for each step, in the order in which the steps were run
     """
-    T, B, _ = x.shape
+    T = len(x)
     state = tuple(s.copy() for s in state)
-    y = np.zeros((T, B, state[0].shape[1]), x.dtype)
+    states = tuple(np.zeros((T, *s.shape), x.dtype) for s in state)
     tape = []
     for t in reversed(range(T)) if reverse else range(T):
         rows = np.flatnonzero(t < lengths)
-        new_state, saved = cell.forward(weights, x[t, rows], tuple(s[rows] for s in state))
-        for s, new in zip(state, new_state):
-            s[rows] = new
-        y[t, rows] = new_state[0]
+        reset = between.reset_rows(t, rows)
+        before = tuple(np.where(reset, f[rows], s[rows]) for f, s in zip(between.fresh, state))
+        mask = None if between.mask is None else between.mask[rows]
+        after, saved = cell.forward(weights, x[t, rows], before, mask)
+        for k, (old, new) in enumerate(zip(before, after)):
+            d = between.kept(k, t, rows)
+            state[k][rows] = states[k][t, rows] = new if d is None else d * old + (1 - d) * new
         tape.append((t, rows, saved))
-    return y, state, tape
+    return states, state, tape
 
 
 def scan_backward(
-    cell: Cell, weights: tuple[Any, ...], tape: list[Any], dy: Array, dstate: State, input_size: int
+    cell: Cell,
+    weights: tuple[Any, ...],
+    tape: list[Any],
+    dstates: State,
+    dstate: State,
+    input_size: int,
+    between: Between,
 ) -> tuple[Array, State, tuple[Any, ...]]:
     """Reverse ``scan``: backpropagation through time (Werbos 1990).
 
-    ``dstate`` flows from step to step; at step t the gradient of the output, ``dy[t]``, joins the one of h.
+    ``dstate`` flows from step to step; at step t the gradients of the states that were returned join it.
 
     Parameters
     ----------
-    dy : [T, B, features]; what it holds past the end of a row is not read
+    dstates : each [T, B, features]; what they hold past the end of a row is not read
     dstate : gradients of the final states, each [B, features]
 
     Returns
@@ -182,18 +218,20 @@ def scan_backward(
     dstate : gradients of the initial states
     grads : gradients of the weights, summed over rows and steps
     """
-    dx = np.zeros((*dy.shape[:2], input_size), dy.dtype)
+    dx = np.zeros((*dstates[0].shape[:2], input_size), dstates[0].dtype)
     dstate = tuple(d.copy() for d in dstate)
     totals = tuple(None if w is None else np.zeros_like(w) for w in weights)
     for t, rows, saved in reversed(tape):
-        dh, *others = (d[rows] for d in dstate)
-        dx_t, dstate_before, parts = cell.backward(weights, saved, (dh + dy[t, rows], *others))
+        dmixed = tuple(d[rows] + dd[t, rows] for d, dd in zip(dstate, dstates))
+        kept = [between.kept(k, t, rows) for k in range(len(dstate))]
+        dafter = tuple(dm if d is None else (1 - d) * dm for d, dm in zip(kept, dmixed))  # d · old + (1 − d) · new
+        dx_t, dbefore, parts = cell.backward(weights, saved, dafter)
         dx[t, rows] = dx_t
-        for d, before in zip(dstate, dstate_before):
-            d[rows] = before
-        for total, part in zip(totals, parts):
-            if total is not None:
-                total += part
+        for ds, d, dm, before in zip(dstate, kept, dmixed, dbefore):
+            ds[rows] = np.where(between.reset_rows(t, rows), 0, before if d is None else before + d * dm)
+        for whole, piece in zip(totals, parts):
+            if whole is not None:
+                whole += piece
     return dx, dstate, totals
 
 
@@ -208,6 +246,11 @@ def recurrent_vjp(
     batch_first: bool,
     input_grad: bool,
     out: Any = None,
+    zoneout: Any = None,
+    recurrent_mask: Any = None,
+    reset_mask: Any = None,
+    reset_state: Any = None,
+    all_states: bool = False,
 ) -> tuple[Any, Callable[..., Any]]:
     """Run one layer in one direction; return ``((y, state_n), pullback)`` in the caller's layout.
 
@@ -217,7 +260,7 @@ def recurrent_vjp(
     if isinstance(x, OneHotArray):  # here it is a dense array like any other, but for its gradient
         x, input_grad = np.asarray(x, weights[0].dtype), False
     x = np.asarray(x)
-    dtype = check_dtype(x=x, **{f"weights[{k}]": w for k, w in enumerate(weights)})
+    dtype = check_dtype(x=x, **dict(zip(cell.Grads._fields, weights)))
     layout = Layout.of(x, batch_first)
     x = layout.sequence_in(x)
     T, B, I = x.shape
@@ -226,25 +269,71 @@ def recurrent_vjp(
     lengths = check_lengths(lengths, T, B)
     state_sizes = check_weights(cell, weights, I)
 
-    def states_in(name: str, states: Any) -> State:
+    def split(name: str, states: Any) -> tuple[Any, ...]:
+        """One entry for each state."""
         if states is None or cell.num_states == 1:
             states = (states,) * cell.num_states
         if len(states) != cell.num_states:
             raise ValueError(f"{name}: expected {cell.num_states} arrays, got {len(states)}")
-        shapes = [(size,) if layout.unbatched else (B, size) for size in state_sizes]
-        return tuple(layout.vector_in(array_or_zeros(name, s, shape, dtype)) for s, shape in zip(states, shapes))
+        return tuple(states)
 
-    def states_out(states: State) -> Any:
-        states = tuple(layout.vector_out(s) for s in states)
-        return states if len(states) > 1 else states[0]
+    def vector_in(name: str, a: Any, size: int) -> Array:
+        shape = (size,) if layout.unbatched else (B, size)
+        return layout.vector_in(array_or_zeros(name, a, shape, dtype))
 
-    y, state_n, tape = scan(cell, weights, x, states_in("state", state), lengths, reverse)
-    y_out = into(out, layout.sequence_out(y))
+    def sequence_in(name: str, a: Any, size: int) -> Array:
+        shape = layout.sequence_out(np.empty((T, B, size))).shape
+        return layout.sequence_in(array_or_zeros(name, a, shape, dtype))
 
-    def pullback(dy: Any = None, dstate: Any = None, *, out: Any = None) -> tuple[Any, Any, Any]:
-        """Gradients ``(dx, dstate_0, grads)`` from those of ``y`` and of the final state; may be called again."""
-        dy = layout.sequence_in(array_or_zeros("dy", dy, y_out.shape, dtype))
-        dx, dstate_0, grads = scan_backward(cell, weights, tape, dy, states_in("dstate", dstate), I)
-        return into(out, layout.sequence_out(dx)) if input_grad else None, states_out(dstate_0), cell.Grads(*grads)
+    def states_in(name: str, states: Any) -> State:
+        return tuple(vector_in(name, s, size) for s, size in zip(split(name, states), state_sizes))
 
-    return (y_out, states_out(state_n)), pullback
+    def joined(arrays: Any) -> Any:
+        arrays = tuple(arrays)
+        return arrays if len(arrays) > 1 else arrays[0]
+
+    if isinstance(zoneout, (int, float)) and cell.num_states > 1:  # one share for all states
+        zoneout = (zoneout,) * cell.num_states
+    between = Between(
+        zoneout=tuple(
+            d if d is None or np.ndim(d) == 0 else sequence_in("zoneout", d, size)
+            for d, size in zip(split("zoneout", zoneout), state_sizes)
+        ),
+        mask=None if recurrent_mask is None else vector_in("recurrent_mask", recurrent_mask, state_sizes[0]),
+        resets=None if reset_mask is None else borders(reset_mask, layout, lengths, T, reverse),
+        fresh=states_in("reset_state", reset_state),
+    )
+    states, state_n, tape = scan(cell, weights, x, states_in("state", state), lengths, reverse, between)
+    y_out = into(out, layout.sequence_out(states[0]))
+    outputs = (y_out, joined(layout.vector_out(s) for s in state_n))
+
+    def pullback(dy: Any = None, dstate: Any = None, dstates: Any = None, *, out: Any = None) -> tuple[Any, Any, Any]:
+        """Gradients ``(dx, dstate_0, grads)`` from those of the outputs; may be called again."""
+        given = [sequence_in("dstates", d, size) for d, size in zip(split("dstates", dstates), state_sizes)]
+        given[0] = given[0] + sequence_in("dy", dy, state_sizes[0])
+        dx, dstate_0, grads = scan_backward(cell, weights, tape, tuple(given), states_in("dstate", dstate), I, between)
+        dx_out = into(out, layout.sequence_out(dx)) if input_grad else None
+        return dx_out, joined(layout.vector_out(d) for d in dstate_0), cell.Grads(*grads)
+
+    if all_states:
+        return (*outputs, joined(layout.sequence_out(s).copy() for s in states)), pullback
+    return outputs, pullback
+
+
+def borders(reset_mask: Any, layout: Layout, lengths: Array, T: int, reverse: bool) -> Array:
+    """The steps [T, B] before which states are reset.
+
+    ``reset_mask`` has a border between x[t−1] and x[t] where it is true at t. Forward it is met before step t; in the
+    reverse direction, which crosses the same border from the other side, before step t − 1.
+    """
+    mask = np.asarray(reset_mask)
+    if mask.dtype != bool:
+        raise TypeError(f"reset_mask: expected bool, got {mask.dtype}")
+    expected = layout.sequence_out(np.empty((T, len(lengths), 1))).shape[:-1]
+    if mask.shape != expected:
+        raise ValueError(f"reset_mask: expected shape {expected}, got {mask.shape}")
+    mask = layout.sequence_in(mask[..., None])[..., 0]
+    if not reverse:
+        return mask
+    after = np.arange(1, T + 1)[:, None]
+    return np.vstack([mask[1:], np.zeros_like(mask[:1])]) & (after < lengths)

@@ -13,26 +13,18 @@ Luong et al. 2015, with the scores of Bahdanau et al. 2015::
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from . import gru, lstm, rnn
-from ._sequence import Array, array_or_zeros, check_dtype, check_lengths
-from .rnn import NONLINEARITIES
-
-_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+from ._sequence import Array, Cell, array_or_zeros, check_dtype, check_lengths
 
 
-def _cell(name: str, reset_after: bool, nonlinearity: str) -> tuple[Callable[..., Any], Callable[..., Any], int]:
-    """(forward, backward, number of states)"""
+def _cell(name: str, reset_after: bool, nonlinearity: str) -> Cell:
     if name == "lstm":
-        return lstm._forward, lstm._backward, 2
-    if name == "gru":
-        return partial(gru._forward, reset_after=reset_after), partial(gru._backward, reset_after=reset_after), 1
-    phi, derivative = NONLINEARITIES[nonlinearity]
-    return partial(rnn._forward, phi=phi), partial(rnn._backward, derivative=derivative), 1
+        return lstm.cell()
+    return gru.cell(reset_after=reset_after) if name == "gru" else rnn.cell((nonlinearity,))
 
 
 class _Attention:
@@ -155,12 +147,12 @@ def decoder_vjp(
     """
     x, source = np.asarray(x), np.asarray(source)
     dtype = check_dtype(x=x, source=source, **dict(params))
-    forward, backward, count = _cell(cell, reset_after, nonlinearity)
+    forward, backward, _, count, Grads = _cell(cell, reset_after, nonlinearity)
     (T, B, E), (S, _, K) = x.shape, source.shape
     lengths, source_lengths = check_lengths(lengths, T, B), check_lengths(source_lengths, S, B)
     A, H = params["weight_c"].shape[0], params["weight_hh_l0"].shape[1]
     L = sum(name.startswith("weight_hh_l") for name in params)
-    layers = [tuple(params.get(f"{name}_l{l}") for name in _WEIGHTS) + (None,) * (count - 1) for l in range(L)]
+    layers = [tuple(params.get(f"{name}_l{l}") for name in Grads._fields) for l in range(L)]
 
     def states_in(name: str, given: Any) -> list[list[Array]]:
         parts = (given,) if count == 1 else (None, None) if given is None else given
@@ -209,7 +201,7 @@ def decoder_vjp(
                 dh, before, parts = backward(layers[l], saved[l], (first + dh, *others))
                 for d, value in zip(dstates[l], before):
                     d[rows] = value
-                for name, part in zip(_WEIGHTS, parts):
+                for name, part in zip(Grads._fields, parts):
                     if f"{name}_l{l}" in grads:
                         grads[f"{name}_l{l}"] += part
             dx[t, rows] = dh[:, :E]

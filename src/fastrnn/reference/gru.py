@@ -13,6 +13,9 @@ The candidate n comes in two kinds. ``reset_after=True``, as in PyTorch and cuDN
 ``reset_after=False``, as in the paper, resets before it::
 
     n = tanh(W_n x_t + b_wn + R_n (r · h_{t-1}) + b_rn)
+
+With layer normalisation N (Ba, Kiros & Hinton 2016) each product, of W or of R, becomes gain · N(product): one N over
+the 2H features of r and z, one over the H of n. σ and tanh may be other functions.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._sequence import Array, Cell, State, recurrent_vjp
-from .activations import sigmoid
+from ._variants import Function, Norm, affine_vjp, functions, masked
 
 
 class GRUGrads(NamedTuple):
@@ -34,64 +37,84 @@ class GRUGrads(NamedTuple):
     weight_hh: Array
     bias_ih: Array | None
     bias_hh: Array | None
+    gain_ih: Array | None = None
+    gain_hh: Array | None = None
 
 
-def _affine(x: Array, weight: Array, bias: Array | None) -> Array:
-    return x @ weight.T if bias is None else x @ weight.T + bias
+def _part(weights: tuple[Any, ...], gates: slice) -> tuple[Any, ...]:
+    """The rows of each weight that belong to some of the gates."""
+    H = len(weights[0]) // 3
+    return tuple(None if w is None else w[gates.start * H : gates.stop * H] for w in weights)
 
 
-def _rows(a: Array | None, gates: slice, H: int) -> Array | None:
-    """The part of a bias that belongs to some of the gates."""
-    return None if a is None else a[gates.start * H : gates.stop * H]
+def _joined(rz: tuple[Any, ...], n: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The reverse of `_part`."""
+    return tuple(None if a is None else np.concatenate([a, b]) for a, b in zip(rz, n))
 
 
 RZ, N = slice(0, 2), slice(2, 3)  # which gates
 
 
-def _forward(weights: tuple[Any, ...], x: Array, state: State, *, reset_after: bool) -> tuple[State, Any]:
-    """One step: x [B, I], h [B, H]."""
-    W, R, b_w, b_r = weights
+def _forward(
+    weights: tuple[Any, ...],
+    x: Array,
+    state: State,
+    mask: Array | None = None,
+    *,
+    reset_after: bool,
+    phi: tuple[Function, ...],
+) -> tuple[State, Any]:
+    """One step: x [B, I], h [B, H]; ``phi``: the functions of the gates and of n."""
+    W, R, b_w, b_r, gain_w, gain_r = weights
+    phi_gate, phi_n = phi
     (h,) = state
-    H = h.shape[1]
-    a_r, a_z, a_n = np.split(_affine(x, W, b_w), 3, axis=1)
-    u_r, u_z = np.split(_affine(h, R[: 2 * H], _rows(b_r, RZ, H)), 2, axis=1)
-    r, z = sigmoid(a_r + u_r), sigmoid(a_z + u_z)
-    if reset_after:
-        u_n = _affine(h, R[2 * H :], _rows(b_r, N, H))
-        n = np.tanh(a_n + r * u_n)
-    else:
-        u_n = _affine(r * h, R[2 * H :], _rows(b_r, N, H))
-        n = np.tanh(a_n + u_n)
+    seen = masked(h, mask)
+    a_rz, pull_a_rz = affine_vjp(x, *_part((W, b_w, gain_w), RZ))
+    a_n, pull_a_n = affine_vjp(x, *_part((W, b_w, gain_w), N))
+    u_rz, pull_u_rz = affine_vjp(seen, *_part((R, b_r, gain_r), RZ))
+    v_rz = a_rz + u_rz
+    r, z = np.split(phi_gate.f(v_rz), 2, axis=1)
+    u_n, pull_u_n = affine_vjp(seen if reset_after else r * seen, *_part((R, b_r, gain_r), N))
+    v_n = a_n + (r * u_n if reset_after else u_n)
+    n = phi_n.f(v_n)
     h_t = (1 - z) * n + z * h
-    return (h_t,), (x, h, r, z, n, u_n)
+    return (h_t,), (h, seen, mask, r, z, n, u_n, v_rz, v_n, pull_a_rz, pull_a_n, pull_u_rz, pull_u_n)
 
 
 def _backward(
-    weights: tuple[Any, ...], saved: Any, dstate: State, *, reset_after: bool
+    weights: tuple[Any, ...], saved: Any, dstate: State, *, reset_after: bool, phi: tuple[Function, ...]
 ) -> tuple[Array, State, tuple[Any, ...]]:
     """Reverse of one step. ``da`` is the gradient of W x + b_w, ``du`` the one of the recurrent product + b_r."""
-    W, R, _, _ = weights
-    x, h, r, z, n, u_n = saved
-    H = h.shape[1]
-    R_rz, R_n = R[: 2 * H], R[2 * H :]
+    phi_gate, phi_n = phi
+    h, seen, mask, r, z, n, u_n, v_rz, v_n, pull_a_rz, pull_a_n, pull_u_rz, pull_u_n = saved
     (dh_t,) = dstate
     dn, dz, dh = dh_t * (1 - z), dh_t * (h - n), dh_t * z  # h_t = (1 − z) · n + z · h
-    da_n = dn * (1 - n**2)  # n = tanh(…), tanh' = 1 − tanh²
+    da_n = dn * phi_n.derivative(v_n)  # n = φ(v_n)
     if reset_after:
-        dr, du_n = da_n * u_n, da_n * r  # … a_n + r · u_n
-        dh = dh + du_n @ R_n  # u_n = R_n h + b_rn
-        dR_n = du_n.T @ h
+        dr, du_n = da_n * u_n, da_n * r  # v_n = a_n + r · u_n
+        dseen, *du_weights_n = pull_u_n(du_n)  # u_n = R_n h + b_rn
     else:
-        du_n = da_n  # … a_n + u_n
-        drh = du_n @ R_n  # u_n = R_n (r · h) + b_rn
-        dR_n = du_n.T @ (r * h)
-        dr, dh = drh * h, dh + drh * r
-    da_rz = np.concatenate([dr * r * (1 - r), dz * z * (1 - z)], axis=1)  # σ' = σ (1 − σ)
-    dh = dh + da_rz @ R_rz  # u_r, u_z = R_rz h + b_rz
-    da = np.concatenate([da_rz, da_n], axis=1)
-    du = np.concatenate([da_rz, du_n], axis=1)
-    dR = np.concatenate([da_rz.T @ h, dR_n])
-    return da @ W, (dh,), (da.T @ x, dR, da.sum(axis=0), du.sum(axis=0))
+        drh, *du_weights_n = pull_u_n(da_n)  # v_n = a_n + u_n, u_n = R_n (r · h) + b_rn
+        dr, dseen = drh * seen, drh * r
+    da_rz = np.concatenate([dr, dz], axis=1) * phi_gate.derivative(v_rz)  # r, z = φ(v_rz)
+    dseen_rz, *du_weights_rz = pull_u_rz(da_rz)  # u_rz = R_rz h + b_rrz
+    dx_rz, *da_weights_rz = pull_a_rz(da_rz)  # a_rz = W_rz x + b_wrz
+    dx_n, *da_weights_n = pull_a_n(da_n)  # a_n = W_n x + b_wn
+    dW, db_w, dgain_w = _joined(tuple(da_weights_rz), tuple(da_weights_n))
+    dR, db_r, dgain_r = _joined(tuple(du_weights_rz), tuple(du_weights_n))
+    return dx_rz + dx_n, (dh + masked(dseen + dseen_rz, mask),), (dW, dR, db_w, db_r, dgain_w, dgain_r)
+
+
+def cell(activations: Any = None, clip: float | None = None, reset_after: bool = True) -> Cell:
+    """One step of a GRU and its reverse."""
+    phi = functions(activations, ("sigmoid", "tanh"), clip)
+    return Cell(
+        partial(_forward, reset_after=reset_after, phi=phi),
+        partial(_backward, reset_after=reset_after, phi=phi),
+        gates=3,
+        num_states=1,
+        Grads=GRUGrads,
+    )
 
 
 def gru(
@@ -107,7 +130,15 @@ def gru(
     batch_first: bool = False,
     out: Any = None,
     reset_after: bool = True,
-) -> tuple[Array, Array]:
+    clip: float | None = None,
+    activations: Any = None,
+    norm: Norm | None = None,
+    zoneout: Any = None,
+    recurrent_mask: Any = None,
+    reset_mask: Any = None,
+    reset_state: Any = None,
+    all_states: bool = False,
+) -> Any:
     """Run one GRU layer in one direction.
 
     Parameters
@@ -118,9 +149,15 @@ def gru(
     weight_ih : [3H, I]
     weight_hh : [3H, H]
     bias_ih, bias_hh : [3H], optional
-    lengths, reverse, out : as for `lstm`
     reset_after : bool
         Apply the reset gate after (True, PyTorch) or before (False, the paper) the recurrent product.
+    activations : two of ONNX's names, or (name, alpha, beta), optional
+        Of the gates and of n.
+    norm : `Norm`, optional
+        Layer normalisation: gain_ih, gain_hh [3H].
+    zoneout : None, a number or [T, B, H]
+    lengths, reverse, batch_first, out, clip, recurrent_mask, reset_mask, reset_state, all_states : as for `lstm`
+        There is one state, h.
 
     Returns
     -------
@@ -134,16 +171,22 @@ def gru(
     >>> y.shape, bool((h_n == y[0]).all())
     ((5, 2, 4), True)
     """
-    weights = (weight_ih, weight_hh, bias_ih, bias_hh)
     options: Any = {
         "lengths": lengths,
         "reverse": reverse,
         "batch_first": batch_first,
         "out": out,
         "reset_after": reset_after,
+        "clip": clip,
+        "activations": activations,
+        "norm": norm,
+        "zoneout": zoneout,
+        "recurrent_mask": recurrent_mask,
+        "reset_mask": reset_mask,
+        "reset_state": reset_state,
+        "all_states": all_states,
     }
-    outputs: tuple[Array, Array] = gru_vjp(x, state, *weights, **options)[0]
-    return outputs
+    return gru_vjp(x, state, weight_ih, weight_hh, bias_ih, bias_hh, **options)[0]
 
 
 def gru_vjp(
@@ -159,6 +202,14 @@ def gru_vjp(
     batch_first: bool = False,
     out: Any = None,
     reset_after: bool = True,
+    clip: float | None = None,
+    activations: Any = None,
+    norm: Norm | None = None,
+    zoneout: Any = None,
+    recurrent_mask: Any = None,
+    reset_mask: Any = None,
+    reset_state: Any = None,
+    all_states: bool = False,
     checkpoint: int | None = None,
     input_grad: bool = True,
 ) -> tuple[Any, Callable[..., Any]]:
@@ -169,8 +220,8 @@ def gru_vjp(
     Returns
     -------
     (y, h_n) : as `gru` returns them
-    pullback : ``pullback(dy=None, dstate=None, *, out=None)`` → ``(dx, dh_0, GRUGrads)``
-        ``dstate`` is the gradient of h_n.
+    pullback : ``pullback(dy=None, dstate=None, dstates=None, *, out=None)`` → ``(dx, dh_0, GRUGrads)``
+        ``dstate`` is the gradient of h_n, ``dstates`` of h_all.
 
     Examples
     --------
@@ -180,13 +231,20 @@ def gru_vjp(
     >>> dx is None, dh_0.shape, grads.weight_ih.shape
     (True, (2, 4), (12, 3))
     """
-    cell = Cell(
-        partial(_forward, reset_after=reset_after),
-        partial(_backward, reset_after=reset_after),
-        gates=3,
-        num_states=1,
-        Grads=GRUGrads,
+    gains = (None,) * 2 if norm is None else norm[:2]
+    return recurrent_vjp(
+        cell(activations, clip, reset_after),
+        (weight_ih, weight_hh, bias_ih, bias_hh, *gains),
+        x,
+        state,
+        lengths=lengths,
+        reverse=reverse,
+        batch_first=batch_first,
+        input_grad=input_grad,
+        out=out,
+        zoneout=zoneout,
+        recurrent_mask=recurrent_mask,
+        reset_mask=reset_mask,
+        reset_state=reset_state,
+        all_states=all_states,
     )
-    weights = (weight_ih, weight_hh, bias_ih, bias_hh)
-    options: Any = {"lengths": lengths, "reverse": reverse, "batch_first": batch_first, "out": out}
-    return recurrent_vjp(cell, weights, x, state, input_grad=input_grad, **options)

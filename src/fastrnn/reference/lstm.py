@@ -8,17 +8,24 @@ Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000 and the 
     c_t = f · c_{t-1} + i · g
     m_t = o · tanh(c_t)
     h_t = m_t, or with a projection h_t = P m_t
+
+Variants: peepholes p (Gers & Schmidhuber 2000) add p_i · c_{t-1} to z_i, p_f · c_{t-1} to z_f and p_o · c_t to z_o;
+with coupled gates f = 1 − i, and the gates are i, g, o; layer normalisation N (Ba, Kiros & Hinton 2016) makes it
+z = gain_ih · N(W x_t) + b_w + gain_hh · N(R h_{t-1}) + b_r and m_t = o · tanh(gain_c · N(c_t) + bias_c), while the c_t
+that is carried on stays as it is. σ, the tanh of g and the tanh of c_t may be other functions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._sequence import Array, Cell, State, recurrent_vjp
-from .activations import sigmoid
+from ._variants import Function, Norm, affine_vjp, functions, masked, with_peephole
+from .layers import layer_norm_vjp
 
 
 class LSTMGrads(NamedTuple):
@@ -29,40 +36,99 @@ class LSTMGrads(NamedTuple):
     bias_ih: Array | None
     bias_hh: Array | None
     weight_hr: Array | None
+    peephole: Array | None = None
+    gain_ih: Array | None = None
+    gain_hh: Array | None = None
+    gain_c: Array | None = None
+    bias_c: Array | None = None
 
 
-def _forward(weights: tuple[Any, ...], x: Array, state: State) -> tuple[State, Any]:
-    """One step: x [B, I], h [B, P or H], c [B, H]."""
-    W, R, b_w, b_r, P = weights
+def _blocks(a: Array | None, names: str, coupled: bool) -> tuple[Any, ...]:
+    """The blocks of the last axis, one for each letter; None for all without ``a``, and for f with coupled gates."""
+    if a is None:
+        return (None,) * len(names)
+    present = names.replace("f", "") if coupled else names
+    found = dict(zip(present, np.split(a, len(present), axis=-1)))
+    return tuple(found.get(name) for name in names)
+
+
+def _forward(
+    weights: tuple[Any, ...],
+    x: Array,
+    state: State,
+    mask: Array | None = None,
+    *,
+    coupled: bool,
+    phi: tuple[Function, ...],
+) -> tuple[State, Any]:
+    """One step: x [B, I], h [B, P or H], c [B, H]; ``phi``: the functions of the gates, of g and of c."""
+    W, R, b_w, b_r, P, p, gain_w, gain_r, gain_c, b_c = weights
+    phi_gate, phi_g, phi_c = phi
     h, c = state
-    z = x @ W.T + h @ R.T
-    for b in (b_w, b_r):
-        if b is not None:
-            z = z + b
-    z_i, z_f, z_g, z_o = np.split(z, 4, axis=1)
-    i, f, g, o = sigmoid(z_i), sigmoid(z_f), np.tanh(z_g), sigmoid(z_o)
+    wx, pull_x = affine_vjp(x, W, b_w, gain_w)
+    rh, pull_h = affine_vjp(masked(h, mask), R, b_r, gain_r)
+    z_i, z_f, z_g, z_o = _blocks(wx + rh, "ifgo", coupled)
+    p_i, p_f, p_o = _blocks(p, "ifo", coupled)
+    z_i = with_peephole(z_i, p_i, c)
+    i, g = phi_gate.f(z_i), phi_g.f(z_g)
+    if coupled:
+        f = 1 - i
+    else:
+        z_f = with_peephole(z_f, p_f, c)
+        f = phi_gate.f(z_f)
     c_t = f * c + i * g
-    tanh_c = np.tanh(c_t)
-    m = o * tanh_c
+    z_o = with_peephole(z_o, p_o, c_t)
+    o = phi_gate.f(z_o)
+    v, pull_v = (c_t, None) if gain_c is None else layer_norm_vjp(c_t, gain_c, b_c)
+    q = phi_c.f(v)
+    m = o * q
     h_t = m if P is None else m @ P.T
-    return (h_t, c_t), (x, h, c, i, f, g, o, tanh_c, m)
+    return (h_t, c_t), (c, c_t, mask, (z_i, z_f, z_g, z_o), (i, f, g, o), (v, q, m), (pull_x, pull_h, pull_v))
 
 
-def _backward(weights: tuple[Any, ...], saved: Any, dstate: State) -> tuple[Array, State, tuple[Any, ...]]:
+def _backward(
+    weights: tuple[Any, ...], saved: Any, dstate: State, *, coupled: bool, phi: tuple[Function, ...]
+) -> tuple[Array, State, tuple[Any, ...]]:
     """Reverse of one step, each line beside the one of `_forward` that it reverses."""
-    W, R, _, _, P = weights
-    x, h, c, i, f, g, o, tanh_c, m = saved
+    P, p = weights[4:6]
+    phi_gate, phi_g, phi_c = phi
+    c, c_t, mask, (z_i, z_f, z_g, z_o), (i, f, g, o), (v, q, m), (pull_x, pull_h, pull_v) = saved
+    p_i, p_f, p_o = _blocks(p, "ifo", coupled)
     dh, dc = dstate
     dP = None if P is None else dh.T @ m  # h_t = P m
     dm = dh if P is None else dh @ P
-    do = dm * tanh_c  # m = o · tanh(c_t)
-    dc = dc + dm * o * (1 - tanh_c**2)
-    di, df, dg = dc * g, dc * c, dc * i  # c_t = f · c + i · g
-    dz_i, dz_f, dz_o = di * i * (1 - i), df * f * (1 - f), do * o * (1 - o)  # σ' = σ (1 − σ)
-    dz_g = dg * (1 - g**2)  # tanh' = 1 − tanh²
-    dz = np.concatenate([dz_i, dz_f, dz_g, dz_o], axis=1)
-    db = dz.sum(axis=0)  # z = W x + b_w + R h + b_r
-    return dz @ W, (dz @ R, dc * f), (dz.T @ x, dz.T @ h, db, db, dP)
+    do, dv = dm * q, dm * o * phi_c.derivative(v)  # m = o · φ(v)
+    dgain_c = db_c = None
+    if pull_v is not None:
+        dv, (dgain_c, db_c) = pull_v(dv)  # v = gain_c · N(c_t) + b_c
+    dz_o = do * phi_gate.derivative(z_o)
+    dc = with_peephole(dc + dv, p_o, dz_o)  # z_o = … + p_o · c_t
+    di, df, dg, dc = dc * g, dc * c, dc * i, dc * f  # c_t = f · c + i · g
+    if coupled:
+        di, dz_f = di - df, None  # f = 1 − i
+    else:
+        dz_f = df * phi_gate.derivative(z_f)
+        dc = with_peephole(dc, p_f, dz_f)  # z_f = … + p_f · c
+    dz_i, dz_g = di * phi_gate.derivative(z_i), dg * phi_g.derivative(z_g)
+    dc = with_peephole(dc, p_i, dz_i)  # z_i = … + p_i · c
+    seen = [dz * c_seen for dz, c_seen in ((dz_i, c), (dz_f, c), (dz_o, c_t)) if dz is not None]
+    dp = None if p is None else np.concatenate([s.sum(axis=0) for s in seen])
+    dz = np.concatenate([dz for dz in (dz_i, dz_f, dz_g, dz_o) if dz is not None], axis=1)
+    dx, dW, db, dgain_w = pull_x(dz)  # z = W x + b_w + R h + b_r
+    dh, dR, db, dgain_r = pull_h(dz)
+    return dx, (masked(dh, mask), dc), (dW, dR, db, db, dP, dp, dgain_w, dgain_r, dgain_c, db_c)
+
+
+def cell(activations: Any = None, clip: float | None = None, coupled: bool = False) -> Cell:
+    """One step of an LSTM and its reverse."""
+    phi = functions(activations, ("sigmoid", "tanh", "tanh"), clip)
+    return Cell(
+        partial(_forward, coupled=coupled, phi=phi),
+        partial(_backward, coupled=coupled, phi=phi),
+        gates=3 if coupled else 4,
+        num_states=2,
+        Grads=LSTMGrads,
+    )
 
 
 def lstm(
@@ -78,7 +144,17 @@ def lstm(
     reverse: bool = False,
     batch_first: bool = False,
     out: Any = None,
-) -> tuple[Array, tuple[Array, Array]]:
+    peephole: Any = None,
+    coupled: bool = False,
+    clip: float | None = None,
+    activations: Any = None,
+    norm: Norm | None = None,
+    zoneout: Any = None,
+    recurrent_mask: Any = None,
+    reset_mask: Any = None,
+    reset_state: Any = None,
+    all_states: bool = False,
+) -> Any:
     """Run one LSTM layer in one direction.
 
     Parameters
@@ -98,11 +174,30 @@ def lstm(
         Read each row from its own end to its start. ``y[t]`` is then the state after ``x[t]``, coming from above.
     out : array in the shape and type of ``y``, optional
         Takes ``y``.
+    peephole : [3H] for i, f, o, optional; with ``coupled`` [2H] for i, o
+    coupled : bool
+        f = 1 − i. Weights and biases have the blocks i, g, o, 3H rows.
+    clip : float, optional
+        Limits z, all terms in, to [−clip, clip] before the functions of the gates and of g.
+    activations : three of ONNX's names, or (name, alpha, beta), optional
+        Of the gates, of g, and of c in the output.
+    norm : `Norm`, optional
+        Layer normalisation: gain_ih, gain_hh [4H], gain_c, bias_c [H].
+    zoneout : None, a number, or (d_h, d_c), each None, a number or [T, B, features] in the layout of ``x``
+        The share of the old state in the new one: masks of 0 and 1, or their expectation. h is made of the c before.
+    recurrent_mask : [B, P or H], optional
+        Multiplies h where ``weight_hh`` does, and nowhere else.
+    reset_mask : bool [T, B] in the layout of ``x``, optional
+        Before x[t] is read the state of a row becomes ``reset_state`` (like ``state``; default zeros), and no gradient
+        crosses that border. In the reverse direction, too, it lies between x[t−1] and x[t].
+    all_states : bool
+        Also return the states after every step.
 
     Returns
     -------
     y : [T, B, P or H] in the layout of ``x``; zero past the length of a row
     (h_n, c_n) : the state of each row after its last step, or its initial state if its length is 0
+    (h_all, c_all) : with ``all_states``, [T, B, P or H] and [T, B, H] like ``y``
 
     Examples
     --------
@@ -113,10 +208,23 @@ def lstm(
     >>> bool((h_n[1] == y[1, 1]).all()), float(abs(y[2:, 1]).max())
     (True, 0.0)
     """
-    weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)
-    options: Any = {"lengths": lengths, "reverse": reverse, "batch_first": batch_first, "out": out}
-    outputs: tuple[Array, tuple[Array, Array]] = lstm_vjp(x, state, *weights, **options)[0]
-    return outputs
+    options: Any = {
+        "lengths": lengths,
+        "reverse": reverse,
+        "batch_first": batch_first,
+        "out": out,
+        "peephole": peephole,
+        "coupled": coupled,
+        "clip": clip,
+        "activations": activations,
+        "norm": norm,
+        "zoneout": zoneout,
+        "recurrent_mask": recurrent_mask,
+        "reset_mask": reset_mask,
+        "reset_state": reset_state,
+        "all_states": all_states,
+    }
+    return lstm_vjp(x, state, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, **options)[0]
 
 
 def lstm_vjp(
@@ -132,6 +240,16 @@ def lstm_vjp(
     reverse: bool = False,
     batch_first: bool = False,
     out: Any = None,
+    peephole: Any = None,
+    coupled: bool = False,
+    clip: float | None = None,
+    activations: Any = None,
+    norm: Norm | None = None,
+    zoneout: Any = None,
+    recurrent_mask: Any = None,
+    reset_mask: Any = None,
+    reset_state: Any = None,
+    all_states: bool = False,
     checkpoint: int | None = None,
     input_grad: bool = True,
 ) -> tuple[Any, Callable[..., Any]]:
@@ -148,9 +266,9 @@ def lstm_vjp(
     Returns
     -------
     (y, (h_n, c_n)) : as `lstm` returns them
-    pullback : ``pullback(dy=None, dstate=None, *, out=None)`` → ``(dx, (dh_0, dc_0), LSTMGrads)``
+    pullback : ``pullback(dy=None, dstate=None, dstates=None, *, out=None)`` → ``(dx, (dh_0, dc_0), LSTMGrads)``
         ``dy`` has the shape of ``y`` and is not read past the length of a row, where ``dx`` is zero. ``dstate`` is
-        ``(dh_n, dc_n)``. None means zeros everywhere. ``out`` takes ``dx``.
+        ``(dh_n, dc_n)``, and ``dstates`` ``(dh_all, dc_all)``. None means zeros everywhere. ``out`` takes ``dx``.
 
     Examples
     --------
@@ -160,7 +278,20 @@ def lstm_vjp(
     >>> dx.shape, dh_0.shape, grads.weight_hh.shape, grads.bias_hh is None
     ((5, 2, 3), (2, 4), (16, 4), True)
     """
-    cell = Cell(_forward, _backward, gates=4, num_states=2, Grads=LSTMGrads)
-    weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)
-    options: Any = {"lengths": lengths, "reverse": reverse, "batch_first": batch_first, "out": out}
-    return recurrent_vjp(cell, weights, x, state, input_grad=input_grad, **options)
+    gains = (None,) * 4 if norm is None else norm
+    return recurrent_vjp(
+        cell(activations, clip, coupled),
+        (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, peephole, *gains),
+        x,
+        state,
+        lengths=lengths,
+        reverse=reverse,
+        batch_first=batch_first,
+        input_grad=input_grad,
+        out=out,
+        zoneout=zoneout,
+        recurrent_mask=recurrent_mask,
+        reset_mask=reset_mask,
+        reset_state=reset_state,
+        all_states=all_states,
+    )

@@ -1,8 +1,12 @@
 """The simple recurrent network, forward and backward.
 
-Elman 1990, with a nonlinearity φ of tanh, relu or sigmoid::
+Elman 1990, with a nonlinearity φ of tanh, relu, sigmoid, leaky relu (slope 0.01), identity, or another of ONNX's::
 
     h_t = φ(W x_t + b_w + R h_{t-1} + b_r)
+
+With layer normalisation N (Ba, Kiros & Hinton 2016)::
+
+    h_t = φ(gain_ih · N(W x_t) + b_w + gain_hh · N(R h_{t-1}) + b_r)
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._sequence import Array, Cell, State, recurrent_vjp
-from .activations import relu, relu_derivative, sigmoid
+from ._variants import Function, Norm, affine_vjp, functions, masked
+from .activations import leaky_relu, leaky_relu_derivative, relu, relu_derivative, sigmoid
 
 
 class RNNGrads(NamedTuple):
@@ -24,38 +29,48 @@ class RNNGrads(NamedTuple):
     weight_hh: Array
     bias_ih: Array | None
     bias_hh: Array | None
+    gain_ih: Array | None = None
+    gain_hh: Array | None = None
 
 
-# φ, and φ' as a function of h = φ(z): each of the three can be told from its own output
+# φ, and φ' as a function of h = φ(z): each of them can be told from its own output
 NONLINEARITIES: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
     "tanh": (np.tanh, lambda h: 1 - h**2),
     "relu": (relu, relu_derivative),
     "sigmoid": (sigmoid, lambda h: h * (1 - h)),
+    "leaky_relu": (leaky_relu, leaky_relu_derivative),
+    "identity": (lambda z: z, np.ones_like),
 }
 
 
-def _forward(weights: tuple[Any, ...], x: Array, state: State, *, phi: Callable[[Array], Array]) -> tuple[State, Any]:
+def _forward(
+    weights: tuple[Any, ...], x: Array, state: State, mask: Array | None = None, *, phi: Function
+) -> tuple[State, Any]:
     """One step: x [B, I], h [B, H]."""
-    W, R, b_w, b_r = weights
+    W, R, b_w, b_r, gain_w, gain_r = weights
     (h,) = state
-    z = x @ W.T + h @ R.T
-    for b in (b_w, b_r):
-        if b is not None:
-            z = z + b
-    h_t = phi(z)
-    return (h_t,), (x, h, h_t)
+    a, pull_a = affine_vjp(x, W, b_w, gain_w)
+    u, pull_u = affine_vjp(masked(h, mask), R, b_r, gain_r)
+    z = a + u
+    return (phi.f(z),), (mask, z, pull_a, pull_u)
 
 
 def _backward(
-    weights: tuple[Any, ...], saved: Any, dstate: State, *, derivative: Callable[[Array], Array]
+    weights: tuple[Any, ...], saved: Any, dstate: State, *, phi: Function
 ) -> tuple[Array, State, tuple[Any, ...]]:
     """Reverse of one step."""
-    W, R, _, _ = weights
-    x, h, h_t = saved
+    mask, z, pull_a, pull_u = saved
     (dh_t,) = dstate
-    dz = dh_t * derivative(h_t)  # h_t = φ(z)
-    db = dz.sum(axis=0)  # z = W x + b_w + R h + b_r
-    return dz @ W, (dz @ R,), (dz.T @ x, dz.T @ h, db, db)
+    dz = dh_t * phi.derivative(z)  # h_t = φ(z)
+    dx, dW, db, dgain_w = pull_a(dz)  # z = W x + b_w + R h + b_r
+    dh, dR, db, dgain_r = pull_u(dz)
+    return dx, (masked(dh, mask),), (dW, dR, db, db, dgain_w, dgain_r)
+
+
+def cell(activations: Any = None, clip: float | None = None) -> Cell:
+    """One step of a simple recurrent network and its reverse."""
+    (phi,) = functions(activations, ("tanh",), clip)
+    return Cell(partial(_forward, phi=phi), partial(_backward, phi=phi), gates=1, num_states=1, Grads=RNNGrads)
 
 
 def rnn(
@@ -71,7 +86,15 @@ def rnn(
     batch_first: bool = False,
     out: Any = None,
     nonlinearity: str = "tanh",
-) -> tuple[Array, Array]:
+    clip: float | None = None,
+    activations: Any = None,
+    norm: Norm | None = None,
+    zoneout: Any = None,
+    recurrent_mask: Any = None,
+    reset_mask: Any = None,
+    reset_state: Any = None,
+    all_states: bool = False,
+) -> Any:
     """Run one simple recurrent layer in one direction.
 
     Parameters
@@ -82,8 +105,14 @@ def rnn(
     weight_ih : [H, I]
     weight_hh : [H, H]
     bias_ih, bias_hh : [H], optional
-    lengths, reverse, out : as for `lstm`
-    nonlinearity : "tanh", "relu" or "sigmoid"
+    nonlinearity : "tanh", "relu", "sigmoid", "leaky_relu" or "identity"
+    activations : (f,), f one of ONNX's names or (name, alpha, beta), optional
+        Takes the place of ``nonlinearity``.
+    norm : `Norm`, optional
+        Layer normalisation: gain_ih, gain_hh [H].
+    zoneout : None, a number or [T, B, H]
+    lengths, reverse, batch_first, out, clip, recurrent_mask, reset_mask, reset_state, all_states : as for `lstm`
+        There is one state, h.
 
     Returns
     -------
@@ -98,16 +127,22 @@ def rnn(
     >>> y.tolist(), h_n.tolist()
     ([[2.0], [4.0], [8.0]], [8.0])
     """
-    weights = (weight_ih, weight_hh, bias_ih, bias_hh)
     options: Any = {
         "lengths": lengths,
         "reverse": reverse,
         "batch_first": batch_first,
         "out": out,
         "nonlinearity": nonlinearity,
+        "clip": clip,
+        "activations": activations,
+        "norm": norm,
+        "zoneout": zoneout,
+        "recurrent_mask": recurrent_mask,
+        "reset_mask": reset_mask,
+        "reset_state": reset_state,
+        "all_states": all_states,
     }
-    outputs: tuple[Array, Array] = rnn_vjp(x, state, *weights, **options)[0]
-    return outputs
+    return rnn_vjp(x, state, weight_ih, weight_hh, bias_ih, bias_hh, **options)[0]
 
 
 def rnn_vjp(
@@ -123,6 +158,14 @@ def rnn_vjp(
     batch_first: bool = False,
     out: Any = None,
     nonlinearity: str = "tanh",
+    clip: float | None = None,
+    activations: Any = None,
+    norm: Norm | None = None,
+    zoneout: Any = None,
+    recurrent_mask: Any = None,
+    reset_mask: Any = None,
+    reset_state: Any = None,
+    all_states: bool = False,
     checkpoint: int | None = None,
     input_grad: bool = True,
 ) -> tuple[Any, Callable[..., Any]]:
@@ -133,8 +176,8 @@ def rnn_vjp(
     Returns
     -------
     (y, h_n) : as `rnn` returns them
-    pullback : ``pullback(dy=None, dstate=None, *, out=None)`` → ``(dx, dh_0, RNNGrads)``
-        ``dstate`` is the gradient of h_n.
+    pullback : ``pullback(dy=None, dstate=None, dstates=None, *, out=None)`` → ``(dx, dh_0, RNNGrads)``
+        ``dstate`` is the gradient of h_n, ``dstates`` of h_all.
 
     Examples
     --------
@@ -146,14 +189,22 @@ def rnn_vjp(
     """
     if nonlinearity not in NONLINEARITIES:
         raise ValueError(f"nonlinearity: expected one of {', '.join(NONLINEARITIES)}, got {nonlinearity!r}")
-    phi, derivative = NONLINEARITIES[nonlinearity]
-    cell = Cell(
-        partial(_forward, phi=phi),
-        partial(_backward, derivative=derivative),
-        gates=1,
-        num_states=1,
-        Grads=RNNGrads,
+    if nonlinearity not in NONLINEARITIES:
+        raise ValueError(f"nonlinearity: expected one of {', '.join(NONLINEARITIES)}, got {nonlinearity!r}")
+    gains = (None,) * 2 if norm is None else norm[:2]
+    return recurrent_vjp(
+        cell((nonlinearity,) if activations is None else activations, clip),
+        (weight_ih, weight_hh, bias_ih, bias_hh, *gains),
+        x,
+        state,
+        lengths=lengths,
+        reverse=reverse,
+        batch_first=batch_first,
+        input_grad=input_grad,
+        out=out,
+        zoneout=zoneout,
+        recurrent_mask=recurrent_mask,
+        reset_mask=reset_mask,
+        reset_state=reset_state,
+        all_states=all_states,
     )
-    weights = (weight_ih, weight_hh, bias_ih, bias_hh)
-    options: Any = {"lengths": lengths, "reverse": reverse, "batch_first": batch_first, "out": out}
-    return recurrent_vjp(cell, weights, x, state, input_grad=input_grad, **options)
