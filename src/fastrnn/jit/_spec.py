@@ -26,6 +26,7 @@ class CellTile(ctypes.Structure):
         *((name, _P) for name in ("gates", "before", "after", "gradient", "vectors", "product")),
         ("save", _I),
         ("context", _P),
+        ("units", _I),
     )
 
 
@@ -40,7 +41,8 @@ class CellSpec(ctypes.Structure):
         ("section_x", _I * MOST_GATES),
         ("section_r", _I * MOST_GATES),
         ("section_v", _I * MOST_VECTORS),
-        *((name, _P) for name in ("forward", "backward", "context")),
+        *((name, _P) for name in ("forward", "backward", "context", "forward2", "backward2")),
+        *((name, _I) for name in ("section_product", "whole_rows")),
     )
 
 
@@ -75,7 +77,7 @@ class Spec:
             (_I * MOST_VECTORS)(*(plan.section_v + fill)[:MOST_VECTORS]),
             ctypes.cast(self.forward, _P),
             ctypes.cast(self.backward, _P),
-            None,
+            *(None, None, None, 0, 0),  # one stage, which takes any tile
         )
         self.address = ctypes.addressof(self.struct)
         self.sections = plan.sections

@@ -54,7 +54,7 @@ class Step:
         tile = CellTile(
             rows, 0, self.padded, self.padded, ctypes.addressof(gates), self.before.address,
             after.address if after else None, gradient.address if gradient else None,
-            ctypes.addressof(vectors), None, int(save), None,
+            ctypes.addressof(vectors), None, int(save), None, self.size,
         )  # fmt: skip
         return tile, [gates, vectors]  # alive as long as the tile
 
