@@ -26,7 +26,7 @@ def expression(node: Node, names: Mapping[Node, str] | None = None) -> str:
     >>> g = Graph()
     >>> x = g.input("wx", 0)
     >>> expression(g.mul(g.sub(g.one, x), x), {x: "a"})
-    '(1 - a) * a'
+    'a * (1 - a)'
     """
     return _write(node, names or {}, root=True)[0]
 

@@ -50,7 +50,7 @@ def _call(cell: Cell, values: _Values) -> list[NDArray[Any]]:
 def _differences(cell: Cell, values: _Values, ds: list[NDArray[Any]]) -> tuple[_Values, list[NDArray[Any]]]:
     """Central differences of Σ ds ⊙ states, element by element: units don't meet.
 
-    And where they can be trusted: where twice the step gives the same, so neither at kinks nor where curves are too steep.
+    And where they can be trusted: where twice the step gives the same, so neither at kinks nor where it is too steep.
     """
     found, trusted = {}, []
     for name, value in values.items():

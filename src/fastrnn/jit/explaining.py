@@ -133,15 +133,14 @@ def explain(cell: Cell, file: TextIO | None = None) -> None:
       wx.a and rh.a, apart
       wx.b and rh.b, apart
     forward
-      h = rh.b * wx.a + 0.5 * (rh.a + wx.b)
+      h = wx.a * rh.b + 0.5 * (wx.b + rh.a)
     saved for backward
-      rh.b, wx.a
+      wx.a, rh.b
     backward, from the gradient dh
-      d1 = 0.5 * dh
-      drh.a = d1
-      dwx.b = d1
-      drh.b = dh * wx.a
-      dwx.a = dh * rh.b
+      drh.a = 0.5 * dh
+      dwx.b = 0.5 * dh
+      drh.b = wx.a * dh
+      dwx.a = rh.b * dh
       s.h gets nothing
     """
     print(equations(cell), file=file or sys.stdout)
