@@ -119,6 +119,8 @@ struct Given {
             products(st, [](ptrdiff_t, ptrdiff_t) {});
             st.wait();
             norm_rows(st, own.first, own.last, norm_group(p, 0));
+            // a second group whose product is no stage of its own
+            if (!p.cell.candidate && st.q.norm < p.cell.G) norm_rows(st, own.first, own.last, norm_group(p, 1));
             first(own.first, own.last, 0, H);
         }
         if (p.cell.candidate) {
@@ -247,7 +249,6 @@ struct Given {
             const Gates last = norm_group(p, p.cell.candidate);
             for (int r = own.first; r < own.last; ++r) {
                 norm_backward(st, st.ts.gates[r], 1, 2, last);
-                // a second group whose product is no stage of its own
                 if (!p.cell.candidate && st.q.norm < p.cell.G) norm_backward(st, st.ts.gates[r], 1, 2, norm_group(p, 1));
             }
         }

@@ -152,7 +152,6 @@ void chunk_gradients(const Step<T>& st, int s1) {
     const Plan<T>& p = st.p;
     const Sequence& q = st.q;
     const Direction& d = st.d;
-    if (q.norm) normed_inputs_backward(st, s1);
     if (q.codes) add_input_weights<T>(st, s1);
     const GradientSections<T> parts(p);
     int n = 0;

@@ -521,6 +521,30 @@ def pair(state: Any, name: str) -> tuple[Any, Any]:
     return state[0], state[1]
 
 
+def states(state: Any, count: int, name: str) -> tuple[Any, ...]:
+    if count == 2:
+        return pair(state, name)
+    if state is None:
+        return (None,) * count
+    if not isinstance(state, tuple | list) or len(state) != count:
+        raise TypeError(f"{name}: expected a tuple of {count} arrays, got {describe(state)}")
+    return tuple(state)
+
+
+def reset_mask(value: Any, shape: tuple[int, ...], unbatched: bool) -> NDArray[np.uint8]:
+    mask = np.asarray(value)
+    wanted = shape[:1] if unbatched else shape
+    if mask.dtype != np.bool_ or mask.shape != wanted:
+        raise (TypeError if mask.dtype != np.bool_ else ValueError)(
+            f"reset_mask: expected bool {list(wanted)}, as the first axes of x, got {describe(mask)}"
+        )
+    return np.array(mask, np.uint8, order="C").reshape(shape)
+
+
+def no_one_hot(name: str) -> ValueError:
+    return ValueError(f"x: expected an array of floats with {name}, got fr.one_hot; use an Embedding, or {name}=0")
+
+
 def state(
     value: Any, shape: tuple[int, int, int], unbatched: bool, dtype: np.dtype[Any], name: str, drop: int = 0
 ) -> NDArray[Any] | None:

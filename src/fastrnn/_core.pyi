@@ -74,7 +74,8 @@ def forward_layers(
     checkpoint: int,
     rate: float,
     mask: int,
-) -> tuple[Array, Array, Array | None, list[Saved]]: ...
+    options: Options | None = None,
+) -> tuple[Array, Array, Array | None, list[Any]]: ...
 def backward_layers(
     kept: list[Saved],
     dy: Array | None,
@@ -85,7 +86,29 @@ def backward_layers(
     retain: bool,
     rate: float,
     mask: int,
+    dh_all: Array | None = None,
+    dc_all: Array | None = None,
 ) -> tuple[Array | None, Array, Array | None]: ...
+
+ACTIVATIONS: tuple[str, ...]
+
+class Options:
+    def __init__(
+        self,
+        variant: tuple[Any, ...] | None = None,
+        address: int = 0,
+        owner: Any = None,
+        zoneout: tuple[float, ...] = (),
+        recurrent_dropout: float = 0.0,
+        norm: int = 0,
+        expect: bool = True,
+        seed: int = 0,
+        reset: NDArray[Any] | None = None,
+        reset_h: NDArray[Any] | None = None,
+        reset_c: NDArray[Any] | None = None,
+        all_states: bool = False,
+        input_masks: list[Any] | None = None,
+    ) -> None: ...
 
 # ---- streams
 

@@ -93,7 +93,7 @@ def forward_layers(int cell, x, tuple layers, h_0, c_0, lengths, bint batch_firs
                     dims[2] = dims[1]
                     dims[1] = count
                     dims[0] = states_of(&s.q) - 1
-                    c_all = empty_array(5, dims, t)
+                    c_all = empty_array(5, dims, t) if dims[0] > 1 else empty_array(4, dims + 1, t)
                     all_size = s.q.T * s.q.B * s.q.D * s.q.H
             describe_states(&initial, h_0, c_0, t, &s.q, count, False, "state")
             describe_states(&final, h_n, c_n, t, &s.q, count, True, "state_n")
@@ -115,11 +115,11 @@ def forward_layers(int cell, x, tuple layers, h_0, c_0, lengths, bint batch_firs
         if k:
             s.table = lowest.table
             describe_saving(s, save, checkpoint, lowest.q.threads)
+        if options is not None:  # before the workspace is measured
+            options.describe_resets(s, k, count)
         describe_forward(s, (a, y, weights, h_0, c_0, lengths), weights, start, False, y, end)
         for d in range(s.q.D):
             s.q.dir[d].c_next = count * s.q.D * s.q.B * s.q.H
-        if options is not None:
-            options.describe_resets(s, k, count)
         if c_all is not None:
             for d in range(s.q.D):
                 s.q.dir[d].c_all = <char*>cnp.PyArray_DATA(c_all) + (k * all_size + d * s.q.H) * item

@@ -43,7 +43,7 @@ from tests.nn.test_recurrent import F32, layers, make, problem
         (
             lambda: fr.RNN(3, 5, nonlinearity="gelu"),
             ValueError,
-            "nonlinearity: expected one of 'tanh', 'relu', 'sigmoid', got 'gelu'",
+            "nonlinearity: expected one of 'tanh', 'relu', 'sigmoid', 'leaky_relu', 'identity', got 'gelu'",
         ),
         (lambda: fr.RNN(3, 5, nonlinearity=None), ValueError, "nonlinearity: expected one of"),
         (lambda: fr.LSTM(3, 5, 1, True), TypeError, "positional"),

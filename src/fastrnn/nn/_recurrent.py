@@ -12,8 +12,10 @@ from fastrnn._one_hot import OneHotArray
 from fastrnn._pullback import Pullback
 from fastrnn.nn import init
 from fastrnn.nn._layer import Layer
-from fastrnn.nn._random import Seed, generator, mask_seed
+from fastrnn.nn._random import Seed, generator
+from fastrnn.nn._recurrent_call import Call
 from fastrnn.nn._tape import RECORDING, current
+from fastrnn.nn._variant import Draw, Variant
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -34,6 +36,8 @@ class Recurrent(Layer):
     records_itself = True
     dtype: np.dtype[Any]
     gates = 1  # G
+    num_states = 1
+    variant: Variant
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class Recurrent(Layer):
         proj_size: int,
         dtype: DTypeLike,
         seed: Seed,
+        variant: Variant | None = None,
     ) -> None:
         super().__init__(dtype)
         self.input_size = _check.positive_int(input_size, "input_size")
@@ -61,9 +66,13 @@ class Recurrent(Layer):
         self._directions = 2 if self.bidirectional else 1
         self._layer_params: Any = None
         self._layer_grads: Any = None
+        self.variant = variant or Variant(())
+        if self.variant.coupled:
+            self.gates = 3
+        self._plain = not (self.variant.in_kernel or self.variant.masks)
         rng = generator(seed)
         for name, shape in self._shapes():
-            self._add_param(name, init.uniform(shape, fan=self.hidden_size, dtype=self.dtype, seed=rng))
+            self._add_param(name, self._initial_values(name, shape, rng))
 
     @property
     def _h_size(self) -> int:
@@ -85,10 +94,25 @@ class Recurrent(Layer):
                 yield f"bias_hh{suffix}", (rows,)
             if self.proj_size:
                 yield f"weight_hr{suffix}", (self.proj_size, self.hidden_size)
+            yield from self.variant.shapes(suffix, self.gates, self.hidden_size, self.num_states > 1)
+
+    def _initial_values(self, name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[Any]:
+        if name.startswith(("gain", "bias_c")):
+            return np.full(shape, name.startswith("gain"), self.dtype)
+        values: NDArray[Any] = init.uniform(shape, fan=self.hidden_size, dtype=self.dtype, seed=rng)
+        if self.variant.forget_bias is not None and name.startswith("bias") and not self.variant.coupled:
+            values[self.hidden_size : 2 * self.hidden_size] = self.variant.forget_bias * name.startswith("bias_ih")
+        return values
 
     def _by_layer(self, arrays: dict[str, Any]) -> tuple[tuple[tuple[Any, ...], ...], ...]:
-        """For each layer, for each direction, the five arrays that `_core` takes."""
-        rows = [tuple(arrays.get(name + suffix) for name in _NAMES) for _, suffix in self._suffixes()]
+        """For each layer, for each direction, the arrays that `_core` takes: five, and what a variant adds."""
+        rows = [
+            (
+                *(arrays.get(name + suffix) for name in _NAMES),
+                *self.variant.arrays(arrays, suffix, self.hidden_size),
+            )
+            for _, suffix in self._suffixes()
+        ]
         n = self._directions
         return tuple(tuple(rows[k : k + n]) for k in range(0, len(rows), n))
 
@@ -137,14 +161,17 @@ class Recurrent(Layer):
     def _state(self, state: Any, batch: int, unbatched: bool, name: str) -> tuple[Any, Any]:
         """(h, c) as contiguous [L·D, B, ·]; None for zeros, and c None without one."""
         layers = self.num_layers * self._directions
-        shape = (layers, batch, self._h_size)
-        if self._cell != _core.LSTM:
+        shape, further = (layers, batch, self._h_size), (layers, batch, self.hidden_size)
+        if self.num_states == 1:
             return _check.state(state, shape, unbatched, self.dtype, name), None
-        h, c = _check.pair(state, name)
-        return (
-            _check.state(h, shape, unbatched, self.dtype, f"{name}[0]"),
-            _check.state(c, (layers, batch, self.hidden_size), unbatched, self.dtype, f"{name}[1]"),
-        )
+        parts = _check.states(state, self.num_states, name)
+        h = _check.state(parts[0], shape, unbatched, self.dtype, f"{name}[0]")
+        rest = [
+            _check.state(part, further, unbatched, self.dtype, f"{name}[{k}]") for k, part in enumerate(parts[1:], 1)
+        ]
+        if self.num_states == 2 or all(part is None for part in rest):
+            return h, rest[0]
+        return h, np.stack([np.zeros(further, self.dtype) if part is None else part for part in rest])
 
     def _initial(self, x: NDArray[Any], state: Any, batch_first: bool, unbatched: bool) -> tuple[Any, Any]:
         if state is None:
@@ -152,10 +179,53 @@ class Recurrent(Layer):
         return self._state(state, x.shape[0 if batch_first else 1], unbatched, "state")
 
     def _as_state(self, h: NDArray[Any], c: Any, unbatched: bool) -> Any:
+        """What the caller gets, of arrays […, B, ·] or of all steps […, T, B, ·]."""
         if unbatched:
-            h = h[:, 0]
-            c = None if c is None else c[:, 0]
-        return h if self._cell != _core.LSTM else (h, c)
+            h = h[..., 0, :]
+            c = None if c is None else c[..., 0, :]
+        if self.num_states == 1:
+            return h
+        return (h, c) if self.num_states == 2 else (h, *c)
+
+    # ---- what a variant does -------------------------------------------------------------------------------------
+
+    def _options(
+        self,
+        x: NDArray[Any],
+        batch_first: bool,
+        unbatched: bool,
+        masks: bool,
+        draw: Draw,
+        resets: Any,
+        all_states: bool,
+    ) -> Any:
+        """`_core.Options` of a call, or None for a plain one; resets: (mask, state)."""
+        variant, (mask, state) = self.variant, resets
+        batch = x.shape[0 if batch_first else 1]
+        if state is not None and mask is None:
+            raise ValueError("reset_state: expected with reset_mask, got it alone")
+        if mask is not None:
+            mask = _check.reset_mask(mask, x.shape[:2], unbatched)
+        if not (variant.in_kernel or all_states or mask is not None or (masks and variant.input_dropout)):
+            return None
+        reset_h, reset_c = (None, None) if state is None else self._state(state, batch, unbatched, "reset_state")
+        sizes = [self.input_size] + [self._h_size * self._directions] * (self.num_layers - 1)
+        inputs = draw.inputs(batch, sizes, batch_first, self.dtype) if masks else None
+        if inputs is not None and x.ndim == 2:
+            raise _check.no_one_hot("input_dropout")
+        return _core.Options(
+            variant.core(self.num_states > 1) if variant.in_kernel else None,
+            zoneout=variant.zoneout,
+            recurrent_dropout=variant.recurrent_dropout if masks else 0.0,
+            norm=0 if not variant.layer_norm else 2 if self.gates == 3 and self.num_states == 1 else self.gates,
+            expect=not masks,
+            seed=draw.seed,
+            reset=mask,
+            reset_h=reset_h,
+            reset_c=reset_c,
+            all_states=all_states,
+            input_masks=inputs,
+        )
 
     # ---- the two entries ---------------------------------------------------------------------------------------
 
@@ -166,7 +236,10 @@ class Recurrent(Layer):
         *,
         lengths: ArrayLike | None = None,
         dropout: bool = False,
-    ) -> tuple[NDArray[Any], Any]:
+        reset_mask: ArrayLike | None = None,
+        reset_state: Any = None,
+        return_all_states: bool = False,
+    ) -> Any:
         """Inference: nothing is saved.
 
         Parameters
@@ -179,13 +252,21 @@ class Recurrent(Layer):
         lengths : integers, [B], optional
             Steps of each row, 0 … T, in any order. Outputs past them are zero.
         dropout : bool
-            Apply dropout between layers, with fresh masks.
+            Apply dropout between layers, and what a variant drops, with fresh masks.
+        reset_mask : bool, [T, B], [B, T] with `batch_first`, or [T] for one sequence, optional
+            Where it is true, the state is set to zeros, or to `reset_state`, before `x[t]` is read, as where an episode
+            begins; gradients stop there. The second direction starts afresh at the same borders.
+        reset_state : as `state`, optional
+        return_all_states : bool
+            Return every h_t, and c_t, of every layer, too.
 
         Returns
         -------
         y : array, in the layout of `x`, the directions side by side
         state_n : as `state`
             The state at the end of each row.
+        states : only with `return_all_states`
+            h [num_layers, T, B, D·P], or a tuple of that and c [num_layers, T, B, D·H]; [B, T] with `batch_first`.
 
         Raises
         ------
@@ -193,23 +274,19 @@ class Recurrent(Layer):
             An argument doesn't fit; the message names it.
         """
         if RECORDING and (tape := current()) is not None:
-            recorded: tuple[Any, Any] = tape.call(
-                self, (x, state), {"lengths": lengths, **({"dropout": True} if dropout else {})}
-            )
-            return recorded
-        if state is None and lengths is None and not dropout and self._fits(x):  # most calls: nothing to look at
+            given = {"dropout": dropout, "reset_mask": reset_mask, "reset_state": reset_state}
+            chosen = {name: value for name, value in given.items() if value is not None and value is not False}
+            if return_all_states:
+                chosen["return_all_states"] = True
+            return tape.call(self, (x, state), {"lengths": lengths, **chosen})
+        plain = state is None and lengths is None and not dropout and reset_mask is None and not return_all_states
+        if plain and self._plain and self._fits(x):  # most calls: nothing to look at
             y, h_n, c_n, _ = _core.forward_layers(
                 self._cell, x, self._layers(), None, None, None, self.batch_first, False, 0, 0.0, 0
             )
             return y, (h_n if c_n is None else (h_n, c_n))
-        x, unbatched, batch_first, ends = self._input(x, lengths)
-        h_0, c_0 = self._initial(x, state, batch_first, unbatched)
-        rate = self.dropout if dropout and self.num_layers > 1 else 0.0
-        mask = mask_seed(None) if rate else 0
-        y, h_n, c_n, _ = _core.forward_layers(
-            self._cell, x, self._layers(), h_0, c_0, ends, batch_first, False, 0, rate, mask
-        )
-        return (y[:, 0] if unbatched else y), self._as_state(h_n, c_n, unbatched)
+        call = Call(self, x, state, lengths, dropout, None, reset_mask, reset_state, return_all_states)
+        return call.run(False, 0)
 
     def vjp(
         self,
@@ -222,16 +299,19 @@ class Recurrent(Layer):
         checkpoint: int | None = None,
         input_grad: bool = True,
         retain: bool = False,
-    ) -> tuple[tuple[NDArray[Any], Any], Pullback]:
+        reset_mask: ArrayLike | None = None,
+        reset_state: Any = None,
+        return_all_states: bool = False,
+    ) -> tuple[Any, Pullback]:
         """Training: outputs, and what gives their gradients.
 
         Parameters
         ----------
-        x, state, lengths
+        x, state, lengths, reset_mask, reset_state, return_all_states
             As in the call. `x` and the parameters are held by reference: changing them before the pullback has run is
             an error that can't be noticed.
         dropout : bool
-            Apply dropout between layers.
+            Apply dropout between layers, and what a variant drops; else zoneout by its expectation, and the rest not.
         seed : None, int or numpy.random.Generator
             For the dropout masks.
         checkpoint : int, optional
@@ -247,38 +327,14 @@ class Recurrent(Layer):
         (y, state_n)
             As from the call; `y` is read-only where it is saved memory.
         pullback : callable
-            `pullback(dy=None, dstate=None)` adds to `grads` and returns `(dx, dstate_0)`. A gradient that is None
-            counts as zero. `dy` past a row's length is ignored, `dx` there is zero.
+            `pullback(dy=None, dstate=None, dstates=None)` adds to `grads` and returns `(dx, dstate_0)`. A gradient that
+            is None counts as zero; `dstates` are those of `states`. `dy` past a row's length is ignored, `dx`
+            there is zero.
         """
-        x, unbatched, batch_first, ends = self._input(x, lengths)
         checkpoint = _check.optional_positive_int(checkpoint, "checkpoint")
-        h_0, c_0 = self._initial(x, state, batch_first, unbatched)
-        rate = self.dropout if dropout and self.num_layers > 1 else 0.0
-        mask = mask_seed(seed) if rate else 0
-        y, h_n, c_n, kept = _core.forward_layers(
-            self._cell, x, self._layers(), h_0, c_0, ends, batch_first, True, checkpoint or 0, rate, mask
-        )
-        y = y[:, 0] if unbatched else y
-        y.flags.writeable = False
-        shape, batch = y.shape, x.shape[0 if batch_first else 1]
-
-        def run(dy: ArrayLike | None = None, dstate: Any = None) -> tuple[Any, Any]:
-            if dy is not None:
-                dy = _check.gradient(dy, self.dtype, shape)
-                dy = dy[:, None] if unbatched else dy
-            dh_n, dc_n = (None, None) if dstate is None else self._state(dstate, batch, unbatched, "dstate")
-            dx, dh_0, dc_0 = self._pull(kept, dy, dh_n, dc_n, input_grad, retain, rate, mask)
-            return (dx[:, 0] if unbatched and dx is not None else dx), self._as_state(dh_0, dc_0, unbatched)
-
-        return (y, self._as_state(h_n, c_n, unbatched)), Pullback(run, type(self).__name__, retain)
-
-    def _pull(
-        self, kept: list[Any], dy: Any, dh_n: Any, dc_n: Any, input_grad: bool, retain: bool, rate: float, mask: int
-    ) -> tuple[Any, NDArray[Any], Any]:
-        with self._lock:
-            if self._layer_grads is None:
-                self._layer_grads = self._by_layer(self._grads)
-            return _core.backward_layers(kept, dy, dh_n, dc_n, self._layer_grads, input_grad, retain, rate, mask)
+        call = Call(self, x, state, lengths, dropout, seed, reset_mask, reset_state, return_all_states)
+        outputs = call.run(True, checkpoint or 0)
+        return outputs, Pullback(call.pullback(input_grad, retain), type(self).__name__, retain)
 
     def stream(self, batch_size: int = 1) -> Stream:
         """Run this layer one time step a call, with its weights packed once.
@@ -312,4 +368,5 @@ class Recurrent(Layer):
             "dropout": self.dropout,
             "bidirectional": self.bidirectional,
             "dtype": self.dtype.name,
+            **self.variant.config(),
         }

@@ -9,11 +9,26 @@ import numpy as np
 from fastrnn import _check, _core
 from fastrnn.nn._random import Seed
 from fastrnn.nn._recurrent import Recurrent
+from fastrnn.nn._variant import Variant
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 RNN_CELLS = {"tanh": _core.RNN_TANH, "relu": _core.RNN_RELU, "sigmoid": _core.RNN_SIGMOID}
+
+
+# with cells of their own; the others are variants
+NONLINEARITIES = (*RNN_CELLS, "leaky_relu", "identity")
+
+
+def rnn_variant(nonlinearity: str, **options: Any) -> Variant:
+    """The variant of a simple recurrent network, whose activation has two names."""
+    _check.choice(nonlinearity, dict.fromkeys(NONLINEARITIES), "nonlinearity")
+    if options["activations"] is None and nonlinearity not in RNN_CELLS:
+        options["activations"] = (nonlinearity,)
+    elif options["activations"] is not None and nonlinearity != "tanh":
+        raise ValueError(f"activations: expected without nonlinearity, got nonlinearity={nonlinearity!r} too")
+    return Variant.of((nonlinearity if nonlinearity in RNN_CELLS else "tanh",), 1, **options)
 
 
 class LSTM(Recurrent):
@@ -68,6 +83,7 @@ class LSTM(Recurrent):
     """
 
     gates = 4
+    num_states = 2
 
     def __init__(
         self,
@@ -80,11 +96,27 @@ class LSTM(Recurrent):
         dropout: float = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
+        peephole: bool = False,
+        coupled: bool = False,
+        clip: float | None = None,
+        forget_bias: float | None = None,
+        layer_norm: bool = False,
+        zoneout: float | tuple[float, float] = 0.0,
+        recurrent_dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        activations: Any = None,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
+        variant = Variant.of(
+            ("sigmoid", "tanh", "tanh"), 2, peephole=peephole, coupled=coupled, forget_bias=forget_bias,
+            clip=clip, layer_norm=layer_norm, zoneout=zoneout, recurrent_dropout=recurrent_dropout,
+            input_dropout=input_dropout, weight_dropout=weight_dropout, activations=activations,
+        )  # fmt: skip
         super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, dtype, seed
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, dtype, seed,
+            variant,
         )  # fmt: skip
         self._cell = _core.LSTM
 
@@ -135,11 +167,22 @@ class GRU(Recurrent):
         dropout: float = 0.0,
         bidirectional: bool = False,
         reset_after: bool = True,
+        clip: float | None = None,
+        layer_norm: bool = False,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        activations: Any = None,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
+        variant = Variant.of(
+            ("sigmoid", "tanh"), 1, clip=clip, layer_norm=layer_norm, zoneout=zoneout,
+            recurrent_dropout=recurrent_dropout, input_dropout=input_dropout, weight_dropout=weight_dropout, activations=activations,
+        )  # fmt: skip
         super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, dtype, seed
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, dtype, seed, variant
         )  # fmt: skip
         self.reset_after = bool(reset_after)
         self._cell = _core.GRU_AFTER if self.reset_after else _core.GRU_BEFORE
@@ -157,8 +200,8 @@ class RNN(Recurrent):
     ----------
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, seed
         As for `LSTM`.
-    nonlinearity : "tanh", "relu" or "sigmoid"
-        φ; relu's derivative at 0 is 0.
+    nonlinearity : "tanh", "relu", "sigmoid", "leaky_relu" or "identity"
+        φ; relu's derivative at 0 is 0, the slope of leaky_relu below it 0.01.
 
     Notes
     -----
@@ -190,13 +233,24 @@ class RNN(Recurrent):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        clip: float | None = None,
+        layer_norm: bool = False,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        activations: Any = None,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, dtype, seed
+        variant = rnn_variant(
+            nonlinearity, clip=clip, layer_norm=layer_norm, zoneout=zoneout, recurrent_dropout=recurrent_dropout,
+            input_dropout=input_dropout, weight_dropout=weight_dropout, activations=activations,
         )  # fmt: skip
-        self._cell = _check.choice(nonlinearity, RNN_CELLS, "nonlinearity")
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, dtype, seed, variant
+        )  # fmt: skip
+        self._cell = RNN_CELLS.get(nonlinearity, _core.RNN_TANH)
         self.nonlinearity = nonlinearity
 
     def config(self) -> dict[str, Any]:
