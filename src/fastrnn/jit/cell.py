@@ -5,8 +5,11 @@ from __future__ import annotations
 import keyword
 import os
 import threading
+import weakref
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any
 
@@ -15,12 +18,18 @@ import numpy as np
 from fastrnn import _check, _core
 from fastrnn.jit._derive import MOST_SECTIONS, Plan, derive
 from fastrnn.jit._graph import in_order
+from fastrnn.jit._interpret import evaluate
 from fastrnn.jit._spec import MOST_GATES, MOST_STATES, MOST_VECTORS, Spec
 from fastrnn.jit._trace import origin, trace
 
-__all__ = ["Cell", "cell"]
+__all__ = ["Cell", "cell", "find_cell", "given_cells"]
+
+# Cells by "module:name": files are read with those that are there, and nothing is imported for them.
+_known: weakref.WeakValueDictionary[str, Cell] = weakref.WeakValueDictionary()
+_given: ContextVar[Mapping[str, Cell] | None] = ContextVar("cells", default=None)
 
 MODES = ("numba", "numpy")
+_TAKEN = {"weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh", "gain_ih", "gain_hh"}  # by layers
 
 
 def mode() -> str:
@@ -37,6 +46,8 @@ def _names(value: Any, what: str, least: int, most: int) -> tuple[str, ...]:
     for name in value:
         if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name) or name.startswith("__"):
             raise ValueError(f"{what}: expected names such as Python's variables have, got {name!r}")
+    if what == "vectors" and (taken := _TAKEN.intersection(value)):
+        raise ValueError(f"vectors: {min(taken)!r} is the name of another parameter")
     if len(set(value)) < len(value):
         raise ValueError(f"{what}: expected each name once, got {', '.join(value)}")
     if not least <= len(value) <= most:
@@ -107,6 +118,7 @@ class Cell:
         self._specs: dict[tuple[Any, ...], Spec] = {}
         self._traced = trace(function, gates, states, vectors)
         self._all_used()
+        _known[self.name] = self
 
     def _all_used(self) -> None:
         _, outputs = self._traced
@@ -191,20 +203,93 @@ class Cell:
 
         return Spec(self.plan, dtype, *compile_plan(self.plan, dtype.name))
 
-    @staticmethod
-    @contextmanager
-    def running(spec: Spec) -> Iterator[None]:
-        """Around calls into the core. With Python's functions: one thread, and their exceptions come out at the end."""
-        if spec.callbacks is None:
-            yield
-            return
+    def guarded(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call into the core. With Python's functions: one thread, and their exceptions come out at the end."""
+        callbacks = [spec.callbacks for spec in self._specs.values() if spec.callbacks is not None]
+        if not callbacks:
+            return function(*args)
         threads = _core.get_num_threads()
         _core.set_num_threads(1)
         try:
-            yield
+            found = function(*args)
         finally:
             _core.set_num_threads(threads)
-            spec.callbacks.raise_kept()
+        for one in callbacks:
+            one.raise_kept()
+        return found
+
+    # ---- by name ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def signature(self) -> str:
+        """ "module:name#fingerprint", under which files know the cell.
+
+        The fingerprint is of the equations' values at some points, so that it outlasts versions and ways of writing.
+        """
+        names = [f"{kind}.{n}" for kind, ns in (("wx", self.gates), ("rh", self.gates)) for n in ns]
+        names += [f"s.{n}" for n in self.states] + [f"v.{n}" for n in self.vectors]
+        graph, outputs = self._traced
+        kinds = {"wx": self.gates, "rh": self.gates, "s": self.states, "v": self.vectors}
+        points = 1.5 * np.sin(1.0 + np.arange(len(names) * 4, dtype=np.float64)).reshape(-1, 4)
+        known = {
+            graph.input(kind, k): points[names.index(f"{kind}.{name}")]
+            for kind, members in kinds.items()
+            for k, name in enumerate(members)
+        }
+        with np.errstate(all="ignore"):
+            found = evaluate(outputs, known, np.dtype(np.float64))
+        values = [f"{v:.4e}" for n in outputs for v in np.broadcast_to(found[n], 4)]
+        return f"{self.name}#{zlib.crc32(' '.join([*names, *values]).encode()):08x}"
+
+    def __copy__(self) -> Cell:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Cell:
+        return self
+
+
+@contextmanager
+def given_cells(cells: Mapping[str, Cell] | None) -> Iterator[None]:
+    """While a file is read, `find_cell` looks among these first, by "module:name" or the name alone."""
+    for name, found in (cells or {}).items():
+        if not isinstance(found, Cell):
+            raise TypeError(f"cells[{name!r}]: expected a cell made by fr.cell, got {_check.describe(found)}")
+    token = _given.set(cells)
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+def find_cell(value: Any) -> Cell:
+    """A cell, itself or by its "module:name", as files have it; with a fingerprint only one with these equations.
+
+    Raises
+    ------
+    ValueError
+        No such cell was made yet, or its equations are others.
+    """
+    if isinstance(value, Cell):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f"cell: expected a cell made by fr.cell, or its name, got {_check.describe(value)}")
+    name, _, fingerprint = value.partition("#")
+    given = _given.get() or {}
+    found = given.get(name) or given.get(name.rpartition(":")[2])
+    if found is not None:
+        return found
+    found = _known.get(name)
+    if found is None:
+        module = name.partition(":")[0]
+        raise ValueError(
+            f"cell: {name!r} is not known; import {module}, where it was made, or use "
+            f"fr.load(path, cells={{{name!r}: ...}})"
+        )
+    if fingerprint and found.signature != value:
+        raise ValueError(
+            f"cell: {name!r} has other equations now; to use them all the same, fr.load(path, cells={{{name!r}: ...}})"
+        )
+    return found
 
 
 def cell(
