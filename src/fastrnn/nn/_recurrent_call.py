@@ -52,11 +52,13 @@ class Call:
         if not self.all_states:
             self.shape = y.shape
             y = y[:, 0] if unbatched else y
-            y.flags.writeable = not save
+            if save:
+                y.flags.writeable = False
             return y, state_n
         h_all, c_all = y, self.kept.pop()
         self.shape, self.shapes = h_all.shape[1:], (h_all.shape, None if c_all is None else c_all.shape)
-        h_all.flags.writeable = not save
+        if save:
+            h_all.flags.writeable = False
         states = layer._as_state(h_all, c_all, unbatched)
         y = h_all[-1]
         return (y[:, 0] if unbatched else y), state_n, states
