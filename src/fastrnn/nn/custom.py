@@ -41,7 +41,7 @@ class CustomVariant(Variant):
         return {"address": spec.address, "owner": spec}
 
     def config(self) -> dict[str, Any]:
-        return {name: value for name, value in super().config().items() if name != "cell"}
+        return Variant(**{name: getattr(self, name) for name in Variant.__dataclass_fields__}).config()
 
 
 class CustomRNN(Recurrent):
