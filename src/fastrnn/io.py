@@ -199,12 +199,12 @@ def load(path: str | os.PathLike[str], *, cells: Mapping[str, Any] | None = None
         )
     if header.get("kind") != "model":
         raise ValueError(f"{path}: holds a {header.get('kind')}, expected a model written by fastrnn.save")
-    try:
-        with _cells(cells):
+    with _cells(cells):
+        try:
             model = from_spec(header["spec"])
-        model.load_state_dict(tensors)
-    except _MALFORMED as error:
-        raise ValueError(f"{path}: its description doesn't make a model ({_in_words(error)})") from error
+            model.load_state_dict(tensors)
+        except _MALFORMED as error:
+            raise ValueError(f"{path}: its description doesn't make a model ({_in_words(error)})") from error
     return model
 
 
