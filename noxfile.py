@@ -19,10 +19,7 @@ nox.options.reuse_existing_virtualenvs = True
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 ROOT = Path(__file__).parent
 CPP = ["csrc", "tests/ctest"]
-CYTHON = [
-    "src/fastrnn/_core.pyx",
-    *(f"src/fastrnn/_core_{n}.pxi" for n in ("one_hot", "ops", "optim", "pool", "recurrent", "stack", "stream")),
-]
+CYTHON = [str(p) for p in sorted((ROOT / "src" / "fastrnn").iterdir()) if p.suffix in {".pyx", ".pxi"}]
 
 
 def cpp_files() -> list[str]:

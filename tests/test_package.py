@@ -1,12 +1,14 @@
 """The package as it is installed: what an import costs, settings, types, and the README's examples."""
 
 import os
+import pickle
 import re
 import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastrnn as fr
@@ -32,6 +34,52 @@ def test_import_loads_numpy_alone():
     slow = {"asyncio", "multiprocessing", "unittest", "http", "argparse"}
     beyond = set(python(code.replace("fastrnn", "numpy")).stdout.split())
     assert not (loaded - beyond) & slow
+
+
+def test_import_leaves_models_and_training_for_later():
+    code = "import sys, fastrnn as fr; print(*sorted(name for name in sys.modules if name.startswith('fastrnn.')))"
+    loaded = {name.split(".")[1] for name in python(code).stdout.split()}
+    assert {"nn", "io", "functional"} <= loaded
+    assert not loaded & {"models", "train", "optim", "text", "reference", "bench", "cli"}
+
+
+def test_names_that_come_later_are_there():
+    code = """
+import fastrnn as fr
+assert set(fr.__all__) <= set(dir(fr))
+assert {name for name in fr.__all__ if getattr(fr, name) is None} == set()
+from fastrnn import *  # every name of __all__
+assert fit is fr.fit is fr.train.fit and callable(fit) and schedules is fr.train.schedules
+assert Batch is fr.train.Batch and models is fr.models
+"""
+    result = python(code)
+    assert result.returncode == 0, result.stderr
+    with pytest.raises(AttributeError, match=r"^module 'fastrnn' has no attribute 'Fit'$"):
+        fr.Fit  # noqa: B018
+
+
+@pytest.mark.parametrize("first", [[], ["models"], ["fit"], ["Batch", "train"], ["train", "fit"], ["optim", "fit"]])
+def test_names_that_come_later_come_in_any_order(first):
+    """`train.fit` is the name of a module, too."""
+    code = f"import fastrnn as fr; [getattr(fr, name) for name in {first}]; print(fr.fit.__name__, fr.train.__name__)"
+    assert python(code).stdout == "fit fastrnn.train\n"
+
+
+def test_models_are_known_before_they_are_imported(tmp_path):
+    """Files and pickles name their classes: whoever reads them finds these."""
+    model = fr.models.Autoencoder(3, 2, seed=0)
+    fr.save(model, tmp_path / "m.safetensors")
+    (tmp_path / "m.pickle").write_bytes(pickle.dumps(model))
+    x = np.ones((2, 3), np.float32)
+    readers = {
+        "m.safetensors": "fr.load('m.safetensors')",
+        "m.pickle": "pickle.loads(open('m.pickle', 'rb').read())",
+    }
+    for name, reader in readers.items():
+        code = f"import os, pickle, fastrnn as fr, numpy as np; os.chdir({str(tmp_path)!r}); m = {reader}; "
+        result = python(f"{code}print(type(m).__module__, m(np.ones((2, 3), np.float32)).tolist())")
+        assert result.returncode == 0, f"{name}: {result.stderr}"
+        assert result.stdout == f"fastrnn.models.autoencoder {model(x).tolist()}\n"
 
 
 def test_types_are_installed():

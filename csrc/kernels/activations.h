@@ -100,55 +100,63 @@ FR_NOINLINE typename Simd<T>::V activation_slope(int kind, T alpha, T beta, type
     return z == z ? slope : z;
 }
 
-// Saved is the value. Where z was limited it gets a minus sign, for backward to know.
+// clip, or what limits nothing
 template <class T>
+FR_INLINE typename Simd<T>::V limit_of(double clip) {
+    return broadcast(T(clip > 0 ? clip : __builtin_inf()));
+}
+
+// Saved is the value. Where z was limited it gets a minus sign, for backward to know.
+template <class T, bool kClip>
 struct SigmoidGate {
     using V = typename Simd<T>::V;
-    bool clipped;
-    V limit;
+    V limit, low, high;  // what is limited for the clip needs no limits of sigmoid's own
 
-    FR_INLINE SigmoidGate(const CellActivationSettings&, double clip) : clipped(clip > 0), limit(broadcast(T(clip))) {}
+    FR_INLINE SigmoidGate(const CellActivationSettings&, double clip)
+        : limit(limit_of<T>(clip)),
+          low(max(broadcast(ExpConstants<T>::kMin), -limit)),
+          high(min(broadcast(ExpConstants<T>::kSigmoidMax), limit)) {}
 
     // f(z), and what to save
     FR_INLINE V operator()(V z, V& saved) const {
-        if (!clipped) return saved = sigmoid<T>(z);
-        const V v = sigmoid<T>(max(-limit, min(limit, z)));
-        saved = abs<T>(z) > limit ? from_bits<T>(bits<T>(v) | bits<T>(broadcast(T(-0.0)))) : v;
+        if (!kClip) return saved = sigmoid<T>(z);
+        const V v = sigmoid_between<T>(z, low, high), inside = limit - abs<T>(z);  // negative where limited
+        saved = from_bits<T>(bits<T>(v) | (bits<T>(inside) & bits<T>(broadcast(T(-0.0)))));
         return v;
     }
     FR_INLINE Activated<T> back(V saved) const {
         const V one = broadcast(T(1));
-        if (!clipped) return {saved, saved * (one - saved)};
+        if (!kClip) return {saved, saved * (one - saved)};
         const V v = abs<T>(saved);
         return {v, saved < zero<T>() ? zero<T>() : v * (one - v)};
     }
 };
 
 // Saved is the value. Where z was limited it is ±tanh(clip), for which ±2 stands.
-template <class T>
+template <class T, bool kClip>
 struct TanhGate {
     using V = typename Simd<T>::V;
-    bool clipped;
-    V limit, top;
+    V limit, low, top;
 
     FR_INLINE TanhGate(const CellActivationSettings&, double clip)
-        : clipped(clip > 0), limit(broadcast(T(clip))), top(tanh<T>(limit)) {}
+        : limit(limit_of<T>(clip)),
+          low(max(broadcast(ExpConstants<T>::kTanhMin), -(limit + limit))),
+          top(kClip ? tanh<T>(limit) : limit) {}
 
     static FR_INLINE V signed_as(V v, V sign) {
         return from_bits<T>(bits<T>(v) | (bits<T>(sign) & bits<T>(broadcast(T(-0.0)))));
     }
     FR_INLINE V operator()(V z, V& saved) const {
-        if (!clipped) return saved = tanh<T>(z);
-        const V v = tanh<T>(max(-limit, min(limit, z)));
+        if (!kClip) return saved = tanh<T>(z);
+        const V v = tanh_from<T>(z, low);
         saved = abs<T>(z) > limit ? signed_as(broadcast(T(2)), z) : v;
         return v;
     }
     FR_INLINE Activated<T> back(V saved) const {
         const V one = broadcast(T(1));
-        if (!clipped) return {saved, fnma(saved, saved, one)};
-        const auto limited = abs<T>(saved) > broadcast(T(1.5));
-        const V v = limited ? signed_as(top, saved) : saved;
-        return {v, limited ? zero<T>() : fnma(v, v, one)};
+        if (!kClip) return {saved, fnma(saved, saved, one)};
+        const auto limited = abs<T>(saved) > one;
+        return {limited ? signed_as(top, saved) : saved, limited ? zero<T>() : fnma(saved, saved, one)};
     }
     FR_INLINE Activated<T> both(V z) const {
         const V t = tanh<T>(z);
@@ -162,35 +170,36 @@ struct AnyGate {
     using V = typename Simd<T>::V;
     int kind;
     T alpha, beta;
-    bool clipped;
     V limit;
 
     FR_INLINE AnyGate(const CellActivationSettings& f, double clip)
-        : kind(f.kind), alpha(T(f.alpha)), beta(T(f.beta)), clipped(clip > 0), limit(broadcast(T(clip))) {}
+        : kind(f.kind), alpha(T(f.alpha)), beta(T(f.beta)), limit(limit_of<T>(clip)) {}
 
-    FR_INLINE V limited(V z) const { return clipped ? max(-limit, min(limit, z)) : z; }
+    FR_INLINE V limited(V z) const { return max(-limit, min(limit, z)); }
     FR_INLINE V operator()(V z, V& saved) const {
         saved = z;
         return activate<T>(kind, alpha, beta, limited(z));
     }
     FR_INLINE V slope(V z) const {
         const V s = activation_slope<T>(kind, alpha, beta, limited(z));
-        return clipped ? abs<T>(z) > limit ? zero<T>() : s : s;
+        return abs<T>(z) > limit ? zero<T>() : s;
     }
     FR_INLINE Activated<T> both(V z) const { return {activate<T>(kind, alpha, beta, limited(z)), slope(z)}; }
     FR_INLINE Activated<T> back(V saved) const { return both(saved); }
 };
 
-// a cell's gates: the usual activations, or whatever the settings say
-template <class T>
+// a cell's gates: the usual activations (kClip: with a clip, or perhaps none), or whatever the settings say
+template <class T, bool kClip>
 struct Usual {
-    using Gate = SigmoidGate<T>;
-    using Candidate = TanhGate<T>;
+    using Gate = SigmoidGate<T, kClip>;
+    using Candidate = TanhGate<T, kClip>;
+    using Output = TanhGate<T, false>;
 };
 template <class T>
 struct Any {
     using Gate = AnyGate<T>;
     using Candidate = AnyGate<T>;
+    using Output = AnyGate<T>;
 };
 
 // what a cell's functions work on

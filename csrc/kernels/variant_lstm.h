@@ -8,8 +8,9 @@
 //   h = o ⊙ h(c)                                          with norm_c: h = o ⊙ h(gain ⊙ N(c) + bias)
 //
 // A clip limits the arguments of f and g, not that of h, as in ONNX Runtime. Sections of `gates`: i, f, g, o (coupled: i, g, o)
-// with z, then what the gates save, and on the way back dz; then the vectors' terms. c is computed again on the way back, for
-// the state after a step need not be this c (zoneout).
+// with z, then what the gates save, and on the way back dz; then the vectors' terms, of which those of gain and bias hold N(c)
+// and (in the first element) 1/√(var + eps) until then. c is computed again on the way back, for the state after a step need
+// not be this c (zoneout).
 #pragma once
 #include "activations.h"
 
@@ -28,11 +29,8 @@ FR_INLINE LstmLayout lstm_layout(const VariantSettings& q) {
     return {uncoupled, 1 + uncoupled, 2 + uncoupled, uncoupled, 1 + uncoupled, peepholes, peepholes + 1, 3 + uncoupled};
 }
 
-// N of a row's c
-template <class T>
-struct RowNorm {
-    typename Simd<T>::V mean, rstd;
-};
+// whether a function is compiled for peepholes
+enum class Peepholes { kNo, kYes, kPerhaps };
 
 // Σ of body(u) over a row's units
 template <class T, class Body>
@@ -43,39 +41,35 @@ FR_INLINE T sum_of_units(ptrdiff_t units, Body body) {
     if (u < units) s = s + within<T>(body(u), units - u);
     return reduce_add<T>(s);
 }
-// c_at(u): c of units u …
-template <class T, class Body>
-FR_INLINE RowNorm<T> row_norm(ptrdiff_t units, Body c_at) {
-    const auto mean = broadcast(T(double(sum_of_units<T>(units, c_at)) / double(units)));
-    const double squares = double(sum_of_units<T>(units, [=](ptrdiff_t u) {
-        const auto d = c_at(u) - mean;
-        return d * d;
-    }));
-    return {mean, broadcast(T(1 / __builtin_sqrt(squares / double(units) + kLayerNormEps)))};
-}
 
-template <class T, class Gates, bool kNorm>
+// Rows that go through each loop in turn, so that what waits for a row's end (sums of N(c), o and h) waits for no other's.
+constexpr ptrdiff_t kRowsInTurn = 8;
+
+template <class T, class Gates, bool kNorm, Peepholes kPeepholes>
 void lstm_variant_forward(const CellTile* tile) noexcept {
     using V = typename Simd<T>::V;
     const TileOf<T> t{*tile};
     const VariantSettings& q = t.settings();
     const typename Gates::Gate gate(q.activation[0], q.clip);
-    const typename Gates::Candidate candidate(q.activation[1], q.clip), output(q.activation[2], 0);
+    const typename Gates::Candidate candidate(q.activation[1], q.clip);
+    const typename Gates::Output output(q.activation[2], 0);
     const LstmLayout at = lstm_layout(q);
     const ptrdiff_t s = tile->section, f_ = at.f * s, g_ = at.g * s, o_ = at.o * s;
-    const bool save = tile->save, peephole = q.peephole, coupled = q.coupled;
-    const T *p_i = nullptr, *p_f = nullptr, *p_o = nullptr;
+    const bool peephole = kPeepholes == Peepholes::kPerhaps ? q.peephole : kPeepholes == Peepholes::kYes;
+    const bool save = tile->save, coupled = q.coupled;
+    const ptrdiff_t units = tile->units, gain_ = (at.v + at.gain) * s, bias_ = (at.v + at.bias) * s;
+    const T *p_i = nullptr, *p_f = nullptr, *p_o = nullptr, *gain = nullptr, *bias = nullptr;
     if (peephole) p_i = t.vector(0), p_f = t.vector(at.p_f), p_o = t.vector(at.p_o);
-    for (ptrdiff_t r = 0; r < tile->rows; ++r) {
-        T *z = t.gates(r), *h = t.after(0, r), *c_new = t.after(1, r);
+    if (kNorm) gain = t.vector(at.gain), bias = t.vector(at.bias);
+    auto cell = [=](ptrdiff_t r) {
+        T *z = t.gates(r), *c_new = t.after(1, r);
         const T* c_prev = t.before(1, r);
         each_unit<T>(*tile, [=](ptrdiff_t u) {
-            V save_i, save_f, save_g, save_o;
+            V save_i, save_f, save_g, f;
             const V c_old = load(c_prev + u);
             V z_i = load(z + u);
             if (peephole) z_i = fma(load(p_i + u), c_old, z_i);
             const V i = gate(z_i, save_i), g = candidate(load(z + g_ + u), save_g);
-            V f;
             if (coupled) {
                 f = broadcast(T(1)) - i;
             } else {
@@ -84,46 +78,70 @@ void lstm_variant_forward(const CellTile* tile) noexcept {
                 f = gate(z_f, save_f);
                 if (save) store(z + f_ + u, save_f);
             }
-            const V c = fma(f, c_old, i * g);
-            V z_o = load(z + o_ + u);
-            if (peephole) z_o = fma(load(p_o + u), c, z_o);
-            const V o = gate(z_o, save_o);
             if (save) {
                 store(z + u, save_i);
                 store(z + g_ + u, save_g);
             }
-            if (kNorm || save) store(z + o_ + u, save_o);
-            store(c_new + u, c);
-            if (!kNorm) {
-                V unsaved;
-                store(h + u, o * output(c, unsaved));
-            }
+            store(c_new + u, fma(f, c_old, i * g));
         });
-        if (!kNorm) continue;
-        const ptrdiff_t units = tile->units;
-        const RowNorm<T> norm = row_norm<T>(units, [=](ptrdiff_t u) { return load(c_new + u); });
-        const T *gain = t.vector(at.gain), *bias = t.vector(at.bias);
+    };
+    auto output_gate = [=](ptrdiff_t r, T mean_, T rstd_) {
+        T *z = t.gates(r), *h = t.after(0, r);
+        const T* c_new = t.after(1, r);
+        const V mean = broadcast(mean_), rstd = broadcast(rstd_);
         each_unit<T>(*tile, [=](ptrdiff_t u) {
-            V unsaved;
-            const V n = within<T>((load(c_new + u) - norm.mean) * norm.rstd, units - u);
-            store(h + u, gate.back(load(z + o_ + u)).value * output(fma(load(gain + u), n, load(bias + u)), unsaved));
+            V save_o, unsaved;
+            const V c = load(c_new + u);
+            V z_o = load(z + o_ + u), a = c;
+            if (peephole) z_o = fma(load(p_o + u), c, z_o);
+            if (kNorm) {
+                const V n = (c - mean) * rstd;
+                a = fma(load(gain + u), n, load(bias + u));
+                if (save) store(z + gain_ + u, n);
+            }
+            const V o = gate(z_o, save_o);
+            if (save) store(z + o_ + u, save_o);
+            store(h + u, o * output(a, unsaved));
         });
+        if (kNorm && save) z[bias_] = rstd_;
+    };
+    for (ptrdiff_t r0 = 0; r0 < tile->rows; r0 += kRowsInTurn) {
+        const ptrdiff_t n = tile->rows - r0 < kRowsInTurn ? tile->rows - r0 : kRowsInTurn;
+        T mean[kRowsInTurn] = {}, rstd[kRowsInTurn] = {};
+        for (ptrdiff_t k = 0; k < n; ++k) cell(r0 + k);
+        if (kNorm) {
+            auto average = [=](ptrdiff_t k, auto f) {
+                const T* c = t.after(1, r0 + k);
+                return double(sum_of_units<T>(units, [=](ptrdiff_t u) { return f(load(c + u)); })) / double(units);
+            };
+            for (ptrdiff_t k = 0; k < n; ++k) mean[k] = T(average(k, [](V c) { return c; }));
+            for (ptrdiff_t k = 0; k < n; ++k) {
+                const V m = broadcast(mean[k]);
+                rstd[k] = T(1 / __builtin_sqrt(average(k, [=](V c) { return (c - m) * (c - m); }) + kLayerNormEps));
+            }
+        }
+        for (ptrdiff_t k = 0; k < n; ++k) output_gate(r0 + k, mean[k], rstd[k]);
     }
 }
 
-template <class T, class Gates, bool kNorm>
+template <class T, class Gates, bool kNorm, Peepholes kPeepholes>
 void lstm_variant_backward(const CellTile* tile) noexcept {
     using V = typename Simd<T>::V;
     const TileOf<T> t{*tile};
     const VariantSettings& q = t.settings();
     const typename Gates::Gate gate(q.activation[0], q.clip);
-    const typename Gates::Candidate candidate(q.activation[1], q.clip), output(q.activation[2], 0);
+    const typename Gates::Candidate candidate(q.activation[1], q.clip);
+    const typename Gates::Output output(q.activation[2], 0);
     const LstmLayout at = lstm_layout(q);
     const ptrdiff_t s = tile->section, f_ = at.f * s, g_ = at.g * s, o_ = at.o * s, v_ = at.v * s;
-    const bool peephole = q.peephole, coupled = q.coupled;
+    const bool peephole = kPeepholes == Peepholes::kPerhaps ? q.peephole : kPeepholes == Peepholes::kYes;
+    const bool coupled = q.coupled;
     const T *p_i = nullptr, *p_f = nullptr, *p_o = nullptr;
     if (peephole) p_i = t.vector(0), p_f = t.vector(at.p_f), p_o = t.vector(at.p_o);
-    const ptrdiff_t vf_ = v_ + at.p_f * s, vo_ = v_ + at.p_o * s;
+    const ptrdiff_t vf_ = v_ + at.p_f * s, vo_ = v_ + at.p_o * s, gain_ = v_ + at.gain * s, bias_ = v_ + at.bias * s;
+    const ptrdiff_t units = tile->units;
+    const T *gain = nullptr, *bias = nullptr;
+    if (kNorm) gain = t.vector(at.gain), bias = t.vector(at.bias);
     for (ptrdiff_t r = 0; r < tile->rows; ++r) {
         T *z = t.gates(r), *dh = t.gradient(0, r), *dc_row = t.gradient(1, r);
         const T* c_prev = t.before(1, r);
@@ -131,32 +149,19 @@ void lstm_variant_backward(const CellTile* tile) noexcept {
             if (coupled) return {broadcast(T(1)) - i, zero<T>()};
             return gate.back(load(z + f_ + u));
         };
-        RowNorm<T> norm = {};
-        V mean_dn = zero<T>(), mean_dn_n = zero<T>();
-        const ptrdiff_t units = tile->units, gain_ = v_ + at.gain * s, bias_ = v_ + at.bias * s;
-        const T* gain = nullptr;
-        auto cell = [=](ptrdiff_t u) {
-            const V i = gate.back(load(z + u)).value;
-            return fma(forget(u, i).value, load(c_prev + u), i * candidate.back(load(z + g_ + u)).value);
-        };
-        if (kNorm) {  // h = o ⊙ h(gain ⊙ n + bias), n = N(c): gradients at the gain's and the bias's argument, and z_o
-            gain = t.vector(at.gain);
-            const T* bias = t.vector(at.bias);
-            norm = row_norm<T>(units, cell);
+        V mean_dn = zero<T>(), mean_dn_n = zero<T>(), rstd = zero<T>();
+        if (kNorm) {  // h = o ⊙ h(gain ⊙ n + bias), n = N(c): gradients at the argument of h, and at z_o
+            rstd = broadcast(z[bias_]);
             each_unit<T>(*tile, [=](ptrdiff_t u) {
-                const V n = within<T>((cell(u) - norm.mean) * norm.rstd, units - u), d = load(dh + u);
+                const V n = load(z + gain_ + u), d = load(dh + u);
                 const Activated<T> o = gate.back(load(z + o_ + u)), a = output.both(fma(load(gain + u), n, load(bias + u)));
-                const V da = d * o.value * a.slope;
                 store(z + o_ + u, d * a.value * o.slope);
-                store(z + gain_ + u, da * n);
-                store(z + bias_ + u, da);
+                store(z + bias_ + u, d * o.value * a.slope);
             });
-            auto mean = [=](ptrdiff_t section) {
-                const T* terms = z + section;
-                const T total = sum_of_units<T>(units, [=](ptrdiff_t u) { return load(terms + u) * load(gain + u); });
-                return broadcast(T(double(total) / double(units)));
-            };
-            mean_dn = mean(bias_), mean_dn_n = mean(gain_);
+            auto dn = [=](ptrdiff_t u) { return load(z + bias_ + u) * load(gain + u); };
+            mean_dn = broadcast(T(double(sum_of_units<T>(units, dn)) / double(units)));
+            const T dn_n = sum_of_units<T>(units, [=](ptrdiff_t u) { return dn(u) * load(z + gain_ + u); });
+            mean_dn_n = broadcast(T(double(dn_n) / double(units)));
         }
         each_unit<T>(*tile, [=](ptrdiff_t u) {
             const V c_old = load(c_prev + u);
@@ -164,8 +169,9 @@ void lstm_variant_backward(const CellTile* tile) noexcept {
             const V c = fma(f.value, c_old, i.value * g.value);
             V dc = load(dc_row + u), dz_o;
             if (kNorm) {
-                const V n = (c - norm.mean) * norm.rstd, dn = load(z + bias_ + u) * load(gain + u);
-                dc = fma(norm.rstd, fnma(n, mean_dn_n, dn - mean_dn), dc);  // n = N(c)
+                const V n = load(z + gain_ + u), da = load(z + bias_ + u);
+                dc = fma(rstd, fnma(n, mean_dn_n, da * load(gain + u) - mean_dn), dc);  // n = N(c)
+                store(z + gain_ + u, da * n);
                 dz_o = load(z + o_ + u);
             } else {
                 const Activated<T> o = gate.back(load(z + o_ + u)), a = output.both(c);

@@ -11,10 +11,15 @@ namespace {
 
 bool is(const CellActivationSettings& f, int kind) { return f.kind == kind; }
 
-template <class T, class Gates>
+template <class T, class Gates, bool kNorm, Peepholes kPeepholes>
+void lstm_functions(CellSpec& out) {
+    out.forward = lstm_variant_forward<T, Gates, kNorm, kPeepholes>;
+    out.backward = lstm_variant_backward<T, Gates, kNorm, kPeepholes>;
+}
+template <class T, bool kClip>
 void lstm_functions(const VariantSettings& q, CellSpec& out) {
-    out.forward = q.norm_c ? lstm_variant_forward<T, Gates, true> : lstm_variant_forward<T, Gates, false>;
-    out.backward = q.norm_c ? lstm_variant_backward<T, Gates, true> : lstm_variant_backward<T, Gates, false>;
+    q.peephole ? lstm_functions<T, Usual<T, kClip>, false, Peepholes::kYes>(out)
+               : lstm_functions<T, Usual<T, kClip>, false, Peepholes::kNo>(out);
 }
 template <class T>
 void lstm_spec(const VariantSettings& q, CellSpec& out) {
@@ -27,10 +32,14 @@ void lstm_spec(const VariantSettings& q, CellSpec& out) {
     for (int v = 0; v < out.vectors; ++v) out.section_v[v] = at.v + v;
     out.whole_rows = q.norm_c;
     const CellActivationSettings* f = q.activation;
-    if (is(f[0], kActSigmoid) && is(f[1], kActTanh) && is(f[2], kActTanh))
-        lstm_functions<T, Usual<T>>(q, out);
+    const bool usual = is(f[0], kActSigmoid) && is(f[1], kActTanh) && is(f[2], kActTanh);
+    constexpr Peepholes perhaps = Peepholes::kPerhaps;
+    if (q.norm_c)
+        usual ? lstm_functions<T, Usual<T, true>, true, perhaps>(out) : lstm_functions<T, Any<T>, true, perhaps>(out);
+    else if (usual)
+        q.clip > 0 ? lstm_functions<T, true>(q, out) : lstm_functions<T, false>(q, out);
     else
-        lstm_functions<T, Any<T>>(q, out);
+        lstm_functions<T, Any<T>, false, perhaps>(out);
 }
 
 template <class T, class Gates>
@@ -55,7 +64,7 @@ void gru_spec(const VariantSettings& q, bool after, CellSpec& out) {
     out.section_x[2] = 3;
     if (!after) out.section_r[2] = 3;
     if (is(q.activation[0], kActSigmoid) && is(q.activation[1], kActTanh))
-        gru_functions<T, Usual<T>>(after, out);
+        q.clip > 0 ? gru_functions<T, Usual<T, true>>(after, out) : gru_functions<T, Usual<T, false>>(after, out);
     else
         gru_functions<T, Any<T>>(after, out);
 }

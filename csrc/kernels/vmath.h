@@ -113,29 +113,37 @@ FR_INLINE typename Simd<T>::V negative_abs(typename Simd<T>::V x) {
     return from_bits<T>(bits<T>(x) | bits<T>(broadcast(T(-0.0))));
 }
 
-// σ(x) = e/(1+e) with e = exp(x), x clamped to where that is finite and σ is 1 to rounding: very negative x keep their digits
+// σ(x) = e/(1+e) with e = exp(x) for x limited to low … high, where that is finite
 template <class T>
-FR_INLINE typename Simd<T>::V sigmoid(typename Simd<T>::V x) {
-    using C = ExpConstants<T>;
-    x = max(broadcast(C::kMin), min(broadcast(C::kSigmoidMax), x));
+FR_INLINE typename Simd<T>::V sigmoid_between(typename Simd<T>::V x, typename Simd<T>::V low, typename Simd<T>::V high) {
+    x = max(low, min(high, x));
     const Reduced<T> r = reduce_exp<T>(x);
     const typename Simd<T>::V one = broadcast(T(1)), e = scale2<T>(one + r.p, r);
     return e / (one + e);
 }
-
-// tanh|x| = -m/(2+m) with m = expm1(-2|x|), then the sign of x: no cancellation for tiny x
+// high: where σ is 1 to rounding; very negative x keep their digits
 template <class T>
-FR_INLINE typename Simd<T>::V tanh(typename Simd<T>::V x) {
+FR_INLINE typename Simd<T>::V sigmoid(typename Simd<T>::V x) {
     using C = ExpConstants<T>;
+    return sigmoid_between<T>(x, broadcast(C::kMin), broadcast(C::kSigmoidMax));
+}
+
+// tanh|x| = -m/(2+m) with m = expm1(-2|x|), then the sign of x: no cancellation for tiny x. -2|x| is limited to `low`.
+template <class T>
+FR_INLINE typename Simd<T>::V tanh_from(typename Simd<T>::V x, typename Simd<T>::V low) {
     using V = typename Simd<T>::V;
     V y = negative_abs<T>(x);
-    y = max(broadcast(C::kTanhMin), y + y);
+    y = max(low, y + y);
     Reduced<T> e = reduce_exp<T>(y);
     V s = power_of_two<T>(e.i);
     V m = fma(e.p, s, s - broadcast(T(1)));
     V t = m / (broadcast(T(2)) + m);  // = -tanh|x|, so its sign bit is set; keep x's
     auto sign = bits<T>(broadcast(T(-0.0)));
     return from_bits<T>((bits<T>(t) & ~sign) | (bits<T>(x) & sign));
+}
+template <class T>
+FR_INLINE typename Simd<T>::V tanh(typename Simd<T>::V x) {
+    return tanh_from<T>(x, broadcast(ExpConstants<T>::kTanhMin));
 }
 
 }  // namespace FASTRNN_ISA

@@ -12,7 +12,7 @@ Examples
 
 from typing import TYPE_CHECKING
 
-from fastrnn import functional, io, models, nn, optim, text, train
+from fastrnn import functional, io, nn
 from fastrnn._info import __version__, get_num_threads, info, set_num_threads
 from fastrnn.io import load, save
 from fastrnn.nn import (
@@ -64,21 +64,6 @@ from fastrnn.nn import (
     ops,
     stack,
     value_and_grad,
-)
-from fastrnn.train import (
-    ArrayBatches,
-    Batch,
-    DialogueBatches,
-    Dialogues,
-    History,
-    Interrupted,
-    PairBatches,
-    Progress,
-    SequenceBatches,
-    TokenWindows,
-    TreeBatches,
-    fit,
-    schedules,
 )
 
 __all__ = [
@@ -161,17 +146,48 @@ __all__ = [
     "value_and_grad",
 ]
 
-
+# Imported when one of its names is first used: `import fastrnn` has to be quick.
 if TYPE_CHECKING:
-    from fastrnn import jit, reference
+    from fastrnn import jit, models, optim, reference, text, train
     from fastrnn.jit import cell
+    from fastrnn.train import (
+        ArrayBatches,
+        Batch,
+        DialogueBatches,
+        Dialogues,
+        History,
+        Interrupted,
+        PairBatches,
+        Progress,
+        SequenceBatches,
+        TokenWindows,
+        TreeBatches,
+        schedules,
+    )
+    from fastrnn.train.fit import fit
 else:  # a type checker that saw this would believe in every name
+    _MODULES = ("jit", "models", "optim", "reference", "text", "train")
+    _NAMES = {
+        "jit": ("cell",),
+        "train": (
+            "ArrayBatches", "Batch", "DialogueBatches", "Dialogues", "History", "Interrupted", "PairBatches",
+            "Progress", "SequenceBatches", "TokenWindows", "TreeBatches", "fit", "schedules",
+        ),
+    }  # fmt: skip
+    _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
     def __getattr__(name: str) -> object:
         import importlib
 
-        if name in ("jit", "reference"):  # only who writes cells, only tests and teaching need them
+        if name in _MODULES:
             return importlib.import_module(f"fastrnn.{name}")
-        if name == "cell":
-            return importlib.import_module("fastrnn.jit").cell
-        raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+        if name not in _HOME:
+            raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+        found = globals()[name] = getattr(importlib.import_module(f"fastrnn.{_HOME[name]}"), name)
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
+
+nn._layer.LATER.append("fastrnn.models")  # where the class of a file may be that isn't known yet

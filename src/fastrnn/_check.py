@@ -437,6 +437,16 @@ def in_place(out: Any, x: NDArray[Any], name: str, other: str) -> NDArray[Any]:
     return array
 
 
+def drop_last(value: Any, batch_size: int, count: int, what: str) -> bool:
+    """Whether a smaller last batch is left out, which mustn't be the only one."""
+    if value and batch_size > count:
+        raise ValueError(
+            f"batch_size: expected at most {count}, the number of {what}, because drop_last=True leaves out a smaller "
+            f"batch, got {batch_size}"
+        )
+    return bool(value)
+
+
 # ---- initialisation ------------------------------------------------------------------------------------
 
 
@@ -1261,3 +1271,11 @@ def token_left(banned: NDArray[Any] | None, vocabulary: int, eos: int, least: in
             f"banned: expected to leave a token{' besides eos, because min_length > 0' if left else ''}, "
             f"got {vocabulary - left} of {vocabulary} tokens"
         )
+
+
+def least_length(least: Any, most: int) -> int:
+    """`min_length` of texts that have up to `most` tokens."""
+    found = natural(least, "min_length")
+    if found > most:
+        raise ValueError(f"min_length: expected at most max_length={most}, got {found}")
+    return found

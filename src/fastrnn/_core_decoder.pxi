@@ -162,17 +162,17 @@ cdef class SavedDecoder:
     cdef int weights_of(self, tuple layers, U, v, C, b_c) except -1:
         cdef Decoder* d = &self.d
         cdef DecoderLayer* p
-        cdef int l, t = self.type_num
+        cdef int i, t = self.type_num
         cdef ptrdiff_t n = GATES[d.cell] * d.H
-        for l in range(d.layers):
-            p = &self.layer[l]
-            W, R, b_w, b_r = layers[l]
-            p.W = matrix(W, t, n, d.H if l else d.E + (d.A if d.feeding else 0), &p.W_rs, &p.W_cs, f"weight_ih_l{l}")
-            p.R = matrix(R, t, n, d.H, &p.R_rs, &p.R_cs, f"weight_hh_l{l}")
+        for i in range(d.layers):
+            p = &self.layer[i]
+            W, R, b_w, b_r = layers[i]
+            p.W = matrix(W, t, n, d.H if i else d.E + (d.A if d.feeding else 0), &p.W_rs, &p.W_cs, f"weight_ih_l{i}")
+            p.R = matrix(R, t, n, d.H, &p.R_rs, &p.R_cs, f"weight_hh_l{i}")
             if b_w is not None:
-                p.b_w = block(b_w, t, n, 1, f"bias_ih_l{l}")
+                p.b_w = block(b_w, t, n, 1, f"bias_ih_l{i}")
             if b_r is not None:
-                p.b_r = block(b_r, t, n, 1, f"bias_hh_l{l}")
+                p.b_r = block(b_r, t, n, 1, f"bias_hh_l{i}")
         if C is None:
             return 0
         if U is not None:
@@ -189,22 +189,22 @@ cdef class SavedDecoder:
     cdef int states_of(self, h_0, c_0, h_n, c_n) except -1:
         """Pointers into arrays [layers, B, H]."""
         cdef Decoder* d = &self.d
-        cdef int l, t = self.type_num
+        cdef int i, t = self.type_num
         cdef ptrdiff_t item = 4 if t == cnp.NPY_FLOAT32 else 8, rows = d.layers * d.B
         cdef char* at[4]
         at[0] = <char*>block(h_0, t, rows, d.H, "state h") if h_0 is not None else NULL
         at[1] = <char*>block(c_0, t, rows, d.H, "state c") if c_0 is not None else NULL
         at[2] = <char*>block(h_n, t, rows, d.H, "h_n", True) if h_n is not None else NULL
         at[3] = <char*>block(c_n, t, rows, d.H, "c_n", True) if c_n is not None else NULL
-        for l in range(d.layers):
-            self.layer[l].h_0 = rows_from(at[0], l * d.B * d.H * item)
-            self.layer[l].c_0 = rows_from(at[1], l * d.B * d.H * item)
-            self.layer[l].h_n = rows_from(at[2], l * d.B * d.H * item)
-            self.layer[l].c_n = rows_from(at[3], l * d.B * d.H * item)
+        for i in range(d.layers):
+            self.layer[i].h_0 = rows_from(at[0], i * d.B * d.H * item)
+            self.layer[i].c_0 = rows_from(at[1], i * d.B * d.H * item)
+            self.layer[i].h_n = rows_from(at[2], i * d.B * d.H * item)
+            self.layer[i].c_n = rows_from(at[3], i * d.B * d.H * item)
         return 0
 
     cdef int gradients_of(self, Decoder* d, DecoderLayer* layer, tuple grads, tuple others, dh_n, dc_n, dh_0, dc_0) except -1:
-        cdef int l, t = self.type_num
+        cdef int i, t = self.type_num
         cdef ptrdiff_t item = 4 if t == cnp.NPY_FLOAT32 else 8, rows = d.layers * d.B, n = GATES[d.cell] * d.H
         cdef char* at[4]
         cdef DecoderLayer* p
@@ -214,15 +214,15 @@ cdef class SavedDecoder:
         at[1] = <char*>block(dc_n, t, rows, d.H, "dstate c") if dc_n is not None else NULL
         at[2] = <char*>block(dh_0, t, rows, d.H, "dh_0", True)
         at[3] = <char*>block(dc_0, t, rows, d.H, "dc_0", True) if dc_0 is not None else NULL
-        for l in range(d.layers):
-            p = &layer[l]
-            p.dh_n = rows_from(at[0], l * d.B * d.H * item)
-            p.dc_n = rows_from(at[1], l * d.B * d.H * item)
-            p.dh_0 = rows_from(at[2], l * d.B * d.H * item)
-            p.dc_0 = rows_from(at[3], l * d.B * d.H * item)
-            dW, dR, db_w, db_r = grads[l]
+        for i in range(d.layers):
+            p = &layer[i]
+            p.dh_n = rows_from(at[0], i * d.B * d.H * item)
+            p.dc_n = rows_from(at[1], i * d.B * d.H * item)
+            p.dh_0 = rows_from(at[2], i * d.B * d.H * item)
+            p.dc_0 = rows_from(at[3], i * d.B * d.H * item)
+            dW, dR, db_w, db_r = grads[i]
             if dW is not None:
-                p.dW = block(dW, t, n, d.H if l else d.E + (d.A if d.feeding else 0), "dW", True)
+                p.dW = block(dW, t, n, d.H if i else d.E + (d.A if d.feeding else 0), "dW", True)
             if dR is not None:
                 p.dR = block(dR, t, n, d.H, "dR", True)
             if db_w is not None:

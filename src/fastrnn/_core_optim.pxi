@@ -96,7 +96,7 @@ cdef Selection* selections(object arrays, bint writable) except NULL:
         for a, rows in arrays:
             select_rows(&list_[i], a, rows, "a", writable)
             i += 1
-    except:
+    except BaseException:
         workspace_release(list_)
         raise
     return list_

@@ -29,23 +29,23 @@ TREE_TANH, TREE_RELU, TREE_SIGMOID, TREE_CHILD_SUM, TREE_NARY = range(5)
 
 cdef bint levels_rise(const TreeCall* q) noexcept nogil:
     """Whether levels and slots cover their arrays in order, and every child stands below its parent."""
-    cdef ptrdiff_t l, n, e
+    cdef ptrdiff_t k, n, e
     if q.level[0] != 0 or q.level[q.levels] != q.N or (q.levels > 0 and q.level[1] != q.L):
         return False
     if q.first[0] != 0 or q.first[q.N - q.L] != q.E:
         return False
-    for l in range(q.levels):
-        if q.level[l + 1] < q.level[l] or q.level[l + 1] > q.N:
+    for k in range(q.levels):
+        if q.level[k + 1] < q.level[k] or q.level[k + 1] > q.N:
             return False
-        if l == 0:
+        if k == 0:
             continue
-        for n in range(q.level[l], q.level[l + 1]):
+        for n in range(q.level[k], q.level[k + 1]):
             if q.first[n - q.L + 1] <= q.first[n - q.L] or q.first[n - q.L + 1] > q.E:
                 return False
             if q.cell != 3 and q.first[n - q.L + 1] - q.first[n - q.L] != q.A:
                 return False
             for e in range(q.first[n - q.L], q.first[n - q.L + 1]):
-                if q.child[e] >= q.level[l] or (q.child[e] < 0 and q.cell != 4):
+                if q.child[e] >= q.level[k] or (q.child[e] < 0 and q.cell != 4):
                     return False
     return True
 

@@ -2,7 +2,7 @@
 
 A file is written under a temporary name beside its target, synced, and renamed. A process killed at any
 moment leaves the old file or the new one. Nothing that is read here can run code: a model's class is looked
-up among the layers that are imported already.
+up among fastrnn's and the layers that are imported already.
 """
 
 from __future__ import annotations
@@ -180,8 +180,8 @@ def load(path: str | os.PathLike[str], *, cells: Mapping[str, Any] | None = None
     FileNotFoundError
         There is no such file.
     ValueError
-        The file is truncated, was written by something else, is a checkpoint, or holds a class that isn't
-        imported.
+        The file is truncated, was written by something else, is a checkpoint, or holds a class of yours that
+        isn't imported.
 
     Examples
     --------

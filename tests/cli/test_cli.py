@@ -227,3 +227,14 @@ def test_without_matplotlib_there_is_no_plot(text, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "no plot: History.plot needs matplotlib" in out
     assert "saved in run: model.safetensors, history.json\n" in out
+
+
+@pytest.mark.parametrize("module", ["fastrnn", "fastrnn.cli"])
+def test_the_package_runs_the_command_line(module):
+    def run(*arguments):
+        return subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, timeout=60)
+
+    assert run("--version").stdout == f"fastrnn {fr.__version__}\n"
+    refused = run("train", "--hidden", "0")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("fastrnn train: ") and "Traceback" not in refused.stderr

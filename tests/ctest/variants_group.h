@@ -5,7 +5,7 @@
 #pragma once
 #include "variants_naive.h"
 
-constexpr size_t kVariantRows = 3;
+constexpr size_t kVariantRows = 9;
 constexpr double kFence = 1234.5;
 
 // arrays of whole vectors, what lies past H being numbers that must not matter
@@ -182,6 +182,33 @@ inline void check_variant(const VariantProblem& p, const std::vector<std::string
     }
 }
 
+// One unit of an RNN far out, where slopes are those of straight lines, and NaN.
+template <class T>
+void variant_edges(const std::string& isa) {
+    using namespace fastrnn;
+    for (int kind = 0; kind < kCellActivations; ++kind)
+        for (double clip : {0.0, 0.5}) {
+            VariantProblem p{};
+            p.H = 1;
+            p.q.clip = clip;
+            p.q.activation[0] = {kind, 0.25, 0.5};
+            const std::string what = isa + " edges of activation " + std::to_string(kind);
+            for (double z : {0.0, -0.0, 1e-20, -1e-20, 30.0, -30.0, 150.0, -150.0, 1e30, -1e30}) {
+                const std::vector<RowInputs> in(kVariantRows, RowInputs{{{z}}, {{0.0}}, {}});
+                const VariantRun<T> run(p, in, {kVariantRows, {{1.0}}}, true, false);
+                const double h = naive_step(p, in[0])[0][0], got = run.states[0][0][0], dz = run.gradient[0].z[0][0];
+                report.expect(std::fabs(got - h) <= 4e-7 * std::fabs(h) + 1e-38, what + " at " + std::to_string(z));
+                const double right = clip > 0 && std::fabs(z) > clip ? 0 : naive_gradient(p, in[0], {{1.0}}).z[0][0];
+                const bool smooth = std::fabs(z) > 1 && (std::fabs(z) < 1e10 || std::fabs(h) < 1e10);
+                report.expect(std::isfinite(dz) && (!smooth || std::fabs(dz - right) <= 1e-6),
+                              what + " slope at " + std::to_string(z));
+            }
+            const std::vector<RowInputs> in(kVariantRows, RowInputs{{{double(NAN)}}, {{0.0}}, {}});
+            const VariantRun<T> run(p, in, {kVariantRows, {{1.0}}}, true, false);
+            report.expect(std::isnan(run.states[0][0][0]) && std::isnan(run.gradient[0].z[0][0]), what + ": NaN");
+        }
+}
+
 inline void variants_group(const std::vector<std::string>& isas) {
     using namespace fastrnn;
     const size_t sizes[] = {1, 5, 8, 16, 17, 33};
@@ -204,6 +231,8 @@ inline void variants_group(const std::vector<std::string>& isas) {
             }
     for (const std::string& isa : isas) {
         select(isa.c_str());
+        variant_edges<float>(isa);
+        variant_edges<double>(isa);
         VariantSettings q{};
         CellSpec spec;
         report.expect(kernels()->variant(&q, kFloat32, kGruAfter, &spec) && spec.context == &q, isa + " all identities");

@@ -24,11 +24,11 @@ inline double naive_activation(const fastrnn::CellActivationSettings& f, double 
         case fastrnn::kActHardSigmoid:
             return std::fmax(0, std::fmin(1, f.alpha * z + f.beta));
         case fastrnn::kActElu:
-            return z >= 0 ? z : f.alpha * (std::exp(z) - 1);
+            return z >= 0 ? z : f.alpha * std::expm1(z);
         case fastrnn::kActSoftsign:
             return z / (1 + std::fabs(z));
         case fastrnn::kActSoftplus:
-            return std::log(1 + std::exp(z));
+            return std::fmax(z, 0) + std::log1p(std::exp(-std::fabs(z)));
         default:
             return z;
     }

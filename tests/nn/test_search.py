@@ -339,8 +339,17 @@ def test_numbers_too_large():
     call = {**ENDS, "max_length": 4, "seed": 0}
     some = fr.nn.sample_search(*arguments, **call, min_length=4)
     assert (some.lengths == 4).all()
-    for more in ({"min_length": 10**30}, {"min_length": 4, "top_k": 10**30}):
-        np.testing.assert_array_equal(fr.nn.sample_search(*arguments, **call, **more).tokens, some.tokens)
+    more = fr.nn.sample_search(*arguments, **call, min_length=4, top_k=10**30)
+    np.testing.assert_array_equal(more.tokens, some.tokens)
+
+
+@pytest.mark.parametrize("search", [fr.nn.beam_search, fr.nn.greedy_search, fr.nn.sample_search])
+def test_texts_cannot_be_longer_than_they_may(search):
+    arguments = Writer(12).arguments()
+    assert (search(*arguments, **ENDS, max_length=4, min_length=4).lengths == 4).all()
+    for least in (5, 10**30):
+        with pytest.raises(ValueError, match=f"^min_length: expected at most max_length=4, got {least}$"):
+            search(*arguments, **ENDS, max_length=4, min_length=least)
 
 
 @pytest.mark.parametrize("search", [fr.nn.beam_search, fr.nn.greedy_search, fr.nn.sample_search])

@@ -198,3 +198,20 @@ def test_windows_go_on_in_the_middle(stop):
 def test_bad_arguments(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "make, what",
+    [
+        (lambda **options: fr.SequenceBatches([[1], [2, 3], [4]], **options), "sequences"),
+        (lambda **options: fr.PairBatches([[1], [2, 3], [4]], [[5], [6], []], **options), "pairs"),
+        (lambda **options: fr.ArrayBatches(np.ones((3, 2)), **options), "rows"),
+        (lambda **options: fr.DialogueBatches([[[4], [5]]] * 3, **options), "dialogues"),
+    ],
+)
+def test_drop_last_leaves_a_batch(make, what):
+    assert len(list(make(batch_size=3, drop_last=True))) == 1
+    assert len(list(make(batch_size=4))) == 1
+    expected = f"^batch_size: expected at most 3, the number of {what}, because drop_last=True .* got 4$"
+    with pytest.raises(ValueError, match=expected):
+        make(batch_size=4, drop_last=True)

@@ -117,8 +117,8 @@ def close(got, wanted, tolerance, what):
     assert float(np.abs(got - wanted).max(initial=0)) <= tolerance * scale, what
 
 
-def check(cell, options, dtype=np.float64, steps=6, batch=3, size=4, hidden=7, train=True, lengths=(6, 0, 3), resets=True,
-          all_states=True, checkpoint=None, forward=1e-12, backward=1e-12):  # fmt: skip
+def check(cell, options, dtype=np.float64, steps=6, batch=3, size=4, hidden=7, train=True, lengths=(6, 0, 3),
+          resets=True, all_states=True, checkpoint=None, forward=1e-12, backward=1e-12):  # fmt: skip
     layer = make(cell, options, size, hidden, dtype)
     rng = np.random.default_rng(3)
     wide, L, D = layer._h_size, layer.num_layers, 2 if layer.bidirectional else 1

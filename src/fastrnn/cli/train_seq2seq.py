@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,7 @@ def _evaluate(settings: PairSettings, model: Seq2Seq, held: list[Any]) -> dict[s
     figures = {"held_out_perplexity": model.perplexity(held)}
     print(f"held-out pairs: perplexity {figures['held_out_perplexity']:.3f} a token", flush=True)
     longest = max(len(model.target.encode(text)) for text in references)
-    texts = model.translate(sources, beam_size=settings.beam, max_length=2 * longest + 10)
+    texts = model.translate(sources, beam_size=settings.beam, max_length=2 * longest + 10, progress=_shown())
     for source, text, reference in list(zip(sources, texts, references, strict=True))[:SHOWN]:
         print("\n".join(f"  {printable(line)}" for line in (source, f"→ {text}", f"  ({reference})")))
     exact = sum(a == b for a, b in zip(texts, references, strict=True)) / len(texts)
@@ -214,6 +215,11 @@ def _evaluate(settings: PairSettings, model: Seq2Seq, held: list[Any]) -> dict[s
     except ImportError as error:
         print(f"held-out pairs: {100 * exact:.1f}% exact; {error}")
     return {name: value for name, value in figures.items() if math.isfinite(value)}
+
+
+def _shown() -> bool:
+    """Whether someone looks."""
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _write(folder: Path, model: Seq2Seq, history: History, metadata: dict[str, Any]) -> list[str]:

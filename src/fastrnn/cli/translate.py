@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +21,7 @@ from fastrnn.cli.pairs import bleu
 from fastrnn.io import load
 from fastrnn.models import Seq2Seq
 from fastrnn.models._seq2seq_text import Hypothesis
-from fastrnn.train.progress import amount
+from fastrnn.train.progress import Progress, amount, duration, plural
 
 __all__ = ["add", "run"]
 
@@ -64,13 +66,13 @@ def run(args: argparse.Namespace) -> int:
         "batch_size": args.batch,
     }  # fmt: skip
     best: list[str] = []
-    with _opened(args.file) as file, _Count() as progress:
+    with _opened(args.file) as file, _Done(file) as done:
         for lines in _chunks(file, args.batch * BATCHES):
-            for line, found in zip(lines, _translated(model, lines, options), strict=True):
+            translated = _translated(model, lines, options | {"progress": done.part(lines)})
+            for line, found in zip(lines, translated, strict=True):
                 best.append(str(found[0].text))
                 _print(args, len(best), line, found)
             sys.stdout.flush()
-            progress.update(len(best))
     if references is None:
         return 0
     if len(references) != len(best):
@@ -89,23 +91,62 @@ def _translated(model: Seq2Seq, lines: list[str], options: dict[str, Any]) -> li
     return [next(found) if text else [Hypothesis("", np.zeros(0, np.int64), 0.0)] for text in texts]
 
 
-class _Count:
-    """How many lines are done, on a terminal's standard error while standard output goes elsewhere."""
+class _Done:
+    """A bar for a file, a count for a pipe: on a terminal's standard error while standard output goes elsewhere."""
 
-    def __enter__(self) -> _Count:
-        self._shown = sys.stderr is not None and sys.stderr.isatty() and not sys.stdout.isatty()
+    def __init__(self, file: TextIO) -> None:
+        shown = sys.stderr is not None and sys.stderr.isatty() and not sys.stdout.isatty()
+        status = os.fstat(file.fileno())
+        self._size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+        self._bar = Progress(unit="line") if shown else None
+        self._lines = self._read = 0
+
+    def __enter__(self) -> _Done:
         self._begin = time.monotonic()
+        if self._bar is not None and self._size:
+            self._bar.start(0.0)
         return self
 
-    def update(self, lines: int) -> None:
-        """Show the count."""
-        if self._shown:
-            rate = lines / max(time.monotonic() - self._begin, 1e-9)
-            print(f"\r{lines} lines, {amount(rate)} a second ", end="", file=sys.stderr, flush=True)
+    def part(self, lines: list[str]) -> Progress | bool:
+        """The `progress` of the next lines."""
+        size = sum(len(line.encode(errors="replace")) + 1 for line in lines)
+        self._read, before = self._read + size, self._read
+        self._lines += sum(not line.strip() for line in lines)  # nobody translates these
+        return False if self._bar is None else _Part(self, before, size)
 
-    def __exit__(self, *_: object) -> None:
-        if self._shown:
+    def update(self, lines: int, read: float) -> None:
+        """So many more lines are done; this much of the file is read."""
+        self._lines += lines
+        elapsed = time.monotonic() - self._begin
+        if self._bar is not None and self._size:
+            self._bar.update(items=lines, done=min(read / self._size, 1.0), elapsed=elapsed)
+        elif self._bar is not None:
+            rate = self._lines / max(elapsed, 1e-9)
+            print(f"\r{self._lines} lines, {amount(rate)} a second ", end="", file=sys.stderr, flush=True)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._bar is not None and self._size:
+            took = duration(time.monotonic() - self._begin)
+            self._bar.finish(f"{plural(self._lines, 'line')} in {took}", None if kind else 1.0)
+        elif self._bar is not None:
             print(file=sys.stderr)
+
+
+class _Part(Progress):
+    """Hands what a model reports of some lines on to the whole."""
+
+    def __init__(self, whole: _Done, before: int, size: int) -> None:
+        super().__init__(unit="line")
+        self._whole, self._before, self._size = whole, before, size
+
+    def start(self, done: float) -> None:
+        pass
+
+    def update(self, *, items: float, done: float, **_: Any) -> None:
+        self._whole.update(int(items), self._before + done * self._size)
+
+    def finish(self, text: str = "", done: float | None = None) -> None:
+        pass
 
 
 def _print(args: argparse.Namespace, place: int, line: str, found: list[Any]) -> None:

@@ -12,6 +12,7 @@ from fastrnn.models._seq2seq_encoder import Encoded
 from fastrnn.models._seq2seq_text import Hypothesis, Side
 from fastrnn.nn._random import Seed, split
 from fastrnn.nn.search import Texts, beam_search, greedy_search, sample_search
+from fastrnn.train.progress import Counted, Progress, progress_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,6 +73,7 @@ class Translating:
         banned: Iterable[int] = (),
         weights: bool = False,
         batch_size: int = 64,
+        progress: bool | Progress = False,
     ) -> Any:
         """Write the most probable targets that a beam search finds, see `fr.nn.beam_search`.
 
@@ -94,6 +96,8 @@ class Translating:
             Hypotheses have attention weights.
         batch_size : int
             Texts of one search; they are sorted by length first.
+        progress : bool or Progress
+            Show how much is done.
 
         Returns
         -------
@@ -106,7 +110,7 @@ class Translating:
             "max_length": max_length, "min_length": min_length,
         }  # fmt: skip
         plain = n_best is None and not weights
-        return self._write(beam_search, texts, plain, unknown, banned, weights, batch_size, options)
+        return self._write(beam_search, texts, plain, unknown, banned, weights, batch_size, options, progress)
 
     def greedy(
         self,
@@ -118,10 +122,11 @@ class Translating:
         banned: Iterable[int] = (),
         weights: bool = False,
         batch_size: int = 64,
+        progress: bool | Progress = False,
     ) -> Any:
         """Write the most probable token in each step; parameters and result as for `translate`."""
         options = {"max_length": max_length, "min_length": min_length}
-        return self._write(greedy_search, texts, not weights, unknown, banned, weights, batch_size, options)
+        return self._write(greedy_search, texts, not weights, unknown, banned, weights, batch_size, options, progress)
 
     def sample(
         self,
@@ -138,12 +143,13 @@ class Translating:
         weights: bool = False,
         batch_size: int = 64,
         seed: Seed = None,
+        progress: bool | Progress = False,
     ) -> Any:
         """Draw targets token by token, see `fr.nn.sample_search`.
 
         Parameters
         ----------
-        texts, max_length, min_length, unknown, banned, weights, batch_size
+        texts, max_length, min_length, unknown, banned, weights, batch_size, progress
             As for `translate`.
         num_samples : int, optional
             Return so many hypotheses for each text.
@@ -160,7 +166,7 @@ class Translating:
             "top_k": top_k, "top_p": top_p, "max_length": max_length, "min_length": min_length, "seed": seed,
         }  # fmt: skip
         plain = num_samples is None and not weights
-        return self._write(sample_search, texts, plain, unknown, banned, weights, batch_size, options)
+        return self._write(sample_search, texts, plain, unknown, banned, weights, batch_size, options, progress)
 
     def attention_map(self, source: Any, target: Any = None) -> AttentionMap:
         """Where the decoder looks while it writes `target`, by default the translation of `source`.
@@ -191,7 +197,7 @@ class Translating:
 
     def _write(
         self, search: Callable[..., Texts], texts: Any, plain: bool, unknown: bool, banned: Iterable[int],
-        weights: bool, batch_size: int, options: dict[str, Any],
+        weights: bool, batch_size: int, options: dict[str, Any], progress: Any,
     ) -> Any:  # fmt: skip
         if weights:
             self._needs_attention("weights")
@@ -207,16 +213,18 @@ class Translating:
         given = {"bos": self.target.bos, "eos": self.target.eos, "banned": never - {self.target.eos}, **options}
         parts = [order[at : at + size] for at in range(0, len(order), size)]
         seeds = split(given.pop("seed"), len(parts)) if "seed" in given else None
-        for number, part in enumerate(parts):
-            if seeds is not None:
-                given["seed"] = seeds[number]
-            encoded = self._encoded([rows[k] for k in part], None)
-            inputs = self.decoder.inputs(encoded)
-            texts_ = search(
-                self.decoder.rnn, self.decoder.embedding, self.decoder.linear(), weights=weights, **inputs, **given
-            )
-            for row, k in enumerate(part):
-                found[k] = self._hypotheses(texts_, row, len(rows[k]))
+        with Counted(progress_of(progress, unit="text"), sum(map(len, rows)) + len(rows)) as work:
+            for number, part in enumerate(parts):
+                if seeds is not None:
+                    given["seed"] = seeds[number]
+                encoded = self._encoded([rows[k] for k in part], None)
+                inputs = self.decoder.inputs(encoded)
+                texts_ = search(
+                    self.decoder.rnn, self.decoder.embedding, self.decoder.linear(), weights=weights, **inputs, **given
+                )
+                for row, k in enumerate(part):
+                    found[k] = self._hypotheses(texts_, row, len(rows[k]))
+                work.add(len(part), sum(len(rows[k]) + 1 for k in part))
         if plain:
             found = [each[0].tokens if each[0].text is None else each[0].text for each in found]
         return found[0] if one else found

@@ -14,7 +14,7 @@ from fastrnn.models._word_corpus import PIECE, Piece, Scan
 from fastrnn.nn._random import mask_seed
 from fastrnn.train import History, Interrupted, Progress
 from fastrnn.train.interrupt import CtrlC
-from fastrnn.train.progress import amount, duration, plural
+from fastrnn.train.progress import amount, duration, plural, progress_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,9 +67,7 @@ class Training:
         threads = get_num_threads() if threads is None else _check.positive_int(threads, "threads")
         if threads > _MAX_THREADS:
             raise ValueError(f"threads: expected 1 to {_MAX_THREADS}, got {threads}")
-        bar = Progress(unit="word") if progress is True else progress or None
-        if not isinstance(bar, Progress | None):
-            raise TypeError(f"progress: expected True, False or fr.Progress, got {_check.describe(progress)}")
+        bar = progress_of(progress, unit="word")
         return Settings(_check.positive_int(epochs, "epochs"), lr, min_lr, threads, mask_seed(seed), bar)
 
     def run(self) -> History:

@@ -22,6 +22,7 @@ from fastrnn.nn.model import Model
 from fastrnn.train.fit import fit
 from fastrnn.train.optim import Adam
 from fastrnn.train.pair_data import PairBatches
+from fastrnn.train.progress import Counted, Progress, progress_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -285,24 +286,26 @@ class Seq2Seq(Translating, Model):
             count += tokens
         return math.exp(min(total / count, 700.0))
 
-    def score(self, pairs: Any, *, batch_size: int = 64) -> NDArray[np.float64]:
-        """log P(target | source) in nats of each pair, [N]."""
+    def score(self, pairs: Any, *, batch_size: int = 64, progress: bool | Progress = False) -> NDArray[np.float64]:
+        """log P(target | source) in nats of each pair, [N]; with `progress` it shows how much is done."""
         sources, targets = pairs_of(pairs)
         batch_size = _check.positive_int(batch_size, "batch_size")
         found = np.zeros(len(sources))
         order = np.argsort([len(x) for x in targets], kind="stable")
-        for rows in np.split(order, range(batch_size, len(order), batch_size)):
-            target, ends = self.target.batch([targets[i] for i in rows])
-            y = self._decoded(self._encoded([sources[i] for i in rows], None), target, ends)
-            real = np.arange(len(target) + 1)[:, None] <= ends
-            y, expected, output = y[real], self._expected(target, ends)[real], self.decoder.linear()
-            log_p, size = np.zeros(len(y)), max(SCORED // self.target.size, 1)
-            for at in range(0, len(y), size):
-                some = slice(at, at + size)
-                log_p[some] = np.take_along_axis(ops.log_softmax(output(y[some])), expected[some, None], 1)[:, 0]
-            each = np.zeros(real.shape)
-            each[real] = log_p
-            found[rows] = each.sum(0)
+        with Counted(progress_of(progress, unit="pair"), len(order)) as work:
+            for rows in np.split(order, range(batch_size, len(order), batch_size)):
+                target, ends = self.target.batch([targets[i] for i in rows])
+                y = self._decoded(self._encoded([sources[i] for i in rows], None), target, ends)
+                real = np.arange(len(target) + 1)[:, None] <= ends
+                y, expected, output = y[real], self._expected(target, ends)[real], self.decoder.linear()
+                log_p, size = np.zeros(len(y)), max(SCORED // self.target.size, 1)
+                for at in range(0, len(y), size):
+                    some = slice(at, at + size)
+                    log_p[some] = np.take_along_axis(ops.log_softmax(output(y[some])), expected[some, None], 1)[:, 0]
+                each = np.zeros(real.shape)
+                each[real] = log_p
+                found[rows] = each.sum(0)
+                work.add(len(rows), size=len(rows))
         return found
 
     # ---- parts -------------------------------------------------------------------------------------------------

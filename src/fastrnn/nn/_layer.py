@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
 LAYER = "$layer"  # marks the description of a layer among a model's constructor arguments
+LATER: list[str] = []  # modules to import when a description names a class that isn't known yet
 
 
 class Arrays(dict[str, Any]):
@@ -278,7 +280,7 @@ def to_spec(layer: Layer) -> dict[str, Any]:
 
 
 def from_spec(spec: Mapping[str, Any]) -> Layer:
-    """Rebuild a layer from `to_spec`, with fresh weights. Only classes that are imported already are known.
+    """Rebuild a layer from `to_spec`, with fresh weights. It knows fastrnn's classes, and yours that are imported.
 
     Raises
     ------
@@ -291,6 +293,9 @@ def from_spec(spec: Mapping[str, Any]) -> Layer:
     >>> fr.nn.from_spec({"type": "Linear", "config": {"in_features": 3, "out_features": 2}})
     Linear(in_features=3, out_features=2, bias=True, dtype='float32')
     """
+    if isinstance(spec, Mapping) and spec.get("type") not in Layer._registry:
+        for module in LATER:
+            importlib.import_module(module)
     name, config = _check.spec(spec, Layer._registry)
     for key, value in config.items():
         if isinstance(value, dict) and value.keys() == {LAYER}:

@@ -179,7 +179,8 @@ class GRU(Recurrent):
     ) -> None:
         variant = Variant.of(
             ("sigmoid", "tanh"), 1, clip=clip, layer_norm=layer_norm, zoneout=zoneout,
-            recurrent_dropout=recurrent_dropout, input_dropout=input_dropout, weight_dropout=weight_dropout, activations=activations,
+            recurrent_dropout=recurrent_dropout, input_dropout=input_dropout, weight_dropout=weight_dropout,
+            activations=activations,
         )  # fmt: skip
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, dtype, seed, variant

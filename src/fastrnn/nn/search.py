@@ -93,7 +93,7 @@ def beam_search(
     n_best : int
         Texts of a sentence to return, up to `beam_size`.
     min_length : int
-        Texts have at least so many tokens before `eos`.
+        Texts have at least so many tokens before `eos`; up to `max_length`.
     extra : array, [B, Z], optional
         Follows every embedding in the decoder's input, as the thought vector does for a peeky decoder.
     length_penalty, coverage_penalty : float
@@ -293,7 +293,7 @@ class _Call:
     ) -> Texts:
         most = _check.positive_int(most, "max_length")
         _check.texts(width, "beam_size" if mode == _core.SEARCH_BEAM else "num_samples", self.batch, most)
-        least = min(_check.natural(least, "min_length"), most)
+        least = _check.least_length(least, most)
         options = {**options, "top_k": min(options["top_k"], self.vocabulary)}
         eos = _check.index(eos, self.vocabulary, "eos")
         _check.token_left(self.banned, self.vocabulary, eos, least)

@@ -31,7 +31,7 @@ class ArrayBatches(_Resumable):
     shuffle : bool
         A new random order each epoch.
     drop_last : bool
-        Leave out a batch smaller than `batch_size`.
+        Leave out a batch smaller than `batch_size`; there has to be another one.
     dtype : dtype, optional
         Of `x`, by default its own.
     seed : int or Generator
@@ -72,7 +72,8 @@ class ArrayBatches(_Resumable):
             if array is not None and array.shape[:1] != self._x.shape[:1]:
                 raise ValueError(f"{name}: expected {len(self._x)} rows, as many as x has, got shape {array.shape}")
         self._batch_size = _check.positive_int(batch_size, "batch_size")
-        self._shuffle, self._drop_last = bool(shuffle), bool(drop_last)
+        self._shuffle = bool(shuffle)
+        self._drop_last = _check.drop_last(drop_last, self._batch_size, len(self._x), "rows")
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self._x), self._batch_size)

@@ -106,7 +106,7 @@ class SequenceBatches(_Resumable):
         Whether targets run along time. By default they do if every target has its sequence's length as first
         axis; where all sequences have one length, which targets may have by chance, it must be given.
     drop_last : bool
-        Leave out a batch smaller than `batch_size`.
+        Leave out a batch smaller than `batch_size`; there has to be another one.
     dtype : dtype, optional
         Of `x`; by default that of the sequences: float64 arrays make float64 batches, lists of Python's
         floats (targets, too) make float32.
@@ -165,7 +165,8 @@ class SequenceBatches(_Resumable):
             )
         self._per_step = fitting if per_step is None else bool(per_step)
         self._batch_size, self._bucket, self._shuffle = int(batch_size), bool(bucket), bool(shuffle)
-        self._pad, self._target_pad, self._drop_last = pad_value, target_pad, bool(drop_last)
+        self._pad, self._target_pad = pad_value, target_pad
+        self._drop_last = _check.drop_last(drop_last, self._batch_size, len(self._x), "sequences")
 
     def __len__(self) -> int:
         full, rest = divmod(len(self._x), self._batch_size)

@@ -125,7 +125,7 @@ class DialogueBatches(_Resumable):
         For each dialogue the weight of its answers, or a list of one for each utterance but the first. With zeros for
         one speaker only the other one's utterances are learned.
     drop_last : bool
-        Leave out a batch smaller than `batch_size`.
+        Leave out a batch smaller than `batch_size`; there has to be another one.
     seed : int or Generator
         For the order.
 
@@ -159,7 +159,8 @@ class DialogueBatches(_Resumable):
                 raise ValueError(f"dialogues: expected two utterances or more, got {len(dialogue)} at {position}")
         self._weight = None if weight is None else _weights(weight, self._dialogues)
         self._batch_size = _check.positive_int(batch_size, "batch_size")
-        self._bucket, self._shuffle, self._drop_last = bool(bucket), bool(shuffle), bool(drop_last)
+        self._bucket, self._shuffle = bool(bucket), bool(shuffle)
+        self._drop_last = _check.drop_last(drop_last, self._batch_size, len(self._dialogues), "dialogues")
         self._longest = np.array([max(map(len, dialogue)) for dialogue in self._dialogues])
 
     def __len__(self) -> int:

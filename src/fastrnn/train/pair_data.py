@@ -34,7 +34,7 @@ class PairBatches(_Resumable):
     pad_value, target_pad
         Values past the end of a row.
     drop_last : bool
-        Leave out a batch smaller than `batch_size`.
+        Leave out a batch smaller than `batch_size`; there has to be another one.
     dtype : dtype, optional
         Of both; by default that of the sequences.
     seed : int or Generator
@@ -81,7 +81,8 @@ class PairBatches(_Resumable):
         if self._weight is not None and self._weight.shape != self._source_lengths.shape:
             raise ValueError(f"weight: expected shape {self._source_lengths.shape}, got {self._weight.shape}")
         self._batch_size = _check.positive_int(batch_size, "batch_size")
-        self._bucket, self._shuffle, self._drop_last = bool(bucket), bool(shuffle), bool(drop_last)
+        self._bucket, self._shuffle = bool(bucket), bool(shuffle)
+        self._drop_last = _check.drop_last(drop_last, self._batch_size, len(self._sources), "pairs")
         self._pads = pad_value, target_pad
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""A live line on a training run: loss, throughput, time left."""
+"""A live line on a training run, or on other long work: loss, throughput, time left."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import sys
 import time
 from typing import Any, TextIO
 
-__all__ = ["Progress"]
+from fastrnn import _check
+
+__all__ = ["Counted", "Progress", "progress_of"]
 
 # Seconds between updates: often enough to look alive; on a stream that isn't a terminal, few enough to read
 # later.
@@ -84,6 +86,7 @@ class Progress:
         self._stream = stream
         self._bar: Any = None
         self._loss: float | None = None
+        self._has_loss = False
         self._extra = ""
         self._weight = 0.0
 
@@ -110,22 +113,25 @@ class Progress:
                 leave=True,
             )
 
-    def update(self, *, loss: float, items: float, done: float, elapsed: float, epoch: int) -> None:
+    def update(
+        self, *, items: float, done: float, elapsed: float, loss: float | None = None, epoch: int | None = None
+    ) -> None:
         """Take note of a step, and show the state if it is time.
 
         Parameters
         ----------
-        loss : float
         items : float
             Time steps in the batch.
         done : float
             Share of the run that is over.
         elapsed : float
             Seconds of training, those before a resume included.
-        epoch : int
+        loss : float, optional
+        epoch : int, optional
             Number of the epoch, from 1.
         """
-        if loss == loss:
+        self._has_loss |= loss is not None
+        if loss is not None and loss == loss:
             self._weight = MEMORY * self._weight + 1.0
             previous = 0.0 if self._loss is None else self._loss
             self._loss = previous + (loss - previous) / self._weight
@@ -140,19 +146,23 @@ class Progress:
             self._items, self._window = 0.0, now
         self._show(self._text(done, elapsed, epoch), done)
 
-    def _text(self, done: float, elapsed: float, epoch: int) -> str:
+    def _text(self, done: float, elapsed: float, epoch: int | None) -> str:
         """Return the parts that fit on the line, the most important ones first."""
         parts = []
         fresh = done - self._first_done
         if fresh > 0:
             left = (time.monotonic() - self._begin) * (1.0 - done) / fresh
             parts.append(f"{duration(left)} left")
-        parts.append(f"{self.label} {self.scale * self._loss:.3f}" if self._loss is not None else f"{self.label} nan")
+        if self._has_loss:
+            loss = "nan" if self._loss is None else f"{self.scale * self._loss:.3f}"
+            parts.append(f"{self.label} {loss}")
         if self._extra:
             parts.append(self._extra)
         if self._rate:
             parts.append(f"{amount(self._rate)} {self.unit}/s")
-        parts += [f"epoch {epoch}", f"{duration(elapsed)} elapsed"]
+        if epoch is not None:
+            parts.append(f"epoch {epoch}")
+        parts.append(f"{duration(elapsed)} elapsed")
         while len(parts) > 1 and self._terminal and len(", ".join(parts)) > self._room():
             parts.pop()
         return ", ".join(parts)
@@ -207,3 +217,50 @@ class Progress:
             self._line_open = False
         if text:
             print(text, file=self._out, flush=True)
+
+
+def progress_of(given: Any, **options: Any) -> Progress | None:
+    """What an argument `progress` stands for; True is a `Progress` of these options."""
+    found = Progress(**options) if given is True else None if given is False else given
+    if not isinstance(found, Progress | None):
+        raise TypeError(f"progress: expected True, False or fr.Progress, got {_check.describe(given)}")
+    return found
+
+
+class Counted:
+    """Work on items of known sizes, whose sum is `total`, with a `Progress` or without.
+
+    Examples
+    --------
+    >>> import sys
+    >>> with Counted(Progress(unit="text", stream=sys.stdout), 3) as work:
+    ...     work.add(2, size=2)
+    ...     work.add(1, size=1)
+    3 texts in 0:00
+    """
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total = progress, total
+        self.count = self.done = 0
+
+    def __enter__(self) -> Counted:
+        self._begin = time.monotonic()
+        if self.progress is not None:
+            self.progress.start(0.0)
+        return self
+
+    def add(self, count: int, size: int) -> None:
+        """So many more items are done, together of that size."""
+        self.count += count
+        self.done += size
+        if self.progress is not None:
+            elapsed = time.monotonic() - self._begin
+            self.progress.update(items=count, done=self._share(), elapsed=elapsed)
+
+    def _share(self) -> float:
+        return self.done / self.total if self.total else 1.0
+
+    def __exit__(self, *exception: object) -> None:
+        if self.progress is not None:
+            seconds = time.monotonic() - self._begin
+            self.progress.finish(f"{plural(self.count, self.progress.unit)} in {duration(seconds)}", self._share())

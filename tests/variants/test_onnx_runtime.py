@@ -1,0 +1,96 @@
+"""ONNX Runtime on random attributes: what it computes, as a few lines of NumPy in fastrnn's orders and equations.
+
+It shows that `to_fastrnn` says what a node means, so that layers can be compared with ONNX Runtime in the same way.
+"""
+
+import numpy as np
+import pytest
+
+from tests.variants.onnx_runtime import NUMBERS, python_with_onnx_runtime, random_case, run, to_fastrnn
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def activation(name, alpha, beta):
+    return {
+        "Affine": lambda z: alpha * z + beta,
+        "Relu": lambda z: np.maximum(z, 0),
+        "LeakyRelu": lambda z: np.where(z >= 0, z, alpha * z),
+        "ThresholdedRelu": lambda z: np.where(z >= alpha, z, 0),
+        "ScaledTanh": lambda z: alpha * np.tanh(beta * z),
+        "HardSigmoid": lambda z: np.clip(alpha * z + beta, 0, 1),
+        "Elu": lambda z: np.where(z >= 0, z, alpha * (np.exp(np.minimum(z, 0)) - 1)),
+        "Softsign": lambda z: z / (1 + abs(z)),
+        "Softplus": lambda z: np.logaddexp(0, z),
+        "Tanh": np.tanh,
+        "Sigmoid": sigmoid,
+    }[name]
+
+
+def step(op, p, settings, x, h, c):
+    """One step of one direction: the new h and c. Everything in float64."""
+    clip = settings["clip"] or np.inf
+    f, *others = [activation(*a) for a in settings["activations"]]
+
+    def gate(act, z):
+        return act(np.clip(z, -clip, clip))
+
+    wx, rh = x @ p["weight_ih"].T + p["bias_ih"], h @ p["weight_hh"].T + p["bias_hh"]
+    if op == "RNN":
+        return gate(f, wx + rh), c
+    H = h.shape[1]
+    if op == "GRU":
+        wr, wz, wn = np.split(wx, 3, 1)
+        rr, rz, rn = np.split(rh, 3, 1)
+        r, z = gate(f, wr + rr), gate(f, wz + rz)
+        if not settings["reset_after"]:
+            rn = (r * h) @ p["weight_hh"][2 * H :].T + p["bias_hh"][2 * H :]
+        n = gate(others[0], wn + (r * rn if settings["reset_after"] else rn))
+        return (1 - z) * n + z * h, c
+    gates = np.split(wx + rh, 3 if settings["coupled"] else 4, 1)
+    holes = np.split(p["peephole"], len(p["peephole"]) // H) if settings["peephole"] else [0, 0, 0]
+    i = gate(f, gates[0] + holes[0] * c)
+    forget = 1 - i if settings["coupled"] else gate(f, gates[1] + holes[1] * c)
+    c = forget * c + i * gate(others[0], gates[-2])
+    return gate(f, gates[-1] + holes[-1] * c) * others[1](c), c  # the clip doesn't limit c
+
+
+def naive(case):
+    """What a node means, row by row."""
+    x = case.inputs["X"].astype(np.float64)
+    T, B, _ = x.shape
+    lengths = case.inputs.get("sequence_lens", np.full(B, T))
+    H, D = case.hidden, case.directions
+    y, h_n, c_n = np.zeros((T, B, D * H)), np.zeros((D, B, H)), np.zeros((D, B, H))
+    for d, one in enumerate(to_fastrnn(case)):
+        for b in range(B):
+            h, c = (np.zeros((1, H)) if one[s] is None else one[s][b : b + 1].astype(float) for s in ("h_0", "c_0"))
+            times = range(lengths[b])
+            for t in reversed(times) if one["reverse"] else times:
+                h, c = step(case.op, one["parameters"], one["settings"], x[t, b : b + 1], h, c)
+                y[t, b, d * H : (d + 1) * H] = h[0]
+            h_n[d, b], c_n[d, b] = h[0], c[0]
+    return {"Y": y, "Y_h": h_n, "Y_c": c_n}
+
+
+@pytest.mark.skipif(python_with_onnx_runtime() is None, reason="needs onnx and onnxruntime")
+def test_onnx_runtime_computes_what_the_equations_say():
+    cases = [random_case(seed) for seed in range(450)]
+    used = {name for case in cases for one in case.activations or [] for name, _, _ in one}
+    assert used == set(NUMBERS), "every activation has its turn"
+    for seed, (case, outputs) in enumerate(zip(cases, run(cases))):
+        right = naive(case)
+        for name, found in outputs.items():
+            scale = max(1, abs(right[name]).max())
+            assert abs(found - right[name]).max() <= 1e-5 * scale, f"case {seed}: {name} of {case}"
+
+
+def test_rows_come_in_our_orders():
+    case = random_case(0)
+    assert case.op == "LSTM"
+    case.input_forget = True
+    H, rows = case.hidden, case.inputs["W"][0]
+    weight = to_fastrnn(case)[0]["parameters"]["weight_ih"]
+    np.testing.assert_array_equal(weight, np.concatenate([rows[:H], rows[3 * H :], rows[H : 2 * H]]))  # i g o
