@@ -241,6 +241,10 @@ class Cell:
         values = [f"{v:.4e}" for n in outputs for v in np.broadcast_to(found[n], 4)]
         return f"{self.name}#{zlib.crc32(' '.join([*names, *values]).encode()):08x}"
 
+    def config(self) -> str:
+        """What files have for the cell among a model's arguments."""
+        return self.signature
+
     def __copy__(self) -> Cell:
         return self
 
