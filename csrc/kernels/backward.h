@@ -191,6 +191,7 @@ void start_backward(Step<T>& st) {
     if (st.p.cell.spec) start_given(st);
     const int all = st.team.idle || st.team.slice ? 0 : st.mine(int(st.q.B));
     for (int r = 0; r < all; ++r) fill_resets(st, st.row(r));
+    for (int r = 0; r < all && st.q.norm; ++r) copy_n<T>(row_sums(st, st.row(r), 0, 0), nullptr, 4 * st.p.cell.G * st.p.Hp);
     barrier_wait(st.team.all, st.team.n);
     if (!st.team.idle) enter_rows<T>(st, st.mine(st.q.T ? st.p.active[0] : 0), st.mine(int(st.q.B)));
 }
@@ -217,13 +218,13 @@ void backward_direction(Step<T>& st, bool second) {
             st.s0 = p.chunk[k];
             const int s1 = p.chunk[k + 1];
             backward_steps<T>(st, st.s0, s1);
-            if (st.q.norm) normed_inputs_backward(st, s1);
             if (st.q.dx && (st.q.D == 1 || again))
                 input_gradient<T>(p, &st, 1, st.s0, s1, st.team.id, st.team.n, again && second);
             chunk_gradients<T>(st, s1);
         }
     }
     end_input_weights<T>(st);
+    if (st.q.norm) add_row_sums(st);
     if (st.q.T) initial_gradient<T>(st);
 }
 

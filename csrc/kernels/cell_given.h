@@ -31,7 +31,7 @@ struct Given {
         const CellShape<T>& cell = st.p.cell;
         Columns<T> cols{{}, st.ds.bias_r + (first ? kMaxNV * st.p.Hp : 0), 0u, false};
         for (int g = first; g < cell.G && g < first + kMaxNV; ++g) {
-            cols.section[g - first] = st.q.norm ? norm_section(st.p, 1, g) : cell.section_r[g] * st.p.Hp;
+            cols.section[g - first] = st.q.norm ? norm_section(st.p, kNormR, g) : cell.section_r[g] * st.p.Hp;
             if (!(cell.apart >> g & 1)) cols.from_c |= 1u << (g - first);
         }
         return cols;
@@ -126,7 +126,7 @@ struct Given {
         if (p.cell.candidate) {
             st.wait();  // every slice's part of the product
             const int g = p.cell.G - 1;
-            const ptrdiff_t at = st.q.norm ? norm_section(p, 1, g) : p.cell.section_x[g] * p.Hp;
+            const ptrdiff_t at = st.q.norm ? norm_section(p, kNormR, g) : p.cell.section_x[g] * p.Hp;
             for (int r = 0; r < st.m; ++r) st.ts.dh[r] = st.ts.gates[r] + at;
             const Columns<T> cols{{}, nullptr, st.q.norm ? 0u : ~0u, false};
             gemm_then(st, (const T* const*)st.ts.gates, st.ts.dh, st.m, Segments{1, H, {product}}, st.R2, cols,
@@ -246,11 +246,8 @@ struct Given {
         if (norm) {
             st.wait();
             arithmetic(own.first, own.last, 0, H);
-            const Gates last = norm_group(p, p.cell.candidate);
-            for (int r = own.first; r < own.last; ++r) {
-                norm_backward(st, st.ts.gates[r], 1, 2, last);
-                if (!p.cell.candidate && st.q.norm < p.cell.G) norm_backward(st, st.ts.gates[r], 1, 2, norm_group(p, 1));
-            }
+            norm_backward_rows(st, own.first, own.last, norm_group(p, p.cell.candidate));
+            if (!p.cell.candidate && st.q.norm < p.cell.G) norm_backward_rows(st, own.first, own.last, norm_group(p, 1));
         }
         if (p.cell.candidate) second_backward(st, own);
     }
@@ -276,7 +273,7 @@ struct Given {
         if (!norm) return;
         st.wait();
         rest(own.first, own.last, 0, st.q.H);
-        for (int r = own.first; r < own.last; ++r) norm_backward(st, st.ts.gates[r], 1, 2, norm_group(p, 0));
+        norm_backward_rows(st, own.first, own.last, norm_group(p, 0));
     }
 };
 

@@ -44,11 +44,11 @@ CellShape<T> shape_given(const Sequence& q) {
     for (int g = 0; g < s.G; ++g) {
         s.section_x[g] = int(spec.section_x[g]);
         s.section_r[g] = int(spec.section_r[g]);
-        if (q.norm) s.section_x[g] = s.S + g, s.section_r[g] = s.S + 2 * s.G + g;  // norm.h
+        if (q.norm) s.section_x[g] = s.S + g, s.section_r[g] = s.S + s.G + g;  // norm.h
         if (s.section_x[g] != s.section_r[g]) s.apart |= 1u << g;
         in_order = in_order && s.section_x[g] == g;
     }
-    if (q.norm) s.S += 3 * s.G;
+    if (q.norm) s.S += 2 * s.G;
     s.candidate = spec.forward2;
     s.product = int(spec.section_product);
     s.second = s.candidate || q.dir[0].M;

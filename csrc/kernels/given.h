@@ -108,15 +108,5 @@ struct TileArgs {
     TileArgs(const TileArgs&) = delete;
 };
 
-// db[j] += Σ a[r][x + j]·a[r][y + j], rows in order
-template <class T>
-void product_sums(const T* const* a, int n, ptrdiff_t x, ptrdiff_t y, const Range& own, T* db) {
-    each_vector(own.first, own.last, VL<T>, [&](ptrdiff_t j, int lanes) {
-        auto sum = load_n(db + j, lanes);
-        for (int r = 0; r < n; ++r) sum = fma(load_n(a[r] + x + j, lanes), load_n(a[r] + y + j, lanes), sum);
-        store_n(db + j, sum, lanes);
-    });
-}
-
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

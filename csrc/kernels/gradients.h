@@ -138,11 +138,10 @@ void given_gradients(const Step<T>& st, int n) {
     for (int v = 0; v < spec.vectors; ++v)
         if (st.d.dvectors[v])
             column_sums<T>(st.ts.a, n, spec.section_v[v] * p.Hp, own.first, own.last, static_cast<T*>(st.d.dvectors[v]));
-    for (int g = 0; g < p.cell.G; ++g) {
+    for (int g = 0; !st.q.norm && g < p.cell.G; ++g) {  // norm.h has its own
         const ptrdiff_t x = spec.section_x[g] * p.Hp, r = spec.section_r[g] * p.Hp;
         if (st.d.db_w) column_sums(st.ts.a, n, x, own.first, own.last, static_cast<T*>(st.d.db_w) + g * H);
         if (st.d.db_r) column_sums(st.ts.a, n, r, own.first, own.last, static_cast<T*>(st.d.db_r) + g * H);
-        if (st.d.dgain_r) product_sums<T>(st.ts.a, n, r, norm_section(p, 1, g), own, static_cast<T*>(st.d.dgain_r) + g * H);
     }
 }
 

@@ -3,9 +3,11 @@
 //
 //   N(v) = (v − mean)/sqrt(var + ε)        z = gain_x ⊙ N(x·W) + b_w + gain_r ⊙ N(h₋₁·R) + b_r
 //
-// After a cell's own sections a row of `gates` has G of x·W, then N(x·W), and on the way back its gradient; G of h₋₁·R, then
-// N(h₋₁·R); G of the gradient at h₋₁·R; and 1/sqrt(var + ε) of each. The rows of a group of the batch are shared among its
-// slices, each whole.
+// After a cell's own sections a row of `gates` has G of x·W, then N(x·W), and on the way back its gradient; G of h₋₁·R alike;
+// and 1/sqrt(var + ε) of each. The rows of a group of the batch are shared among its slices, each whole.
+//
+// Note [sums over rows]: gradients of gains and biases are summed for each row of the batch apart, while it is in cache, and
+// over the rows at the end: an order that no split of the work changes.
 #pragma once
 #include "given.h"
 
@@ -13,15 +15,16 @@ namespace fastrnn {
 namespace FASTRNN_ISA {
 
 constexpr double kNormEpsilon = 1e-5;
+enum { kNormX = 0, kNormR = 1 };  // of x·W, of h₋₁·R
 
 template <class T>
-ptrdiff_t norm_section(const Plan<T>& p, int which, int gate) {  // which: 0 x·W, 1 h₋₁·R, 2 the gradient at h₋₁·R
+ptrdiff_t norm_section(const Plan<T>& p, int which, int gate) {
     return (p.cell.spec->sections + which * p.cell.G + gate) * p.Hp;
 }
-// 1/sqrt(var + ε) of x·W (0) or h₋₁·R (1) in group 0 or 1
+// 1/sqrt(var + ε) in group 0 or 1
 template <class T>
 T* deviation(const Plan<T>& p, T* row, int which, int group) {
-    return row + norm_section(p, 3, 0) + 2 * which + group;
+    return row + norm_section(p, 2, 0) + 2 * which + group;
 }
 
 struct Gates {  // of a group that is normalised together
@@ -32,36 +35,49 @@ Gates norm_group(const Plan<T>& p, int group) {
     return group ? Gates{p.q->norm, p.cell.G, 1} : Gates{0, p.q->norm, 0};
 }
 
-// f(gate, unit, mask) for all units of the gates; mask: ones, zeros past H
+// f(unit, which of four sums, mask) for one gate's units; mask: ones, zeros past H
 template <class T, class F>
-FR_INLINE void each_normed(const Plan<T>& p, const Gates& gates, F&& f) {
-    using V = typename Simd<T>::V;
-    const ptrdiff_t H = p.q->H, whole = H / VL<T> * VL<T>;
-    const V one = broadcast(T(1));
-    T ones[VL<T>];
-    store(ones, one);
-    const V some = load_n(ones, int(H - whole));
-    for (ptrdiff_t u = 0; u < whole; u += VL<T>)
-        for (int g = gates.first; g < gates.last; ++g) f(g, u, one);
-    if (whole < H)
-        for (int g = gates.first; g < gates.last; ++g) f(g, whole, some);
+FR_INLINE void each_unit(ptrdiff_t H, F&& f) {
+    const auto one = broadcast(T(1));
+    ptrdiff_t u = 0;
+    for (; u + 4 * VL<T> <= H; u += 4 * VL<T>) {
+        FR_UNROLL
+        for (int k = 0; k < 4; ++k) f(u + k * VL<T>, k, one);
+    }
+    for (; u + VL<T> <= H; u += VL<T>) f(u, 0, one);
+    if (u < H) {
+        T ones[VL<T>];
+        store(ones, one);
+        f(u, 1, load_n(ones, int(H - u)));
+    }
+}
+template <class T>
+FR_INLINE T total(const typename Simd<T>::V* sum) {
+    return reduce_add<T>((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
-// mean and 1/sqrt(var + ε) of the gates' sections, which are zero past H
+// v becomes N(v) for the gates' sections, which are zero past H; returns 1/sqrt(var + ε)
 template <class T>
-void moments(const Plan<T>& p, const T* row, int which, const Gates& gates, T& mean, T& rsd) {
+T normalise(const Plan<T>& p, T* row, int which, const Gates& gates) {
     using V = typename Simd<T>::V;
+    const ptrdiff_t H = p.q->H, Hp = p.Hp;
+    T* const v = row + norm_section(p, which, gates.first);
+    const int count = gates.last - gates.first;
+    const T n = T(count * H);
     V sum[4] = {}, square[4] = {};
-    each_normed(p, gates, [&](int g, ptrdiff_t u, V) { sum[g & 3] = sum[g & 3] + load(row + norm_section(p, which, g) + u); });
-    const T n = T((gates.last - gates.first) * p.q->H);
-    mean = reduce_add<T>((sum[0] + sum[1]) + (sum[2] + sum[3])) / n;
-    const V m = broadcast(mean);
-    each_normed(p, gates, [&](int g, ptrdiff_t u, V mask) {
-        const V d = (load(row + norm_section(p, which, g) + u) - m) * mask;
-        square[g & 3] = fma(d, d, square[g & 3]);
-    });
-    const T var = reduce_add<T>((square[0] + square[1]) + (square[2] + square[3])) / n;
-    rsd = T(1) / T(__builtin_sqrt(double(var + T(kNormEpsilon))));
+    for (int g = 0; g < count; ++g)
+        each_unit<T>(H, [&, at = v + g * Hp](ptrdiff_t u, int k, V) { sum[k] = sum[k] + load(at + u); });
+    const V mean = broadcast(total<T>(sum) / n);
+    for (int g = 0; g < count; ++g)
+        each_unit<T>(H, [&, at = v + g * Hp](ptrdiff_t u, int k, V mask) {
+            const V d = (load(at + u) - mean) * mask;
+            square[k] = fma(d, d, square[k]);
+        });
+    const T rsd = T(1 / __builtin_sqrt(double(total<T>(square) / n) + kNormEpsilon));
+    const V scale = broadcast(rsd);
+    for (int g = 0; g < count; ++g)
+        each_unit<T>(H, [&, at = v + g * Hp](ptrdiff_t u, int, V mask) { store(at + u, (load(at + u) - mean) * scale * mask); });
+    return rsd;
 }
 
 // z of a group of gates for rows r0 … r1-1 of this step
@@ -72,74 +88,92 @@ void norm_rows(const Step<T>& st, int r0, int r1, const Gates& gates) {
     const CellSpec& spec = *p.cell.spec;
     for (int r = r0; r < r1; ++r) {
         T* row = st.ts.gates[r];
-        T mean[2], rsd[2];
-        for (int which = 0; which < 2; ++which) {
-            moments(p, row, which, gates, mean[which], rsd[which]);
-            *deviation(p, row, which, gates.group) = rsd[which];
+        for (int which = kNormX; which <= kNormR; ++which)
+            *deviation(p, row, which, gates.group) = normalise(p, row, which, gates);
+        for (int g = gates.first; g < gates.last; ++g) {
+            const T *x = row + norm_section(p, kNormX, g), *h = row + norm_section(p, kNormR, g);
+            const T *gain_x = norm_row(st, kNormGainX, g), *gain_r = norm_row(st, kNormGainR, g);
+            const T *bias_x = norm_row(st, kNormBiasX, g), *bias_r = norm_row(st, kNormBiasR, g);
+            T *z = row + spec.section_x[g] * p.Hp, *apart = row + spec.section_r[g] * p.Hp;
+            each_unit<T>(p.q->H, [&](ptrdiff_t u, int, V) {
+                const V from_x = fma(load(x + u), load(gain_x + u), load(bias_x + u));
+                const V from_r = fma(load(h + u), load(gain_r + u), load(bias_r + u));
+                if (z == apart) {
+                    store(z + u, from_x + from_r);
+                } else {
+                    store(z + u, from_x);
+                    store(apart + u, from_r);
+                }
+            });
         }
-        const V mx = broadcast(mean[0]), mr = broadcast(mean[1]), sx = broadcast(rsd[0]), sr = broadcast(rsd[1]);
-        each_normed(p, gates, [&](int g, ptrdiff_t u, V mask) {
-            T *x_at = row + norm_section(p, 0, g) + u, *r_at = row + norm_section(p, 1, g) + u;
-            const V x = (load(x_at) - mx) * sx * mask, h = (load(r_at) - mr) * sr * mask;
-            if (!st.turns) {
-                store(x_at, x);
-                store(r_at, h);
-            }
-            const V from_x = fma(x, load(norm_row(st, kNormGainX, g) + u), load(norm_row(st, kNormBiasX, g) + u));
-            const V from_r = fma(h, load(norm_row(st, kNormGainR, g) + u), load(norm_row(st, kNormBiasR, g) + u));
-            if (spec.section_x[g] == spec.section_r[g]) {
-                store(row + spec.section_x[g] * p.Hp + u, from_x + from_r);
-            } else {
-                store(row + spec.section_x[g] * p.Hp + u, from_x);
-                store(row + spec.section_r[g] * p.Hp + u, from_r);
-            }
-        });
     }
 }
 
-// The gradient at v from g = gain ⊙ dz and N(v): (g − mean(g) − N(v)·mean(g ⊙ N(v)))/sqrt(var + ε); zero past H. `to`: 0 in place
-// of N(x·W), 2 beside N(h₋₁·R)
+// sums of row i: of dz (x·W's side; h₋₁·R's side where that is apart), of dz ⊙ N(x·W), of dz ⊙ N(h₋₁·R)
+enum { kSumX = 0, kSumR = 1, kSumGainX = 2, kSumGainR = 3 };
 template <class T>
-void norm_backward(const Step<T>& st, T* row, int which, int to, const Gates& gates) {
+T* row_sums(const Step<T>& st, int i, int kind, int gate) {
+    return st.ds.sums + ((ptrdiff_t(i) * 4 + kind) * st.p.cell.G + gate) * st.p.Hp;
+}
+
+// The gradient at v from g = gain ⊙ dz and N(v), in place of N(v): (g − mean(g) − N(v)·mean(g ⊙ N(v)))/sqrt(var + ε); zero past
+// H. Row i's sums go on.
+template <class T>
+void norm_backward(const Step<T>& st, T* row, int i, int which, const Gates& gates) {
     using V = typename Simd<T>::V;
     const Plan<T>& p = st.p;
     const CellSpec& spec = *p.cell.spec;
+    const ptrdiff_t H = p.q->H, Hp = p.Hp;
     const int64_t* section = which ? spec.section_r : spec.section_x;
-    const int gain = which ? kNormGainR : kNormGainX;
     V sum[4] = {}, with[4] = {};
-    each_normed(p, gates, [&](int g, ptrdiff_t u, V mask) {
-        const V d = load(row + section[g] * p.Hp + u) * mask * load(norm_row(st, gain, g) + u);
-        sum[g & 3] = sum[g & 3] + d;
-        with[g & 3] = fma(d, load(row + norm_section(p, which, g) + u), with[g & 3]);
-    });
-    const T n = T((gates.last - gates.first) * p.q->H);
-    const V mean = broadcast(reduce_add<T>((sum[0] + sum[1]) + (sum[2] + sum[3])) / n);
-    const V slope = broadcast(reduce_add<T>((with[0] + with[1]) + (with[2] + with[3])) / n);
+    for (int g = gates.first; g < gates.last; ++g) {
+        const T *dz = row + section[g] * Hp, *v = row + norm_section(p, which, g);
+        const T* gain = norm_row(st, which ? kNormGainR : kNormGainX, g);
+        T *bias_sum = row_sums(st, i, which ? kSumR : kSumX, g), *gain_sum = row_sums(st, i, which ? kSumGainR : kSumGainX, g);
+        const bool again = which && spec.section_r[g] == spec.section_x[g];
+        each_unit<T>(H, [&](ptrdiff_t u, int k, V mask) {
+            const V z = load(dz + u) * mask, n = load(v + u), d = z * load(gain + u);
+            sum[k] = sum[k] + d;
+            with[k] = fma(d, n, with[k]);
+            store(gain_sum + u, fma(z, n, load(gain_sum + u)));
+            if (!again) store(bias_sum + u, load(bias_sum + u) + z);
+        });
+    }
+    const T n = T((gates.last - gates.first) * H);
+    const V mean = broadcast(total<T>(sum) / n), slope = broadcast(total<T>(with) / n);
     const V rsd = broadcast(*deviation(p, row, which, gates.group));
-    each_normed(p, gates, [&](int g, ptrdiff_t u, V mask) {
-        const V d = load(row + section[g] * p.Hp + u) * load(norm_row(st, gain, g) + u);
-        const V v = load(row + norm_section(p, which, g) + u);
-        store(row + norm_section(p, to, g) + u, (d - fma(v, slope, mean)) * rsd * mask);
-    });
+    for (int g = gates.first; g < gates.last; ++g) {
+        const T *dz = row + section[g] * Hp, *gain = norm_row(st, which ? kNormGainR : kNormGainX, g);
+        T* v = row + norm_section(p, which, g);
+        each_unit<T>(H, [&](ptrdiff_t u, int, V mask) {
+            store(v + u, (load(dz + u) * load(gain + u) - fma(load(v + u), slope, mean)) * rsd * mask);
+        });
+    }
+}
+template <class T>
+void norm_backward_rows(const Step<T>& st, int r0, int r1, const Gates& gates) {
+    for (int r = r0; r < r1; ++r)
+        for (int which = kNormX; which <= kNormR; ++which) norm_backward(st, st.ts.gates[r], st.row(r), which, gates);
 }
 
-// A chunk's gradient at x·W in place of N(x·W), and that of its gain; by all threads of the team
+// Note [sums over rows], by the threads of a team, after all steps
 template <class T>
-void normed_inputs_backward(const Step<T>& st, int s1) {
+void add_row_sums(const Step<T>& st) {
     const Plan<T>& p = st.p;
     const CellSpec& spec = *p.cell.spec;
-    int n = 0;
-    for (int s = st.s0; s < s1; ++s)
-        for (int i = 0; i < p.active[s]; ++i) st.ts.c[n++] = st.gates(s, i);
-    const Range own = share(int(st.q.H), st.team.id, st.team.n), rows = share(n, st.team.id, st.team.n);
-    for (int g = 0; st.d.dgain_x && g < p.cell.G; ++g)
-        product_sums<T>(st.ts.c, n, spec.section_x[g] * p.Hp, norm_section(p, 0, g), own,
-                        static_cast<T*>(st.d.dgain_x) + g * st.q.H);
-    barrier_wait(st.team.all, st.team.n);
-    for (int r = rows.first; r < rows.last; ++r)
-        for (int group = 0; group < (st.q.norm < p.cell.G ? 2 : 1); ++group)
-            norm_backward(st, st.ts.c[r], 0, 0, norm_group(p, group));
-    barrier_wait(st.team.all, st.team.n);
+    const Range own = share(int(p.Hp / VL<T>), st.team.id, st.team.n);
+    const ptrdiff_t u0 = own.first * VL<T>, last = own.last * VL<T>, u1 = last < st.q.H ? last : st.q.H;
+    void* const to[] = {st.d.db_w, st.d.db_r, st.d.dgain_x, st.d.dgain_r};
+    for (int kind = 0; kind < 4; ++kind)
+        for (int g = 0; to[kind] && g < p.cell.G; ++g) {
+            const int from = kind == kSumR && spec.section_r[g] == spec.section_x[g] ? int(kSumX) : kind;
+            each_vector(u0, u1, VL<T>, [&](ptrdiff_t u, int lanes) {
+                T* at = static_cast<T*>(to[kind]) + g * st.q.H + u;
+                auto sum = load_n(at, lanes);
+                for (int i = 0; i < int(st.q.B); ++i) sum = sum + load(row_sums(st, i, from, g) + u);
+                store_n(at, sum, lanes);
+            });
+        }
 }
 
 }  // namespace FASTRNN_ISA

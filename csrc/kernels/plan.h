@@ -47,6 +47,7 @@ struct DirectionSpace {
     T *dh, *dc;                // [B, wide] each
     T* dhs[2];                 // projection: gradient at h, of a chunk [chunk rows, Pp]
     T* reset;                  // [B, cell_stride] states that a reset goes to, or null for zeros
+    T* sums;                   // given cells with layer norm: see norm.h
     T *vectors, *mask, *extra;  // given cells: [vectors, Hp], [B, wide] of recurrent dropout, [B, states + 2, wide] scratch
     T *gates, *cell, *hidden;  // [rows, S·Hp], [B + rows, Hp] or [2, B, Hp], [rows, Hp]: the caller's or the workspace's
     // checkpoint, backward: packed weights of the forward pass, where its h goes, dG of the step after the segment
@@ -256,6 +257,7 @@ size_t lay_out(Plan<T>& p, const Sequence& q, bool backward, void* base) {
             ds.vectors = m.take<T>((p.cell.spec->vectors + (q.norm ? 4 * p.cell.G : 0)) * p.Hp);
             if (q.recurrent_dropout > 0) ds.mask = m.take<T>(q.B * p.wide);
             if (backward) ds.extra = m.take<T>(q.B * (states + 2) * p.wide);
+            if (backward && q.norm) ds.sums = m.take<T>(q.B * 4 * p.cell.G * p.Hp);
         }
         if (q.save == kSaveAll) {
             ds.gates = static_cast<T*>(q.dir[d].gates);

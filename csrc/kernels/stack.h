@@ -175,6 +175,7 @@ void backward_piece(Stack<T>& s, StackLayer<T>& l, int at, const ThreadSpace<T>&
     backward_steps<T>(st, b.s0, b.s1);
     if (q.dx) input_gradient<T>(p, &st, 1, b.s0, b.s1, team.id, team.n, false);
     if (b.s0 == 0) initial_gradient<T>(st);
+    if (b.s0 == 0 && q.norm) add_row_sums(st);
 }
 
 // one team's part of the weight gradients of the chunk before `at`

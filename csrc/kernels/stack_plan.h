@@ -29,7 +29,7 @@ double layer_seconds(const Sequence& q, const CellShape<T>& cell, int threads, b
 template <class T>
 StackSplit stack_split(const Sequence& first, int layers, bool backward) {
     StackSplit split{0, 1, 0};
-    if (layers < 2 || layers > kMostLayers || first.D != 1 || first.codes || first.norm || first.threads < 2 || first.steps == 0)
+    if (layers < 2 || layers > kMostLayers || first.D != 1 || first.codes || first.threads < 2 || first.steps == 0)
         return split;
     if (backward && first.save != kSaveAll) return split;
     const CellShape<T> cell = shape_of<T>(first);

@@ -11,7 +11,18 @@ from .finite_differences import assert_close, check_gradients
 
 T, B, I, H, P = 3, 3, 2, 3, 1
 RAGGED = [2, 0, 3]
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1, "rnn_sigmoid": 1, "rnn_leaky_relu": 1, "rnn_identity": 1}
+GATES = {
+    "lstm": 4,
+    "gru": 3,
+    "rnn_tanh": 1,
+    "rnn_relu": 1,
+    "rnn_sigmoid": 1,
+    "rnn_leaky_relu": 1,
+    "rnn_identity": 1,
+    "fast_rnn": 1,
+    "fast_grnn": 1,
+}
+FAST = {"fast_rnn": {"bias": H, "alpha": 1, "beta": 1}, "fast_grnn": {"bias_z": H, "bias_h": H, "zeta": 1, "nu": 1}}
 
 
 def make(cell, num_layers, bidirectional, *, proj_size=0, bias=True, seed=0):
@@ -24,7 +35,9 @@ def make(cell, num_layers, bidirectional, *, proj_size=0, bias=True, seed=0):
             name, size = f"_l{layer}{suffix}", I if layer == 0 else D * output_size
             params["weight_ih" + name] = rng.standard_normal((GATES[cell] * H, size))
             params["weight_hh" + name] = rng.standard_normal((GATES[cell] * H, output_size))
-            if bias:
+            if cell in FAST:
+                params |= {n + name: rng.standard_normal(size) for n, size in FAST[cell].items()}
+            elif bias:
                 params["bias_ih" + name] = rng.standard_normal(GATES[cell] * H)
                 params["bias_hh" + name] = rng.standard_normal(GATES[cell] * H)
             if proj_size:
@@ -57,6 +70,8 @@ CASES = {
     "rnn_tanh": ("rnn_tanh", 2, True, {}, {}),
     "rnn_relu": ("rnn_relu", 2, False, {}, {}),
     "rnn_sigmoid": ("rnn_sigmoid", 2, True, {"bias": False}, {}),
+    "fast_rnn": ("fast_rnn", 2, True, {}, {}),
+    "fast_grnn": ("fast_grnn", 2, True, {}, {"zoneout": 0.2}),
 }
 
 

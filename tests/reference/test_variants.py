@@ -25,7 +25,7 @@ def test_gradients_of_each(cell, name, reverse, lengths):
     Case(cell, [name], reverse=reverse, lengths=lengths).check()
 
 
-@every_cell
+@pytest.mark.parametrize("cell", VARIANTS)
 def test_gradients_of_all_states_of_a_plain_cell(cell):
     Case(cell, lengths=RAGGED).check()
 
@@ -37,9 +37,9 @@ def test_gradients_of_everything_at_once(cell, reverse):
     Case(cell, names, seed=2, reverse=reverse, lengths=RAGGED).check()
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)  # the same cases always: some lie on a kink of clip
+@settings(max_examples=60, deadline=None, derandomize=True)  # the same cases always: some lie on a kink of clip
 @given(
-    cell=st.sampled_from(sorted(CELLS)),
+    cell=st.sampled_from(sorted(VARIANTS)),
     picks=st.sets(st.integers(0, 99), max_size=5),
     seed=st.integers(0, 5),
     lengths=st.none() | st.lists(st.integers(0, T), min_size=B, max_size=B),
@@ -82,7 +82,7 @@ def test_activation(name, numbers):
     f, derivative = activation((name, *numbers))
     assert_close(f(z), [FORMULAS[name](n, alpha, beta) for n in z], 1e-13)
     v = np.cos(z)
-    assert_close(derivative(z) * v, numerical_gradient(lambda: float(f(z) @ v), z), 1e-8)
+    assert_close(derivative(z, f(z)) * v, numerical_gradient(lambda: float(f(z) @ v), z), 1e-8)
 
 
 @pytest.mark.parametrize("name", FORMULAS)
@@ -90,15 +90,15 @@ def test_activation_keeps_type_and_nan_and_does_not_overflow(name):
     z = np.array([-1e30, np.nan, 0, 1e30], np.float32)
     with np.errstate(over="raise", divide="raise"):
         for clip in (None, 2.0):
-            for function in activation(name, clip):
-                y = function(z)
+            f, derivative = activation(name, clip)
+            for y in (f(z), derivative(z, f(z))):
                 assert y.dtype == np.float32 and np.isnan(y).tolist() == [False, True, False, False]
 
 
 def test_clip_limits_the_argument():
     f, derivative = activation(("affine", 2.0, 1.0), 1.5)
     z = np.array([-2.0, -1.5, 0.0, 1.5, 2.0])
-    assert f(z).tolist() == [-2, -2, 1, 4, 4] and derivative(z).tolist() == [0, 2, 2, 2, 0]
+    assert f(z).tolist() == [-2, -2, 1, 4, 4] and derivative(z, f(z)).tolist() == [0, 2, 2, 2, 0]
 
 
 @every_cell

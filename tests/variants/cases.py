@@ -8,6 +8,8 @@ from tests.reference.finite_differences import assert_close, check_gradients
 T, B, I, H, P = 4, 3, 2, 3, 2
 RAGGED = [2, 0, 4]
 CELLS = {"lstm": (4, 3), "gru": (3, 2), "rnn": (1, 1)}  # gates, functions
+FAST = {"fast_rnn": (1, 1), "fast_grnn": (1, 2)}
+FUNCTIONS = (("HardSigmoid", 0.3, 0.4), ("Elu", 0.5), ("ScaledTanh", 0.7, 1.3))
 
 
 class Case:
@@ -18,7 +20,8 @@ class Case:
         self.cell, self.variants, self.batch_first = cell, set(variants), batch_first
         self.vjp_function = getattr(reference, cell + "_vjp")
         coupled, projected = (name in self.variants for name in ("coupled", "projection"))
-        gates = CELLS[cell][0] - coupled
+        gates, self.num_functions = (CELLS | FAST)[cell]
+        gates -= coupled
         self.sizes = {"lstm": (P if projected else H, H)}.get(cell, (H,))
         self.x, self.dy = self.sequence(I), self.sequence(self.sizes[0])
         self.states, self.dstate_n = ([self.random(B, n) for n in self.sizes] for _ in range(2))
@@ -26,9 +29,14 @@ class Case:
         self.weights = {
             "weight_ih": self.random(gates * H, I),
             "weight_hh": self.random(gates * H, self.sizes[0]),
-            "bias_ih": self.random(gates * H),
-            "bias_hh": self.random(gates * H),
         }
+        if cell in CELLS:
+            self.weights |= {"bias_ih": self.random(gates * H), "bias_hh": self.random(gates * H)}
+        elif cell == "fast_rnn":
+            self.weights |= {"bias": self.random(H), "alpha": self.random(1), "beta": self.random(1)}
+        else:
+            self.weights |= {"bias_z": self.random(H), "bias_h": self.random(H)}
+            self.weights |= {"zeta": self.random(1), "nu": self.random(1)}
         if projected:
             self.weights["weight_hr"] = self.random(P, H)
         if "peephole" in self.variants:
@@ -55,11 +63,7 @@ class Case:
             "coupled": lambda: {"coupled": True},
             "reset_before": lambda: {"reset_after": False},
             "clip": lambda: {"clip": 0.6},
-            "activations": lambda: {
-                "activations": (("HardSigmoid", 0.3, 0.4), ("Elu", 0.5), ("ScaledTanh", 0.7, 1.3))[
-                    -CELLS[self.cell][1] :
-                ]
-            },
+            "activations": lambda: {"activations": FUNCTIONS[-self.num_functions :]},
             "zoneout_masks": lambda: {
                 "zoneout": self.packed([(coin[..., :1] ^ (self.sequence(n) < 0)).astype(float) for n in self.sizes])
             },
@@ -123,4 +127,6 @@ VARIANTS = {
     "lstm": [*OF_ALL, "peephole", "coupled", "projection"],
     "gru": [*OF_ALL, "reset_before"],
     "rnn": OF_ALL,
+    "fast_rnn": OF_ALL[1:],
+    "fast_grnn": OF_ALL[1:],
 }

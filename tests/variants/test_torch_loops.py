@@ -4,14 +4,20 @@ import numpy as np
 import pytest
 
 from tests.reference.finite_differences import assert_close
-from tests.variants.cases import CELLS, VARIANTS, Case, H, I, T, arrays
+from tests.variants.cases import VARIANTS, Case, H, I, T, arrays
 
 torch = pytest.importorskip("torch")
 loops = pytest.importorskip("tests.variants.torch_loops")
 
 TOLERANCE = 1e-10
 NOT_IN_LOOPS = {"projection", "reset_state"}
-LOOPS = {"lstm": loops.LSTMLoop, "gru": loops.GRULoop, "rnn": loops.RNNLoop}
+LOOPS = {
+    "lstm": loops.LSTMLoop,
+    "gru": loops.GRULoop,
+    "rnn": loops.RNNLoop,
+    "fast_rnn": loops.FastRNNLoop,
+    "fast_grnn": loops.FastGRNNLoop,
+}
 SINGLE = [(cell, (name,)) for cell, names in VARIANTS.items() for name in names if name not in NOT_IN_LOOPS]
 COMBINED = [
     ("lstm", ("norm", "peephole", "zoneout_masks", "recurrent_mask", "resets")),
@@ -21,7 +27,7 @@ COMBINED = [
     ("gru", ("norm", "activations", "resets")),
     ("rnn", ("norm", "clip", "activations", "recurrent_mask", "resets", "zoneout_share")),
 ]
-PLAIN = [(cell, ()) for cell in CELLS]
+PLAIN = [(cell, ()) for cell in VARIANTS]
 
 
 def as_tensor(a):
@@ -30,7 +36,7 @@ def as_tensor(a):
 
 def module(case):
     """The loop with the case's parameters."""
-    settings = {"layer_norm": bool(case.gains)}
+    settings = {"layer_norm": True} if case.gains else {}
     for name in ("clip", "activations", "coupled", "reset_after"):
         if name in case.options:
             settings[name] = case.options[name]

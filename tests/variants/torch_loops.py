@@ -43,19 +43,28 @@ class Loop(nn.Module):
 
     num_states = 1
 
-    def __init__(self, input_size, hidden_size, gates, activations, *, layer_norm=False, clip=None, dtype=None):
+    def __init__(
+        self,
+        input_size,
+        hidden_size,
+        gates,
+        activations,
+        *,
+        layer_norm=False,
+        clip=None,
+        dtype=None,
+        scalars=(),
+        biases=("bias_ih", "bias_hh"),
+    ):
         super().__init__()
         self.hidden_size, self.clip, self.layer_norm = hidden_size, clip, layer_norm
         self.functions = [function(a) for a in activations]
         rows, bound = gates * hidden_size, hidden_size**-0.5
-        shapes = {
-            "weight_ih": (rows, input_size),
-            "weight_hh": (rows, hidden_size),
-            "bias_ih": (rows,),
-            "bias_hh": (rows,),
-        }
+        shapes = {"weight_ih": (rows, input_size), "weight_hh": (rows, hidden_size), **dict.fromkeys(biases, (rows,))}
         for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.empty(shape, dtype=dtype).uniform_(-bound, bound)))
+        for name, value in dict(scalars).items():
+            self.register_parameter(name, nn.Parameter(torch.full((1,), value, dtype=dtype)))
         if layer_norm:
             self.gain_ih = nn.Parameter(torch.ones(rows, dtype=dtype))
             self.gain_hh = nn.Parameter(torch.ones(rows, dtype=dtype))
@@ -202,3 +211,35 @@ class RNNLoop(Loop):
 
     def step(self, projected, state, seen):
         return (self.functions[0](self.limited(self.recurrent(projected, seen))),)
+
+
+class FastRNNLoop(Loop):
+    """FastRNN: alpha and beta before their sigmoid start where the paper's code has them."""
+
+    def __init__(self, input_size, hidden_size, *, activations=("Tanh",), clip=None, dtype=None):
+        own = {"scalars": {"alpha": -3.0, "beta": 3.0}, "biases": ("bias",)}
+        super().__init__(input_size, hidden_size, 1, activations, clip=clip, dtype=dtype, **own)
+
+    def project(self, x):
+        return F.linear(x, self.weight_ih, self.bias)
+
+    def step(self, projected, state, seen):
+        n = self.functions[0](self.limited(self.recurrent(projected, seen)))
+        return (torch.sigmoid(self.alpha) * n + torch.sigmoid(self.beta) * state[0],)
+
+
+class FastGRNNLoop(Loop):
+    """FastGRNN: gate and candidate share their weights."""
+
+    def __init__(self, input_size, hidden_size, *, activations=("Sigmoid", "Tanh"), clip=None, dtype=None):
+        own = {"scalars": {"zeta": 1.0, "nu": -4.0}, "biases": ("bias_z", "bias_h")}
+        super().__init__(input_size, hidden_size, 1, activations, clip=clip, dtype=dtype, **own)
+
+    def project(self, x):
+        return F.linear(x, self.weight_ih)
+
+    def step(self, projected, state, seen):
+        gate, candidate = self.functions
+        u = self.recurrent(projected, seen)
+        z, n = gate(self.limited(u + self.bias_z)), candidate(self.limited(u + self.bias_h))
+        return ((torch.sigmoid(self.zeta) * (1 - z) + torch.sigmoid(self.nu)) * n + z * state[0],)

@@ -46,6 +46,7 @@ from .attention import (
     dropped_weights,
 )
 from .decoder import decoder, decoder_vjp
+from .fast import FastGRNNGrads, FastRNNGrads, fast_grnn, fast_grnn_vjp, fast_rnn, fast_rnn_vjp
 from .gates import reorder_gates
 from .gru import GRUGrads, gru, gru_vjp
 from .layers import (
@@ -73,6 +74,8 @@ from .word2vec import word2vec, word2vec_draws, word2vec_loss, word2vec_predicti
 
 __all__ = [
     "EmbeddingGrads",
+    "FastGRNNGrads",
+    "FastRNNGrads",
     "GRUGrads",
     "LSTMGrads",
     "LayerNormGrads",
@@ -100,6 +103,10 @@ __all__ = [
     "dropped_weights",
     "embedding",
     "embedding_vjp",
+    "fast_grnn",
+    "fast_grnn_vjp",
+    "fast_rnn",
+    "fast_rnn_vjp",
     "gelu",
     "gelu_derivative",
     "gelu_vjp",

@@ -45,10 +45,17 @@ class Between(NamedTuple):
     resets: Array | None
     fresh: State
 
-    def reset_rows(self, t: int, rows: Array) -> Array:
-        """[rows, 1]: which of them start afresh at step t."""
-        none: Array = np.zeros((len(rows), 1), bool)
-        return none if self.resets is None else self.resets[t, rows, None]
+    def restart(self, t: int, rows: Array, state: State) -> State:
+        """The states of some rows before step t, fresh ones for those that are reset."""
+        if self.resets is None:
+            return state
+        return tuple(np.where(self.resets[t, rows, None], f[rows], s) for f, s in zip(self.fresh, state))
+
+    def stop(self, t: int, rows: Array, dstate: State) -> State:
+        """The reverse of `restart`."""
+        if self.resets is None:
+            return dstate
+        return tuple(np.where(self.resets[t, rows, None], 0, d) for d in dstate)
 
     def kept(self, k: int, t: int, rows: Array) -> Any:
         """The share of the old value in state k after step t, or None."""
@@ -125,6 +132,7 @@ def check_weights(cell: Cell, weights: tuple[Any, ...], input_size: int) -> tupl
         "peephole": ((cell.gates - 1) * H,),
         "gain_c": (H,),
         "bias_c": (H,),
+        **dict.fromkeys(("alpha", "beta", "zeta", "nu"), (1,)),
     }
     for name, a in given.items():
         shape = expected.get(name, (cell.gates * H,))
@@ -183,8 +191,7 @@ def scan(
     tape = []
     for t in reversed(range(T)) if reverse else range(T):
         rows = np.flatnonzero(t < lengths)
-        reset = between.reset_rows(t, rows)
-        before = tuple(np.where(reset, f[rows], s[rows]) for f, s in zip(between.fresh, state))
+        before = between.restart(t, rows, tuple(s[rows] for s in state))
         mask = None if between.mask is None else between.mask[rows]
         after, saved = cell.forward(weights, x[t, rows], before, mask)
         for k, (old, new) in enumerate(zip(before, after)):
@@ -198,7 +205,7 @@ def scan_backward(
     cell: Cell,
     weights: tuple[Any, ...],
     tape: list[Any],
-    dstates: State,
+    dstates: tuple[Any, ...],
     dstate: State,
     input_size: int,
     between: Between,
@@ -209,7 +216,7 @@ def scan_backward(
 
     Parameters
     ----------
-    dstates : each [T, B, features]; what they hold past the end of a row is not read
+    dstates : the first one [T, B, features], the others alike or None; what they hold past a row's end is not read
     dstate : gradients of the final states, each [B, features]
 
     Returns
@@ -222,13 +229,14 @@ def scan_backward(
     dstate = tuple(d.copy() for d in dstate)
     totals = tuple(None if w is None else np.zeros_like(w) for w in weights)
     for t, rows, saved in reversed(tape):
-        dmixed = tuple(d[rows] + dd[t, rows] for d, dd in zip(dstate, dstates))
+        dmixed = tuple(d[rows] if dd is None else d[rows] + dd[t, rows] for d, dd in zip(dstate, dstates))
         kept = [between.kept(k, t, rows) for k in range(len(dstate))]
         dafter = tuple(dm if d is None else (1 - d) * dm for d, dm in zip(kept, dmixed))  # d · old + (1 − d) · new
         dx_t, dbefore, parts = cell.backward(weights, saved, dafter)
         dx[t, rows] = dx_t
-        for ds, d, dm, before in zip(dstate, kept, dmixed, dbefore):
-            ds[rows] = np.where(between.reset_rows(t, rows), 0, before if d is None else before + d * dm)
+        dbefore = tuple(ds if d is None else ds + d * dm for d, dm, ds in zip(kept, dmixed, dbefore))
+        for ds, before in zip(dstate, between.stop(t, rows, dbefore)):
+            ds[rows] = before
         for whole, piece in zip(totals, parts):
             if whole is not None:
                 whole += piece
@@ -241,10 +249,10 @@ def recurrent_vjp(
     x: Any,
     state: Any,
     *,
-    lengths: Any,
-    reverse: bool,
-    batch_first: bool,
-    input_grad: bool,
+    lengths: Any = None,
+    reverse: bool = False,
+    batch_first: bool = False,
+    input_grad: bool = True,
     out: Any = None,
     zoneout: Any = None,
     recurrent_mask: Any = None,
@@ -309,8 +317,12 @@ def recurrent_vjp(
 
     def pullback(dy: Any = None, dstate: Any = None, dstates: Any = None, *, out: Any = None) -> tuple[Any, Any, Any]:
         """Gradients ``(dx, dstate_0, grads)`` from those of the outputs; may be called again."""
-        given = [sequence_in("dstates", d, size) for d, size in zip(split("dstates", dstates), state_sizes)]
-        given[0] = given[0] + sequence_in("dy", dy, state_sizes[0])
+        given: list[Any] = [
+            None if d is None else sequence_in("dstates", d, size)
+            for d, size in zip(split("dstates", dstates), state_sizes)
+        ]
+        dy = sequence_in("dy", dy, state_sizes[0])
+        given[0] = dy if given[0] is None else given[0] + dy
         dx, dstate_0, grads = scan_backward(cell, weights, tape, tuple(given), states_in("dstate", dstate), I, between)
         dx_out = into(out, layout.sequence_out(dx)) if input_grad else None
         return dx_out, joined(layout.vector_out(d) for d in dstate_0), cell.Grads(*grads)

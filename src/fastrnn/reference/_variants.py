@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._sequence import Array
-from .activations import leaky_relu, leaky_relu_derivative, sigmoid, sigmoid_derivative, tanh_derivative
+from .activations import leaky_relu, leaky_relu_derivative, sigmoid, tanh_derivative
 from .layers import layer_norm_vjp
 
 
@@ -25,36 +25,46 @@ class Norm(NamedTuple):
 
 
 class Function(NamedTuple):
-    """A function of the pre-activation z, element by element, and its derivative at z."""
+    """A function of the pre-activation z, element by element, and its derivative, of z and of the value at z."""
 
     f: Callable[[Array], Array]
-    derivative: Callable[[Array], Array]
+    derivative: Callable[[Array, Array], Array]
 
 
-# name: (f(z, α, β), f'(z, α, β), α and β where none are given). At the kink 0 the derivative is the one from the left.
+def _where(condition: Array, z: Array) -> Array:
+    """1 where the condition holds, else 0; NaN for NaN."""
+    return np.where(np.isnan(z), z, condition)
+
+
+# name: (f(z, α, β), f'(z, y = f(z), α, β), α and β where none are given). At 0 a derivative is the one from the left.
 ACTIVATIONS: dict[str, tuple[Callable[..., Array], Callable[..., Array], float, float]] = {
-    "affine": (lambda z, a, b: a * z + b, lambda z, a, b: np.full_like(z, a), 1.0, 0.0),
-    "relu": (lambda z, a, b: np.maximum(z, 0), lambda z, a, b: z > 0, 0.0, 0.0),
-    "leakyrelu": (lambda z, a, b: leaky_relu(z, a), lambda z, a, b: leaky_relu_derivative(z, a), 0.01, 0.0),
-    "thresholdedrelu": (lambda z, a, b: np.where(z < a, 0, z), lambda z, a, b: z >= a, 1.0, 0.0),
-    "scaledtanh": (lambda z, a, b: a * np.tanh(b * z), lambda z, a, b: a * b * tanh_derivative(b * z), 1.0, 1.0),
+    "affine": (lambda z, a, b: a * z + b, lambda z, y, a, b: _where(z == z, z) * a, 1.0, 0.0),
+    "relu": (lambda z, a, b: np.maximum(z, 0), lambda z, y, a, b: _where(z > 0, z), 0.0, 0.0),
+    "leakyrelu": (lambda z, a, b: leaky_relu(z, a), lambda z, y, a, b: leaky_relu_derivative(z, a), 0.01, 0.0),
+    "thresholdedrelu": (lambda z, a, b: np.where(z < a, 0, z), lambda z, y, a, b: _where(z >= a, z), 1.0, 0.0),
+    "scaledtanh": (lambda z, a, b: a * np.tanh(b * z), lambda z, y, a, b: a * b * tanh_derivative(b * z), 1.0, 1.0),
     "hardsigmoid": (
         lambda z, a, b: np.clip(a * z + b, 0, 1),
-        lambda z, a, b: np.where((a * z + b > 0) & (a * z + b < 1), a, 0),
+        lambda z, y, a, b: _where((y > 0) & (y < 1), z) * a,
         0.2,
         0.5,
     ),
     "elu": (
         lambda z, a, b: np.where(z > 0, z, a * np.expm1(np.minimum(z, 0))),
-        lambda z, a, b: np.where(z > 0, 1, a * np.exp(np.minimum(z, 0))),
+        lambda z, y, a, b: np.where(z > 0, 1, a * np.exp(np.minimum(z, 0))),
         1.0,
         0.0,
     ),
-    "softsign": (lambda z, a, b: z / (1 + abs(z)), lambda z, a, b: (1 / (1 + abs(z))) ** 2, 0.0, 0.0),
-    "softplus": (lambda z, a, b: np.maximum(z, 0) + np.log1p(np.exp(-abs(z))), lambda z, a, b: sigmoid(z), 0.0, 0.0),
-    "tanh": (lambda z, a, b: np.tanh(z), lambda z, a, b: tanh_derivative(z), 0.0, 0.0),
-    "sigmoid": (lambda z, a, b: sigmoid(z), lambda z, a, b: sigmoid_derivative(z), 0.0, 0.0),
-    "identity": (lambda z, a, b: z, lambda z, a, b: np.ones_like(z), 0.0, 0.0),
+    "softsign": (lambda z, a, b: z / (1 + abs(z)), lambda z, y, a, b: (1 / (1 + abs(z))) ** 2, 0.0, 0.0),
+    "softplus": (
+        lambda z, a, b: np.maximum(z, 0) + np.log1p(np.exp(-abs(z))),
+        lambda z, y, a, b: sigmoid(z),
+        0.0,
+        0.0,
+    ),
+    "tanh": (lambda z, a, b: np.tanh(z), lambda z, y, a, b: 1 - y**2, 0.0, 0.0),
+    "sigmoid": (lambda z, a, b: sigmoid(z), lambda z, y, a, b: y * (1 - y), 0.0, 0.0),
+    "identity": (lambda z, a, b: z, lambda z, y, a, b: _where(z == z, z), 0.0, 0.0),
 }
 
 
@@ -71,7 +81,8 @@ def activation(spec: Any, clip: float | None = None) -> Function:
     Examples
     --------
     >>> f, derivative = activation(("LeakyRelu", 0.5), clip=3.0)
-    >>> f(np.array([-2.0, 4.0])).tolist(), derivative(np.array([-2.0, 4.0])).tolist()
+    >>> z = np.array([-2.0, 4.0])
+    >>> f(z).tolist(), derivative(z, f(z)).tolist()
     ([-1.0, 3.0], [0.5, 0.0])
     """
     name, *numbers = (spec,) if isinstance(spec, str) else spec
@@ -86,11 +97,11 @@ def activation(spec: Any, clip: float | None = None) -> Function:
     def limited(z: Array) -> Array:
         return z if clip is None else np.clip(z, -clip, clip)
 
-    def slope(z: Array) -> Array:
-        dy_dz = np.where(np.isnan(z), z, derivative(limited(z), alpha, beta)).astype(z.dtype)
+    def slope(z: Array, y: Array) -> Array:
+        dy_dz = derivative(limited(z), y, alpha, beta).astype(z.dtype, copy=False)
         return dy_dz if clip is None else np.where(abs(z) > clip, 0, dy_dz)
 
-    return Function(lambda z: f(limited(z), alpha, beta).astype(z.dtype), slope)
+    return Function(lambda z: f(limited(z), alpha, beta).astype(z.dtype, copy=False), slope)
 
 
 def functions(activations: Any, usual: tuple[Any, ...], clip: float | None) -> tuple[Function, ...]:

@@ -73,12 +73,13 @@ def _forward(
     a_n, pull_a_n = affine_vjp(x, *_part((W, b_w, gain_w), N))
     u_rz, pull_u_rz = affine_vjp(seen, *_part((R, b_r, gain_r), RZ))
     v_rz = a_rz + u_rz
-    r, z = np.split(phi_gate.f(v_rz), 2, axis=1)
+    rz = phi_gate.f(v_rz)
+    r, z = np.split(rz, 2, axis=1)
     u_n, pull_u_n = affine_vjp(seen if reset_after else r * seen, *_part((R, b_r, gain_r), N))
     v_n = a_n + (r * u_n if reset_after else u_n)
     n = phi_n.f(v_n)
     h_t = (1 - z) * n + z * h
-    return (h_t,), (h, seen, mask, r, z, n, u_n, v_rz, v_n, pull_a_rz, pull_a_n, pull_u_rz, pull_u_n)
+    return (h_t,), (h, seen, mask, rz, n, u_n, v_rz, v_n, pull_a_rz, pull_a_n, pull_u_rz, pull_u_n)
 
 
 def _backward(
@@ -86,17 +87,18 @@ def _backward(
 ) -> tuple[Array, State, tuple[Any, ...]]:
     """Reverse of one step. ``da`` is the gradient of W x + b_w, ``du`` the one of the recurrent product + b_r."""
     phi_gate, phi_n = phi
-    h, seen, mask, r, z, n, u_n, v_rz, v_n, pull_a_rz, pull_a_n, pull_u_rz, pull_u_n = saved
+    h, seen, mask, rz, n, u_n, v_rz, v_n, pull_a_rz, pull_a_n, pull_u_rz, pull_u_n = saved
+    r, z = np.split(rz, 2, axis=1)
     (dh_t,) = dstate
     dn, dz, dh = dh_t * (1 - z), dh_t * (h - n), dh_t * z  # h_t = (1 − z) · n + z · h
-    da_n = dn * phi_n.derivative(v_n)  # n = φ(v_n)
+    da_n = dn * phi_n.derivative(v_n, n)  # n = φ(v_n)
     if reset_after:
         dr, du_n = da_n * u_n, da_n * r  # v_n = a_n + r · u_n
         dseen, *du_weights_n = pull_u_n(du_n)  # u_n = R_n h + b_rn
     else:
         drh, *du_weights_n = pull_u_n(da_n)  # v_n = a_n + u_n, u_n = R_n (r · h) + b_rn
         dr, dseen = drh * seen, drh * r
-    da_rz = np.concatenate([dr, dz], axis=1) * phi_gate.derivative(v_rz)  # r, z = φ(v_rz)
+    da_rz = np.concatenate([dr, dz], axis=1) * phi_gate.derivative(v_rz, rz)  # r, z = φ(v_rz)
     dseen_rz, *du_weights_rz = pull_u_rz(da_rz)  # u_rz = R_rz h + b_rrz
     dx_rz, *da_weights_rz = pull_a_rz(da_rz)  # a_rz = W_rz x + b_wrz
     dx_n, *da_weights_n = pull_a_n(da_n)  # a_n = W_n x + b_wn

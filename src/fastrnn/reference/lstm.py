@@ -97,19 +97,19 @@ def _backward(
     dh, dc = dstate
     dP = None if P is None else dh.T @ m  # h_t = P m
     dm = dh if P is None else dh @ P
-    do, dv = dm * q, dm * o * phi_c.derivative(v)  # m = o · φ(v)
+    do, dv = dm * q, dm * o * phi_c.derivative(v, q)  # m = o · φ(v)
     dgain_c = db_c = None
     if pull_v is not None:
         dv, (dgain_c, db_c) = pull_v(dv)  # v = gain_c · N(c_t) + b_c
-    dz_o = do * phi_gate.derivative(z_o)
+    dz_o = do * phi_gate.derivative(z_o, o)
     dc = with_peephole(dc + dv, p_o, dz_o)  # z_o = … + p_o · c_t
     di, df, dg, dc = dc * g, dc * c, dc * i, dc * f  # c_t = f · c + i · g
     if coupled:
         di, dz_f = di - df, None  # f = 1 − i
     else:
-        dz_f = df * phi_gate.derivative(z_f)
+        dz_f = df * phi_gate.derivative(z_f, f)
         dc = with_peephole(dc, p_f, dz_f)  # z_f = … + p_f · c
-    dz_i, dz_g = di * phi_gate.derivative(z_i), dg * phi_g.derivative(z_g)
+    dz_i, dz_g = di * phi_gate.derivative(z_i, i), dg * phi_g.derivative(z_g, g)
     dc = with_peephole(dc, p_i, dz_i)  # z_i = … + p_i · c
     seen = [dz * c_seen for dz, c_seen in ((dz_i, c), (dz_f, c), (dz_o, c_t)) if dz is not None]
     dp = None if p is None else np.concatenate([s.sum(axis=0) for s in seen])

@@ -52,16 +52,17 @@ def _forward(
     a, pull_a = affine_vjp(x, W, b_w, gain_w)
     u, pull_u = affine_vjp(masked(h, mask), R, b_r, gain_r)
     z = a + u
-    return (phi.f(z),), (mask, z, pull_a, pull_u)
+    h_t = phi.f(z)
+    return (h_t,), (mask, z, h_t, pull_a, pull_u)
 
 
 def _backward(
     weights: tuple[Any, ...], saved: Any, dstate: State, *, phi: Function
 ) -> tuple[Array, State, tuple[Any, ...]]:
     """Reverse of one step."""
-    mask, z, pull_a, pull_u = saved
+    mask, z, h_t, pull_a, pull_u = saved
     (dh_t,) = dstate
-    dz = dh_t * phi.derivative(z)  # h_t = φ(z)
+    dz = dh_t * phi.derivative(z, h_t)  # h_t = φ(z)
     dx, dW, db, dgain_w = pull_a(dz)  # z = W x + b_w + R h + b_r
     dh, dR, db, dgain_r = pull_u(dz)
     return dx, (masked(dh, mask),), (dW, dR, db, db, dgain_w, dgain_r)

@@ -10,23 +10,18 @@ import numpy as np
 
 from ._sequence import Array
 from ._variants import Norm
-from .gru import gru_vjp
-from .lstm import lstm_vjp
-from .rnn import rnn_vjp
+from .fast import FastGRNNGrads, FastRNNGrads, fast_grnn_vjp, fast_rnn_vjp
+from .gru import GRUGrads, gru_vjp
+from .lstm import LSTMGrads, lstm_vjp
+from .rnn import NONLINEARITIES, RNNGrads, rnn_vjp
 
-_CELLS: dict[str, Callable[..., Any]] = {
-    "lstm": lstm_vjp,
-    "gru": gru_vjp,
-    "rnn_tanh": partial(rnn_vjp, nonlinearity="tanh"),
-    "rnn_relu": partial(rnn_vjp, nonlinearity="relu"),
-    "rnn_sigmoid": partial(rnn_vjp, nonlinearity="sigmoid"),
-    "rnn_leaky_relu": partial(rnn_vjp, nonlinearity="leaky_relu"),
-    "rnn_identity": partial(rnn_vjp, nonlinearity="identity"),
+_CELLS: dict[str, tuple[Callable[..., Any], Any]] = {  # with the names of the parameters
+    "lstm": (lstm_vjp, LSTMGrads),
+    "gru": (gru_vjp, GRUGrads),
+    **{f"rnn_{name}": (partial(rnn_vjp, nonlinearity=name), RNNGrads) for name in NONLINEARITIES},
+    "fast_rnn": (fast_rnn_vjp, FastRNNGrads),
+    "fast_grnn": (fast_grnn_vjp, FastGRNNGrads),
 }
-_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-_GAINS = ("gain_ih", "gain_hh")
-_OF_LSTM = ("weight_hr", "peephole")
-_GAINS_OF_LSTM = ("gain_c", "bias_c")
 
 
 def _slice_of(cell: str, state: Any, k: int) -> Any:
@@ -60,7 +55,7 @@ def stack(
 
     Parameters
     ----------
-    cell : "lstm", "gru", "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_leaky_relu" or "rnn_identity"
+    cell : "lstm", "gru", "rnn_tanh" or another nonlinearity of `rnn`, "fast_rnn", "fast_grnn"
     x : [T, B, I], [B, T, I] with ``batch_first``, or [T, I]
     state : None or [num_layers·D, B, H] (lstm: two of them, the first [.., P] with a projection)
         Ordered by layer, then direction. Without a batch [num_layers·D, H].
@@ -146,9 +141,9 @@ def stack_vjp(
     for name, parts in (("zoneout", zoneout), ("recurrent_masks", recurrent_masks)):
         if isinstance(parts, list) and len(parts) != expected:
             raise ValueError(f"{name}: expected {expected} entries (num_layers·D), got {len(parts)}")
-    names = (*_WEIGHTS, *_OF_LSTM) if lstm else _WEIGHTS
-    gains = (*_GAINS, *_GAINS_OF_LSTM) if lstm else _GAINS
-    known = {f"{name}_l{layer}{suffix}" for name in names + gains for layer in range(num_layers) for suffix in suffixes}
+    function, Grads = _CELLS[cell]
+    gains = [name for name in Norm._fields if name in Grads._fields]
+    known = {f"{name}_l{layer}{suffix}" for name in Grads._fields for layer in range(num_layers) for suffix in suffixes}
     if unknown := sorted(set(params) - known):
         raise ValueError(f"params: unknown names {', '.join(unknown)}")
 
@@ -165,13 +160,14 @@ def stack_vjp(
     def single(y: Any, layer: int, direction: int) -> tuple[Any, Any]:
         """One layer in one direction."""
         k = layer * D + direction
-        own: dict[str, Any] = {name: params.get(f"{name}_l{layer}{suffixes[direction]}") for name in names + gains}
+        own: dict[str, Any] = {name: params.get(f"{name}_l{layer}{suffixes[direction]}") for name in Grads._fields}
         values: list[Any] = [own.pop(name) for name in gains]
-        outputs: tuple[Any, Any] = _CELLS[cell](
+        norm = {"norm": Norm(*values)} if gains and values[0] is not None else {}
+        outputs: tuple[Any, Any] = function(
             y,
             _slice_of(cell, state, k),
             **own,
-            norm=None if values[0] is None else Norm(*values),
+            **norm,
             zoneout=zoneout[k] if isinstance(zoneout, list) else zoneout,
             recurrent_mask=None if recurrent_masks is None else recurrent_masks[k],
             reset_state=_slice_of(cell, reset_state, k),
