@@ -1304,6 +1304,8 @@ def least_length(least: Any, most: int) -> int:
     if found > most:
         raise ValueError(f"min_length: expected at most max_length={most}, got {found}")
     return found
+
+
 # ---- compiled code -------------------------------------------------------------------------------------------
 
 # of NativeError (csrc/native.h), from 1 on; compiled code raises constants
@@ -1324,9 +1326,13 @@ NATIVE_ERRORS = (
     "no memory for the forward pass",
     "Stream: another thread is inside a call of this stream; a stream belongs to one thread",
 )
+
+
 def native_type(name: str, expected: str, typ: Any, written: bool = False) -> str:
     """What compiled code was given where something else belongs; `typ` is Numba's."""
     return f"{name}: expected {'a writable ' if written else ''}{expected}, got {typ}"
+
+
 def needs_numba() -> ImportError:
     """Part of fastrnn needs an extra."""
     return ImportError('fastrnn.jit needs Numba 0.59 or later: pip install "fastrnn[jit]"')
