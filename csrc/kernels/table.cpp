@@ -2,6 +2,7 @@
 #include "../attention.h"
 #include "../ops.h"
 #include "../pool.h"
+#include "../scan.h"
 #include "../tree.h"
 #include "../variant.h"
 #include "../word2vec.h"
@@ -26,6 +27,7 @@ extern const Ops ops_table;                                                 // o
 extern const Streams stream_table;                                          // stream.cpp
 extern const TreeKernels tree_table;                                        // tree.cpp
 extern const Word2VecKernels word2vec_table;                                // word2vec.cpp
+extern const ScanTable scan_table;                                                  // scan.cpp
 extern const Kernels table;
 const Kernels table = {FR_STRING(FASTRNN_ISA),
                        FASTRNN_VBYTES,
@@ -45,6 +47,7 @@ const Kernels table = {FR_STRING(FASTRNN_ISA),
                        &word2vec_table,
                        &decoder_table,
                        &search_table,
+                       &scan_table,
                        variant_spec};
 
 }  // namespace FASTRNN_ISA
