@@ -392,6 +392,7 @@ def decoder_forward(
     weights: bool,
     save: bool,
     sampling: tuple[float, int, Array, Array, Array | None, NDArray[Any]] | None = None,
+    options: Options | None = None,
 ) -> tuple[Array, Array, Array | None, Array | None, SavedDecoder | None]: ...
 
 # ---- searches
@@ -437,6 +438,7 @@ def search(
     top_p: float,
     seed: int,
     weights: bool,
+    options: Options | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], Array | None]: ...
 
 # ---- scans through time

@@ -214,18 +214,25 @@ class Recurrent(Layer):
         if inputs is not None and x.ndim == 2:
             raise _check.no_one_hot("input_dropout")
         return _core.Options(
-            **variant.functions(self.num_states > 1, self.dtype),
-            zoneout=variant.zoneout,
-            recurrent_dropout=variant.recurrent_dropout if masks else 0.0,
-            norm=0 if not variant.layer_norm else 2 if self.gates == 3 and self.num_states == 1 else self.gates,
-            expect=not masks,
-            seed=draw.seed,
+            **self._kernel_options(draw if masks else None),
             reset=mask,
             reset_h=reset_h,
             reset_c=reset_c,
             all_states=all_states,
             input_masks=inputs,
         )
+
+    def _kernel_options(self, draw: Draw | None) -> dict[str, Any]:
+        """Of `_core.Options`: the cell, and its masks, or without `draw` what is expected of them."""
+        variant = self.variant
+        return {
+            **variant.functions(self.num_states > 1, self.dtype),
+            "zoneout": variant.zoneout,
+            "recurrent_dropout": variant.recurrent_dropout if draw else 0.0,
+            "norm": 0 if not variant.layer_norm else 2 if self.gates == 3 and self.num_states == 1 else self.gates,
+            "expect": draw is None,
+            "seed": draw.seed if draw else 0,
+        }
 
     def _guarded(self, function: Any, *args: Any) -> Any:
         """A call into the core."""
