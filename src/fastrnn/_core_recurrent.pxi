@@ -22,7 +22,7 @@ cdef int describe_states(States* s, h, c, int t, const Sequence* q, ptrdiff_t la
     s.h = s.c = NULL
     if h is not None:
         s.h = <char*>block(h, t, layers * q.D * q.B, q.P, name + " h", writable)
-    if c is not None:
+    if c is not None and states_of(q) > 1:
         s.c = <char*>block(c, t, (states_of(q) - 1) * layers * q.D * q.B, q.H, name + " c", writable)
     return 0
 
