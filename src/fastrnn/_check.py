@@ -570,6 +570,15 @@ def state(
     return np.require(array, requirements=("C", "A")).reshape(shape)
 
 
+def state_parts(state: Any, count: int, name: str) -> tuple[Any, ...]:
+    """The arrays of a state that has several; None for zeros everywhere."""
+    if state is None:
+        return (None,) * count
+    if not isinstance(state, tuple | list) or len(state) != count:
+        raise TypeError(f"{name}: expected a tuple of {count} arrays, or None, got {describe(state)}")
+    return tuple(state)
+
+
 def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> NDArray[Any]:
     """A writable array for results, with a contiguous last axis."""
     if not isinstance(out, np.ndarray):
@@ -658,6 +667,22 @@ def proj_size(value: Any, hidden: int) -> int:
     if not 0 <= found < hidden:
         raise ValueError(f"proj_size: expected 0 (none) up to hidden_size-1={hidden - 1}, got {found}")
     return found
+
+
+def window(value: Any) -> int:
+    """How many inputs a step of a QRNN sees."""
+    found = integer(value, "window")
+    if found not in (1, 2):
+        raise ValueError(f"window: expected 1 or 2, got {found}")
+    return found
+
+
+def ring(r_min: Any, r_max: Any) -> tuple[float, float]:
+    """The radii between which eigenvalues start."""
+    low, high = number(r_min, "r_min"), number(r_max, "r_max")
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"r_min, r_max: expected 0 ≤ r_min ≤ r_max ≤ 1, got {low} and {high}")
+    return low, high
 
 
 def cell_input(x: Any, dtype: np.dtype[Any], size: int) -> NDArray[Any]:

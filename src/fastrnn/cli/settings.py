@@ -57,7 +57,8 @@ class Settings:
 LIMITS = ("minutes", "epochs", "steps")
 # Near the best after two million characters; a plain RNN ends far worse at the rate of the gated cells.
 # For words, too: an LSTM after 1,000 steps on the standard library has perplexity 36.3, with 4e-3 41.5, with 2e-3 50.5.
-LEARNING_RATES = {"lstm": 8e-3, "gru": 8e-3, "rnn": 3e-3}
+LEARNING_RATES = {"lstm": 8e-3, "gru": 8e-3, "rnn": 3e-3, "lru": 3e-3, "indrnn": 3e-3}
+LEARNING_RATES |= dict.fromkeys(("sru", "qrnn", "mingru", "minlstm"), 8e-3)
 DEFAULT_MINUTES = 1.0
 
 

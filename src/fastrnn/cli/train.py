@@ -22,7 +22,7 @@ from fastrnn.cli.settings import (
 from fastrnn.cli.tokens import KINDS, pieces
 from fastrnn.io import read_header, save
 from fastrnn.models import LanguageModel
-from fastrnn.models.language_model import CELLS
+from fastrnn.nn.registry import CELLS
 from fastrnn.text import CharVocabulary, Corpus, load_corpus, split_corpus
 from fastrnn.train import Adam, Checkpoint, History, Interrupted, Progress, TokenWindows, fit
 from fastrnn.train.progress import amount, plural

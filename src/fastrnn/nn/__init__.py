@@ -13,7 +13,10 @@ from fastrnn.nn.dropout import Dropout
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.gelu import GELU
 from fastrnn.nn.layer_norm import LayerNorm
+from fastrnn.nn.layer_stream import LayerStream
 from fastrnn.nn.linear import Linear
+from fastrnn.nn.linear_recurrences import QRNN, SRU, IndRNN, MinGRU, MinLSTM
+from fastrnn.nn.lru import LRU
 from fastrnn.nn.model import Model, Parameter, value_and_grad
 from fastrnn.nn.multihead import MultiHeadAttention
 from fastrnn.nn.ops import concat, stack
@@ -38,21 +41,28 @@ from fastrnn.nn.value_decoder import ValueDecoder
 __all__ = [
     "GELU",
     "GRU",
+    "LRU",
     "LSTM",
+    "QRNN",
     "RNN",
+    "SRU",
     "Attention",
     "AttentionDecoder",
     "Dropout",
     "Embedding",
     "GRUCell",
+    "IndRNN",
     "LSTMCell",
     "Last",
     "Layer",
     "LayerNorm",
+    "LayerStream",
     "LeakyReLU",
     "Linear",
     "MaxPool",
     "MeanPool",
+    "MinGRU",
+    "MinLSTM",
     "Model",
     "MultiHeadAttention",
     "OneHot",
