@@ -11,6 +11,7 @@ from fastrnn.nn.combine import Parallel, Residual
 from fastrnn.nn.decoder import AttentionDecoder
 from fastrnn.nn.dropout import Dropout
 from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.fast import FastGRNN, FastRNN
 from fastrnn.nn.gelu import GELU
 from fastrnn.nn.layer_norm import LayerNorm
 from fastrnn.nn.layer_stream import LayerStream
@@ -50,6 +51,8 @@ __all__ = [
     "AttentionDecoder",
     "Dropout",
     "Embedding",
+    "FastGRNN",
+    "FastRNN",
     "GRUCell",
     "IndRNN",
     "LSTMCell",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastrnn.nn.fast import FastGRNN, FastRNN
 from fastrnn.nn.linear_recurrences import QRNN, SRU, IndRNN, MinGRU, MinLSTM
 from fastrnn.nn.lru import LRU
 from fastrnn.nn.recurrent import GRU, LSTM, RNN
@@ -19,4 +20,6 @@ CELLS: dict[str, type[Any]] = {
     "minlstm": MinLSTM,
     "lru": LRU,
     "indrnn": IndRNN,
+    "fastrnn": FastRNN,
+    "fastgrnn": FastGRNN,
 }
