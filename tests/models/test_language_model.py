@@ -144,7 +144,7 @@ def test_bad_sampling(options, message):
 
 
 def test_bad_models():
-    with pytest.raises(ValueError, match=r"cell: expected one of lstm, gru, rnn, sru, .*indrnn, got 'tcn'"):
+    with pytest.raises(ValueError, match=r"cell: expected one of lstm, gru, rnn, sru, .*indrnn, fastrnn, fastgrnn, got 'tcn'"):
         small("tcn")
 
 
