@@ -12,6 +12,7 @@ import pytest
 
 import fastrnn as fr
 from fastrnn import _core, reference
+from fastrnn.nn.registry import CELLS as REGISTRY
 
 from . import masks
 from .test_layers import close
@@ -149,10 +150,12 @@ def test_instruction_sets_and_sizes(cell, dtype, isa):
     _core.select_isa(isa)
     tolerance = {} if dtype == np.float64 else {"forward": 1e-5, "backward": 1e-4}
     try:
-        for variant, sizes in itertools.product(VARIANTS[cell], [(5, 7, 33), (40, 5, 16), (1, 1, 15), (9, 2, 17)]):
-            steps, batch, hidden = sizes
+        for variant, sizes in itertools.product(
+            VARIANTS[cell], [(5, 7, 33, 9), (40, 5, 16, 9), (1, 1, 15, 9), (6, 3, 100, 120)]
+        ):
+            steps, batch, hidden, size = sizes
             lengths = tuple(np.random.default_rng(hidden).integers(0, steps + 1, batch))
-            check(cell, variant, dtype, steps, batch, 9, hidden, lengths=lengths, **tolerance)
+            check(cell, variant, dtype, steps, batch, size, hidden, lengths=lengths, **tolerance)
     finally:
         _core.select_isa(before)
 
@@ -254,9 +257,9 @@ def test_scalars_far_out():
 def test_files_specs_and_pickles(cell, k, tmp_path):
     options = [{}, {"num_layers": 2, "rank_ih": 2, "clip": 0.5}, {**VARIANTS[cell][-1], **VARIANTS[cell][2]}][k]
     layer = make(cell, options)
-    fr.save(tmp_path / "layer.npz", layer)
+    fr.save(layer, tmp_path / "layer.frnn")
     x = np.random.default_rng(0).normal(size=(5, 2, 4))
-    for other in (fr.load(tmp_path / "layer.npz"), pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer)):
+    for other in (fr.load(tmp_path / "layer.frnn"), pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer)):
         assert repr(other) == repr(layer)
         np.testing.assert_array_equal(other(x)[0], layer(x)[0])
         (y, _), pullback = other.vjp(x, seed=1)
@@ -278,40 +281,43 @@ def test_one_hot_input_and_one_sequence(cell):
 def test_in_a_model_with_the_tape(cell):
     model = fr.Sequential(make(cell, {"rank_hh": 2}, 4, 7, np.float32), fr.Last(), fr.Linear(7, 3, seed=0))
     x = np.random.default_rng(0).normal(size=(5, 2, 4)).astype(np.float32)
-    y, pullback = model.vjp(x, lengths=[5, 3])
-    assert pullback(np.ones_like(y)).shape == x.shape
+    (y, _), pullback = model.vjp(x, lengths=[5, 3])
+    assert pullback(np.ones_like(y))[0].shape == x.shape
     assert all(np.abs(grad).max() > 0 for grad in model.grads.values())
 
 
 @pytest.mark.parametrize("cell", ["fastrnn", "fastgrnn"])
 def test_language_model(cell, tmp_path):
     model = fr.models.LanguageModel(5, cell, embedding_dim=6, hidden_size=8, num_layers=2, seed=0)
+    assert isinstance(model.rnn, REGISTRY[cell])
     tokens = np.tile(np.arange(5), 400)
-    history = fr.fit(model, fr.TokenWindows(tokens, 8, 20, seed=0), optimizer=fr.optim.Adam(model, lr=0.02), epochs=8)
-    assert history.loss[-1] < 0.2 * np.log(5) < history.loss[0]
-    fr.save(tmp_path / "model.npz", model)
-    assert fr.load(tmp_path / "model.npz").rnn.type_name == type(model.rnn).__name__
+    data = fr.TokenWindows(tokens, batch_size=8, seq_len=20)
+    before = model.bits_per_token(tokens)
+    fr.fit(model, data, None, fr.optim.Adam(model, lr=0.02), epochs=12, progress=False)
+    assert model.bits_per_token(tokens) < 0.2 * before
+    fr.save(model, tmp_path / "model.frnn")
+    np.testing.assert_array_equal(fr.load(tmp_path / "model.frnn")(tokens[:9, None])[0], model(tokens[:9, None])[0])
 
 
 @pytest.mark.parametrize("cell", LAYERS)
 def test_it_learns_to_add_two_marked_numbers(cell):
     """Hochreiter & Schmidhuber's adding problem of 20 steps: the mean squared error of guessing 1 is 1/6."""
     model = fr.Sequential(LAYERS[cell](2, 24, rank_hh=12, seed=0), fr.Last(), fr.Linear(24, 1, seed=1))
-    optimizer = fr.optim.Adam(model, lr=0.01)
+    optimizer = fr.optim.Adam(model, lr=0.02)
     rng = np.random.default_rng(0)
     losses = []
-    for _ in range(500):
+    for _ in range(800):
         x = np.zeros((20, 64, 2), np.float32)
         x[..., 0] = rng.random((20, 64))
         x[rng.integers(0, 10, 64), np.arange(64), 1] = x[rng.integers(10, 20, 64), np.arange(64), 1] = 1
         target = (x[..., 0] * x[..., 1]).sum(axis=0)[:, None]
         model.zero_grads()
-        y, pullback = model.vjp(x)
+        (y, _), pullback = model.vjp(x)
         pullback((y - target) / 32)
         optimizer.step()
         losses.append(float(((y - target) ** 2).mean()))
     assert np.mean(losses[:3]) > 0.1
-    assert np.mean(losses[-20:]) < 0.02
+    assert np.mean(losses[-20:]) < 0.03
 
 
 @pytest.mark.parametrize(

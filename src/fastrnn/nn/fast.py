@@ -29,6 +29,7 @@ class _Fast(Recurrent):
     """What the two share: one block of weights, perhaps of low rank, and scalars that pass through a σ."""
 
     _biases: ClassVar[tuple[str, ...]] = ()
+    _biases_are_vectors: ClassVar[bool] = False
     _scalars: ClassVar[dict[str, float]] = {}  # with initial values, the paper's code's
 
     def __init__(
@@ -94,6 +95,8 @@ class _Fast(Recurrent):
                 left, right = self._factors(arrays, name, suffix)
                 matrices.append(_core.gemm(left, right, _core.empty((len(left), right.shape[1]), self.dtype)))
         biases = [arrays.get(name + suffix) for name in self._biases]
+        if self._biases_are_vectors and not self.bias:
+            biases = [self._zeros() for _ in biases]
         scalars = [np.full(self.hidden_size, _sigmoid(arrays[name + suffix]), self.dtype) for name in self._scalars]
         return (*matrices, *self._in_order(biases, scalars))
 
@@ -102,15 +105,11 @@ class _Fast(Recurrent):
         return arrays[f"{name}_1{suffix}"], arrays[f"{name}_2{suffix}"]
 
     def _in_order(self, biases: list[Any], scalars: list[Any]) -> tuple[Any, ...]:
-        """b_w, b_r, M, two gains, and vectors; bias or gradient None: there is none."""
+        """b_w, b_r, M, two gains, and vectors."""
         raise NotImplementedError
 
     def _layers(self) -> tuple[tuple[tuple[Any, ...], ...], ...]:
-        layers = self._by_layer(self._params)
-        return tuple(
-            tuple((*row[:7], *(self._zeros() if vector is None else vector for vector in row[7:])) for row in rows)
-            for rows in layers
-        )
+        return self._by_layer(self._params)
 
     def _zeros(self) -> NDArray[Any]:
         return np.zeros(self.hidden_size, self.dtype)
@@ -147,7 +146,8 @@ class _Fast(Recurrent):
 
 
 def _sigmoid(value: NDArray[Any]) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -value.astype(np.float64)))
+    with np.errstate(under="ignore"):
+        found: NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -value.astype(np.float64)))
     return found
 
 
@@ -278,6 +278,7 @@ class FastGRNN(_Fast):
     """
 
     _biases = ("bias_z", "bias_h")
+    _biases_are_vectors = True
     _scalars: ClassVar[dict[str, float]] = {"zeta": 1.0, "nu": -4.0}
 
     def __init__(
