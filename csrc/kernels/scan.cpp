@@ -13,14 +13,28 @@ namespace {
 
 constexpr ptrdiff_t kChannels = 512, kItems = 8;  // of an item; of a group
 
+// How rows are cut into items: `channels` each, fewer than kChannels where there would be too few items for the threads
+struct Cut {
+    ptrdiff_t channels, pieces;
+};
+
+inline Cut cut_rows(const Scan& q) {
+    Cut cut{kChannels, (q.H + kChannels - 1) / kChannels};
+    while (cut.channels > 64 && q.B * cut.pieces < q.threads) {
+        cut.channels /= 2;
+        cut.pieces = (q.H + cut.channels - 1) / cut.channels;
+    }
+    return cut;
+}
+
 // An item: channels c0 … c1-1 of row b, which has n steps
 struct Item {
     ptrdiff_t b, c0, c1, n;
 };
 
-FR_INLINE Item item_of(const Scan& q, ptrdiff_t i, ptrdiff_t pieces) {
-    const ptrdiff_t b = i / pieces, c0 = i % pieces * kChannels;
-    return {b, c0, least(c0 + kChannels, q.H), q.lengths ? ptrdiff_t(q.lengths[b]) : q.T};
+FR_INLINE Item item_of(const Scan& q, ptrdiff_t i, Cut cut) {
+    const ptrdiff_t b = i / cut.pieces, c0 = i % cut.pieces * cut.channels;
+    return {b, c0, least(c0 + cut.channels, q.H), q.lengths ? ptrdiff_t(q.lengths[b]) : q.T};
 }
 
 // the step that is the k-th in the scan's direction
@@ -125,7 +139,7 @@ FR_NOINLINE void forward_step(const Scan& q, const Item& item, ptrdiff_t t, T* c
 }
 
 template <class C, class T>
-void forward_items(const Scan& q, ptrdiff_t i, ptrdiff_t end, ptrdiff_t pieces) {
+void forward_items(const Scan& q, ptrdiff_t i, ptrdiff_t end, Cut cut) {
     alignas(64) T carry[kItems][C::kStates * kChannels];
     const Options<T> options{broadcast(T(q.alpha)), q.option != 0};
     const ptrdiff_t most = q.step == 1 ? 1 : kItems;
@@ -134,7 +148,7 @@ void forward_items(const Scan& q, ptrdiff_t i, ptrdiff_t end, ptrdiff_t pieces) 
         const ptrdiff_t count = least(most, end - i);
         Item items[kItems];
         for (ptrdiff_t k = 0; k < count; ++k) {
-            const Item m = items[k] = item_of(q, i + k, pieces);
+            const Item m = items[k] = item_of(q, i + k, cut);
             for (int j = 0; j < C::kStates; ++j)
                 copy(m.c1 - m.c0, in<T>(q.s_0, (m.b * C::kStates + j) * q.H + m.c0), carry[k] + j * kChannels);
         }
@@ -183,7 +197,7 @@ FR_NOINLINE void backward_step(const Scan& q, const Item& item, ptrdiff_t k, T* 
     vectors<T>(c0, item.c1, [=](auto at) {
         At<T> a;
         call_for<C::kGates>(z + next + at.i, H);
-        call_for<C::kStates>(s + from + at.i, H);
+        if (s) call_for<C::kStates>(s + from + at.i, H);
         if (C::kSkip) __builtin_prefetch(skip + next_skip + at.i, 0, 2);
         if (dy) __builtin_prefetch(dy + next_dy + at.i, 0, 2);
         get_blocks<C::kGates>(at, a.z, z, H);
@@ -202,7 +216,7 @@ FR_NOINLINE void backward_step(const Scan& q, const Item& item, ptrdiff_t k, T* 
 }
 
 template <class C, class T>
-void backward_items(const Scan& q, ptrdiff_t i, ptrdiff_t end, ptrdiff_t pieces) {
+void backward_items(const Scan& q, ptrdiff_t i, ptrdiff_t end, Cut cut) {
     constexpr int kSums = C::kParams ? C::kParams : 1;
     alignas(64) T carry[kItems][C::kStates * kChannels], sums[kItems][kSums * kChannels];
     const Options<T> options{broadcast(T(q.alpha)), q.option != 0};
@@ -212,7 +226,7 @@ void backward_items(const Scan& q, ptrdiff_t i, ptrdiff_t end, ptrdiff_t pieces)
         Item items[kItems];
         ptrdiff_t steps = 0;
         for (ptrdiff_t k = 0; k < count; ++k) {
-            const Item m = items[k] = item_of(q, i + k, pieces);
+            const Item m = items[k] = item_of(q, i + k, cut);
             if (m.n > steps) steps = m.n;
             for (int j = 0; j < C::kStates; ++j)
                 copy(m.c1 - m.c0, in<T>(q.ds_n, (m.b * C::kStates + j) * q.H + m.c0), carry[k] + j * kChannels);
@@ -249,10 +263,10 @@ void add_rows(const Scan& q) {
 
 template <class C, class T>
 void run(const Scan& q, bool backward) {
-    const ptrdiff_t pieces = (q.H + kChannels - 1) / kChannels;
-    const double ns = double(q.T) * (3 + double(least(q.H, kChannels)) * sizeof(T) * 0.3);  // of an item, at 10 GB/s
-    parallel(q.B * pieces, ns, q.threads, [&q, pieces, backward](ptrdiff_t i, ptrdiff_t end) {
-        backward ? backward_items<C, T>(q, i, end, pieces) : forward_items<C, T>(q, i, end, pieces);
+    const Cut cut = cut_rows(q);
+    const double ns = double(q.T) * (3 + double(least(q.H, cut.channels)) * sizeof(T) * 0.3);  // of an item, at 10 GB/s
+    parallel(q.B * cut.pieces, ns, q.threads, [&q, cut, backward](ptrdiff_t i, ptrdiff_t end) {
+        backward ? backward_items<C, T>(q, i, end, cut) : forward_items<C, T>(q, i, end, cut);
     });
     if (backward) add_rows<C, T>(q);
 }

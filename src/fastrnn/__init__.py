@@ -24,6 +24,7 @@ from fastrnn.nn import (
     RNN,
     SRU,
     Attention,
+    CustomRNN,
     Dropout,
     Embedding,
     FastGRNN,
@@ -85,6 +86,7 @@ __all__ = [
     "ArrayBatches",
     "Attention",
     "Batch",
+    "CustomRNN",
     "DialogueBatches",
     "Dialogues",
     "Dropout",
@@ -136,6 +138,7 @@ __all__ = [
     "Trees",
     "__version__",
     "activations",
+    "cell",
     "concat",
     "fit",
     "functional",
@@ -143,6 +146,7 @@ __all__ = [
     "info",
     "init",
     "io",
+    "jit",
     "load",
     "losses",
     "models",
@@ -162,7 +166,8 @@ __all__ = [
 
 # Imported when one of its names is first used: `import fastrnn` has to be quick.
 if TYPE_CHECKING:
-    from fastrnn import models, optim, reference, text, train
+    from fastrnn import jit, models, optim, reference, text, train
+    from fastrnn.jit import cell
     from fastrnn.train import (
         ArrayBatches,
         Batch,
@@ -179,8 +184,9 @@ if TYPE_CHECKING:
     )
     from fastrnn.train.fit import fit
 else:  # a type checker that saw this would believe in every name
-    _MODULES = ("models", "optim", "reference", "text", "train")
+    _MODULES = ("jit", "models", "optim", "reference", "text", "train")
     _NAMES = {
+        "jit": ("cell",),
         "train": (
             "ArrayBatches", "Batch", "DialogueBatches", "Dialogues", "History", "Interrupted", "PairBatches",
             "Progress", "SequenceBatches", "TokenWindows", "TreeBatches", "fit", "schedules",

@@ -9,9 +9,10 @@ Over 400 lines: all messages stand in one room, so that one idea is said in one 
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -1151,6 +1152,37 @@ def same_batch(source: int, batch: int) -> None:
         raise ValueError(f"source: expected {batch} rows, as many as x has, got {source}")
 
 
+def decoder_cell(cell: Any, cells: dict[str, Any]) -> Any:
+    """The class of a built-in cell that takes its steps one by one."""
+    if cell not in cells:
+        raise ValueError(
+            f"cell: expected one of {', '.join(cells)}, or a cell made by fr.cell, for a decoder goes step by step; "
+            f"got {cell!r}"
+        )
+    return cells[cell]
+
+
+def decoder_cell_options(options: Any, known: tuple[str, ...]) -> dict[str, Any]:
+    """What a decoder's cell has beyond the plain one."""
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise TypeError(f"cell_options: expected a dict, got {describe(options)}")
+    for name in options:
+        if name not in known:
+            raise ValueError(f"cell_options: expected some of {', '.join(known)} for a decoder, got {name!r}")
+    return dict(options)
+
+
+def made(make: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """make(*args, **options), if it takes such options."""
+    known = inspect.signature(make).parameters
+    for name in options:
+        if name not in known:
+            raise ValueError(f"cell_options: {getattr(make, '__name__', make)} has no {name!r}")
+    return make(*args, **options)
+
+
 def value_layers(rnn: Any, output: Any, decoders: Any, linear: type) -> None:
     """Layers that a decoder of values can be made of."""
     if not isinstance(rnn, decoders):
@@ -1159,6 +1191,9 @@ def value_layers(rnn: Any, output: Any, decoders: Any, linear: type) -> None:
         raise ValueError("rnn: expected one direction, and batch_first=False")
     if getattr(rnn, "dropout", 0.0):
         raise ValueError(f"rnn: expected no dropout between layers, got {rnn.dropout}")
+    variant = getattr(rnn, "variant", None)
+    if rnn.takes_dropout if variant is None else variant.masks:
+        raise ValueError("rnn: expected no zoneout and no dropout in the cell, since runs of steps draw masks apart")
     if not isinstance(output, linear):
         raise TypeError(f"output: expected a Linear, got {describe(output)}")
 
@@ -1246,9 +1281,9 @@ def without_attention(decoder: Any, source: Any, feed: Any, source_lengths: Any,
         raise ValueError(f"weights: expected False, because {type(decoder).__name__} has no attention")
 
 
-def batch_of_state(state: Any, pair_: bool) -> int:
-    """B of a state [num_layers, B, H], or of the h of a pair."""
-    h = pair(state, "state")[0] if pair_ else state
+def batch_of_state(state: Any, count: int) -> int:
+    """B of a state [num_layers, B, H], or of the first of several."""
+    h = states(state, count, "state")[0] if count > 1 else state
     if h is None or np.ndim(h) != 3:
         raise ValueError(f"state: expected [num_layers, B, H], which says how many texts to write, got {describe(h)}")
     return int(np.shape(h)[1])
@@ -1311,3 +1346,35 @@ def least_length(least: Any, most: int) -> int:
     if found > most:
         raise ValueError(f"min_length: expected at most max_length={most}, got {found}")
     return found
+
+
+# ---- compiled code -------------------------------------------------------------------------------------------
+
+# of NativeError (csrc/native.h), from 1 on; compiled code raises constants
+NATIVE_ERRORS = (
+    "x: expected [B, input_size] for a step, [T, B, input_size] for more ([B, T, input_size] with batch_first), with "
+    "the stream's batch_size and at least one time step; one row may lack the axis of the batch; integers for an "
+    "embedding have no last axis",
+    "x, out: expected aligned arrays with a contiguous last axis",
+    "out: expected the shape of x with the layer's output size as last axis",
+    "out: expected rows that don't overlap each other",
+    "out: expected memory apart from x, or x itself",
+    "x: expected integers from 0 to num_embeddings - 1",
+    "state: expected arrays [num_layers, B, size] in the layer's form, for a reset with as many rows as are set",
+    "rows: expected integers from 0 to batch_size - 1, or one bool for each row",
+    "rows: expected each row once",
+    "lengths: expected one integer from 0 to T for each row",
+    "x: expected fewer than 2**31 steps in one call",
+    "no memory for the forward pass",
+    "Stream: another thread is inside a call of this stream; a stream belongs to one thread",
+)
+
+
+def native_type(name: str, expected: str, typ: Any, written: bool = False) -> str:
+    """What compiled code was given where something else belongs; `typ` is Numba's."""
+    return f"{name}: expected {'a writable ' if written else ''}{expected}, got {typ}"
+
+
+def needs_numba() -> ImportError:
+    """Part of fastrnn needs an extra."""
+    return ImportError('fastrnn.jit needs Numba 0.59 or later: pip install "fastrnn[jit]"')

@@ -128,13 +128,30 @@ class Stream:
     busy: bool
     input_size: int
     def __init__(
-        self, layers: list[tuple[Any, ...]], batch: int, dtype: DTypeLike, batch_first: bool = False
+        self,
+        layers: list[tuple[Any, ...]],
+        batch: int,
+        dtype: DTypeLike,
+        batch_first: bool = False,
+        members: NDArray[Any] | None = None,
     ) -> None: ...
     def step(self, x: ArrayLike, out: Array | None = None) -> Array: ...
     def run(self, x: ArrayLike, out: Array | None = None) -> Array: ...
     def pack(self) -> None: ...
     def read_states(self, states: list[tuple[int, Any, Any]]) -> None: ...
     def write_states(self, states: list[tuple[int, Any, Any]], rows: NDArray[Any] | None) -> None: ...
+    @property
+    def _native_address(self) -> int: ...
+
+# ---- for compiled code
+
+NATIVE_LAYOUT: int
+
+class NativeLayers:
+    address: int
+    def __init__(
+        self, cell: int, layers: tuple[tuple[_Weights, ...], ...], batch_first: bool, dtype: DTypeLike
+    ) -> None: ...
 
 # ---- trees
 
@@ -377,6 +394,7 @@ def decoder_forward(
     weights: bool,
     save: bool,
     sampling: tuple[float, int, Array, Array, Array | None, NDArray[Any]] | None = None,
+    options: Options | None = None,
 ) -> tuple[Array, Array, Array | None, Array | None, SavedDecoder | None]: ...
 
 # ---- searches
@@ -422,6 +440,7 @@ def search(
     top_p: float,
     seed: int,
     weights: bool,
+    options: Options | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], Array | None]: ...
 
 # ---- scans through time

@@ -79,8 +79,8 @@ def test_what_lies_past_a_length(name):
 @layers
 def test_number_of_threads(name, isa, threads):
     arguments = (40, 33, 9, 70, 1, True, ragged(40, 33))
-    full = (40, 33, 9, 700)
-    for shape in (arguments, full):
+    full, one_row = (40, 33, 9, 700), (200, 1, 9, 500)
+    for shape in (arguments, full, one_row):
         threads(1)
         one = run(name, np.float32, *shape)
         for count in (2, 3, 8):

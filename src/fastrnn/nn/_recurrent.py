@@ -226,18 +226,29 @@ class Recurrent(Layer):
         if inputs is not None and x.ndim == 2:
             raise _check.no_one_hot("input_dropout")
         return _core.Options(
-            variant.core(self.num_states > 1) if variant.in_kernel else None,
-            zoneout=variant.zoneout,
-            recurrent_dropout=variant.recurrent_dropout if masks else 0.0,
-            norm=0 if not variant.layer_norm else 2 if self.gates == 3 and self.num_states == 1 else self.gates,
-            expect=not masks,
-            seed=draw.seed,
+            **self._kernel_options(draw if masks else None),
             reset=mask,
             reset_h=reset_h,
             reset_c=reset_c,
             all_states=all_states,
             input_masks=inputs,
         )
+
+    def _kernel_options(self, draw: Draw | None) -> dict[str, Any]:
+        """Of `_core.Options`: the cell, and its masks, or without `draw` what is expected of them."""
+        variant = self.variant
+        return {
+            **variant.functions(self.num_states > 1, self.dtype),
+            "zoneout": variant.zoneout,
+            "recurrent_dropout": variant.recurrent_dropout if draw else 0.0,
+            "norm": 0 if not variant.layer_norm else 2 if self.gates == 3 and self.num_states == 1 else self.gates,
+            "expect": draw is None,
+            "seed": draw.seed if draw else 0,
+        }
+
+    def _guarded(self, function: Any, *args: Any) -> Any:
+        """A call into the core."""
+        return function(*args)
 
     # ---- the two entries ---------------------------------------------------------------------------------------
 
@@ -369,6 +380,23 @@ class Recurrent(Layer):
         from fastrnn.nn.stream import Stream
 
         return Stream(self, batch_size)
+
+    # ---- compiled code: see `fastrnn.jit.native`
+
+    @property
+    def _numba_type_(self) -> Any:
+        """Numba asks for it when a layer comes to an ``@njit`` function."""
+        from fastrnn.jit.native import layer_type
+
+        if type(self).__call__ is not Recurrent.__call__:
+            raise AttributeError(f"{type(self).__name__} has a call of its own, which compiled code can't run")
+        return layer_type(self.dtype, self._cell == _core.LSTM)
+
+    @property
+    def _native_address(self) -> int:
+        from fastrnn.jit.native import layer_address
+
+        return layer_address(self, self._cell, self._layers(), self.batch_first)
 
     def config(self) -> dict[str, Any]:
         return {

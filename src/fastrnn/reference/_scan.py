@@ -64,5 +64,11 @@ def scan_vjp(
 
 
 def blocks(z: Array, count: int) -> list[Array]:
-    """The blocks of z's last axis."""
+    """The blocks of z's last axis.
+
+    Examples
+    --------
+    >>> [block.tolist() for block in blocks(np.arange(4), 2)]
+    [[0, 1], [2, 3]]
+    """
     return np.split(z, count, axis=-1)

@@ -2,6 +2,14 @@
 
 The functions take the parameters of `fastrnn.nn`'s layer of that name in their order, and all arrays in float64. They
 differ from the layers in what a test needs no more than once: x is [T, B, I], there is one direction and one layer.
+
+Examples
+--------
+>>> x, W = np.ones((5, 2, 3)), np.ones((8, 3))  # T=5, B=2, I=3, two blocks of H=4
+>>> (y, h_n), pullback = min_gru_vjp(x, None, W, None, lengths=[5, 2])
+>>> dx, dh_0, dW, db = pullback(np.ones_like(y))
+>>> y.shape, dx.shape, dh_0.shape, dW.shape, db is None
+((5, 2, 4), (5, 2, 3), (2, 4), (8, 3), True)
 """
 
 from __future__ import annotations
