@@ -45,7 +45,7 @@ class _Fast(Recurrent):
         bidirectional: bool,
         dtype: DTypeLike,
         seed: Seed,
-        variant: FastVariant,
+        variant: Variant,
     ) -> None:
         hidden = _check.positive_int(hidden_size, "hidden_size")
         self.rank_ih = _check.rank(rank_ih, min(_check.positive_int(input_size, "input_size"), hidden), "rank_ih")
