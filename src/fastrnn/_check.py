@@ -523,6 +523,13 @@ def optional_positive_int(value: Any, name: str) -> int | None:
     return None if value is None else positive_int(value, name)
 
 
+def rank(value: Any, most: int, name: str) -> int | None:
+    """None, or an int from 1 to the smaller side of a matrix."""
+    if value is not None and positive_int(value, name) > most:
+        raise ValueError(f"{name}: expected at most {most}, the smaller side of the matrix, got {value}")
+    return None if value is None else int(value)
+
+
 def pair(state: Any, name: str) -> tuple[Any, Any]:
     """The (h, c) of an LSTM; None means zeros for both."""
     if state is None:

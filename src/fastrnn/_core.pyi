@@ -29,6 +29,8 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> Array: ...
 
 # ---- recurrent layers
 
+FAST_GRNN: int
+FAST_RNN: int
 RNN_TANH: int
 RNN_RELU: int
 RNN_SIGMOID: int

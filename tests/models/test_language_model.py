@@ -144,7 +144,7 @@ def test_bad_sampling(options, message):
 
 
 def test_bad_models():
-    expected = r"cell: expected one of lstm, gru, rnn, .*indrnn, or a cell made by fr\.cell, got 'tcn'"
+    expected = r"cell: expected one of lstm, gru, .*indrnn, fastrnn, fastgrnn, or a cell made by fr\.cell, got 'tcn'"
     with pytest.raises(ValueError, match=expected):
         small("tcn")
 

@@ -34,7 +34,8 @@ class LanguageModel(Writing, Layer):
     vocabulary : int, CharVocabulary, Vocabulary, or a tokenizer that `fr.text.as_vocabulary` takes
         The number of tokens, or a vocabulary; with a vocabulary the model also takes and returns text, and is
         saved together with it.
-    cell : "lstm", "gru", "rnn", "sru", "qrnn", "mingru", "minlstm", "lru", "indrnn", or a cell made by `fr.cell`
+    cell : "lstm", "gru", "rnn", "sru", "qrnn", "mingru", "minlstm", "lru", "indrnn", "fastrnn", "fastgrnn", or a cell
+        Made by `fr.cell`.
     embedding_dim, hidden_size, num_layers : int
     dropout : float
         Probability of a zero between recurrent layers and before the output layer, in training.

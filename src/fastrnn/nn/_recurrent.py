@@ -106,15 +106,27 @@ class Recurrent(Layer):
 
     def _by_layer(self, arrays: dict[str, Any]) -> tuple[tuple[tuple[Any, ...], ...], ...]:
         """For each layer, for each direction, the arrays that `_core` takes: five, and what a variant adds."""
-        rows = [
-            (
-                *(arrays.get(name + suffix) for name in _NAMES),
-                *self.variant.arrays(arrays, suffix, self.hidden_size),
-            )
-            for _, suffix in self._suffixes()
-        ]
+        rows = [self._arrays(arrays, suffix) for _, suffix in self._suffixes()]
         n = self._directions
         return tuple(tuple(rows[k : k + n]) for k in range(0, len(rows), n))
+
+    def _arrays(self, arrays: dict[str, Any], suffix: str) -> tuple[Any, ...]:
+        """What the core takes of one direction: arrays of the dict, or some that a subclass computes from them.
+
+        One that computes some doesn't keep `_layers`, and has its own `_gradients` and `_add_gradients`.
+        """
+        found = (arrays.get(name + suffix) for name in _NAMES)
+        return (*found, *self.variant.arrays(arrays, suffix, self.hidden_size))
+
+    def _gradients(self) -> tuple[tuple[tuple[Any, ...], ...], ...]:
+        """What the core adds gradients to, in the order of `_layers`."""
+        layers: tuple[tuple[tuple[Any, ...], ...], ...] | None = self._layer_grads
+        if layers is None:
+            layers = self._layer_grads = self._by_layer(self._grads)
+        return layers
+
+    def _add_gradients(self, layers: tuple[tuple[tuple[Any, ...], ...], ...]) -> None:
+        """Add to `grads` what the core has put into those of `_gradients` that are not there."""
 
     def _layers(self) -> tuple[tuple[tuple[Any, ...], ...], ...]:
         """`_by_layer` of the parameters, whose arrays stay the same for ever."""
