@@ -19,7 +19,8 @@ SOURCE = ROOT / "src" / "fastrnn"
 
 # A room imports from the rooms before it. "fastrnn" stands for the package as users see it.
 ROOMS = [
-    *("_core", "_check", "_info", "_one_hot", "reference", "_pullback", "_call", "_attention", "functional", "jit"),
+    *("_core", "_check", "_info", "_one_hot", "_random", "_variant", "reference", "_pullback", "_call", "_attention"),
+    *("functional", "jit"),
     *("nn", "io", "text", "train", "optim", "models", "fastrnn", "interop", "bench", "cli", "__main__"),
 ]
 MODULES = sorted(path.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))

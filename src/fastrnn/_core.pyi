@@ -52,6 +52,7 @@ class Saved:
         dc_0: Array | None,
         retain: bool = False,
         dx: Array | None = None,
+        dc_all: Array | None = None,
     ) -> Array | None: ...
 
 def forward(
@@ -68,6 +69,8 @@ def forward(
     c_n: Array | None,
     save: bool,
     checkpoint: int = 0,
+    options: Options | None = None,
+    c_all: Array | None = None,
 ) -> Saved | None: ...
 def forward_layers(
     cell: int,

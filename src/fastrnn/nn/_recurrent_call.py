@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check, _core
+from fastrnn._variant import Draw
 from fastrnn.nn._random import Seed
-from fastrnn.nn._variant import Draw
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -29,7 +29,7 @@ class Call:
         reset_state: Any,
         all_states: bool,
     ) -> None:
-        self.layer, self.all_states = layer, bool(all_states)
+        self.layer, self.all_states = layer, _check.flag(all_states, "return_all_states")
         self.x, self.unbatched, self.batch_first, self.lengths = layer._input(x, lengths)
         self.initial: tuple[Any, Any] = layer._initial(self.x, state, self.batch_first, self.unbatched)
         self.rate = layer.dropout if dropout and layer.num_layers > 1 else 0.0
