@@ -18,20 +18,28 @@ from fastrnn.io import load, save
 from fastrnn.nn import (
     GELU,
     GRU,
+    LRU,
     LSTM,
+    QRNN,
     RNN,
+    SRU,
     Attention,
+    CustomRNN,
     Dropout,
     Embedding,
     GRUCell,
+    IndRNN,
     Last,
     Layer,
     LayerNorm,
+    LayerStream,
     LeakyReLU,
     Linear,
     LSTMCell,
     MaxPool,
     MeanPool,
+    MinGRU,
+    MinLSTM,
     Model,
     MultiHeadAttention,
     OneHot,
@@ -68,26 +76,34 @@ from fastrnn.nn import (
 __all__ = [
     "GELU",
     "GRU",
+    "LRU",
     "LSTM",
+    "QRNN",
     "RNN",
+    "SRU",
     "ArrayBatches",
     "Attention",
     "Batch",
+    "CustomRNN",
     "DialogueBatches",
     "Dialogues",
     "Dropout",
     "Embedding",
     "GRUCell",
     "History",
+    "IndRNN",
     "Interrupted",
     "LSTMCell",
     "Last",
     "Layer",
     "LayerNorm",
+    "LayerStream",
     "LeakyReLU",
     "Linear",
     "MaxPool",
     "MeanPool",
+    "MinGRU",
+    "MinLSTM",
     "Model",
     "MultiHeadAttention",
     "OneHot",
@@ -118,6 +134,7 @@ __all__ = [
     "Trees",
     "__version__",
     "activations",
+    "cell",
     "concat",
     "fit",
     "functional",
@@ -125,6 +142,7 @@ __all__ = [
     "info",
     "init",
     "io",
+    "jit",
     "load",
     "losses",
     "models",
@@ -144,7 +162,8 @@ __all__ = [
 
 # Imported when one of its names is first used: `import fastrnn` has to be quick.
 if TYPE_CHECKING:
-    from fastrnn import models, optim, reference, text, train
+    from fastrnn import jit, models, optim, reference, text, train
+    from fastrnn.jit import cell
     from fastrnn.train import (
         ArrayBatches,
         Batch,
@@ -161,8 +180,9 @@ if TYPE_CHECKING:
     )
     from fastrnn.train.fit import fit
 else:  # a type checker that saw this would believe in every name
-    _MODULES = ("models", "optim", "reference", "text", "train")
+    _MODULES = ("jit", "models", "optim", "reference", "text", "train")
     _NAMES = {
+        "jit": ("cell",),
         "train": (
             "ArrayBatches", "Batch", "DialogueBatches", "Dialogues", "History", "Interrupted", "PairBatches",
             "Progress", "SequenceBatches", "TokenWindows", "TreeBatches", "fit", "schedules",

@@ -570,6 +570,15 @@ def state(
     return np.require(array, requirements=("C", "A")).reshape(shape)
 
 
+def state_parts(state: Any, count: int, name: str) -> tuple[Any, ...]:
+    """The arrays of a state that has several; None for zeros everywhere."""
+    if state is None:
+        return (None,) * count
+    if not isinstance(state, tuple | list) or len(state) != count:
+        raise TypeError(f"{name}: expected a tuple of {count} arrays, or None, got {describe(state)}")
+    return tuple(state)
+
+
 def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> NDArray[Any]:
     """A writable array for results, with a contiguous last axis."""
     if not isinstance(out, np.ndarray):
@@ -680,6 +689,22 @@ def proj_size(value: Any, hidden: int) -> int:
     if not 0 <= found < hidden:
         raise ValueError(f"proj_size: expected 0 (none) up to hidden_size-1={hidden - 1}, got {found}")
     return found
+
+
+def window(value: Any) -> int:
+    """How many inputs a step of a QRNN sees."""
+    found = integer(value, "window")
+    if found not in (1, 2):
+        raise ValueError(f"window: expected 1 or 2, got {found}")
+    return found
+
+
+def ring(r_min: Any, r_max: Any) -> tuple[float, float]:
+    """The radii between which eigenvalues start."""
+    low, high = number(r_min, "r_min"), number(r_max, "r_max")
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"r_min, r_max: expected 0 ≤ r_min ≤ r_max ≤ 1, got {low} and {high}")
+    return low, high
 
 
 def cell_input(x: Any, dtype: np.dtype[Any], size: int) -> NDArray[Any]:
@@ -1301,3 +1326,35 @@ def least_length(least: Any, most: int) -> int:
     if found > most:
         raise ValueError(f"min_length: expected at most max_length={most}, got {found}")
     return found
+
+
+# ---- compiled code -------------------------------------------------------------------------------------------
+
+# of NativeError (csrc/native.h), from 1 on; compiled code raises constants
+NATIVE_ERRORS = (
+    "x: expected [B, input_size] for a step, [T, B, input_size] for more ([B, T, input_size] with batch_first), with "
+    "the stream's batch_size and at least one time step; one row may lack the axis of the batch; integers for an "
+    "embedding have no last axis",
+    "x, out: expected aligned arrays with a contiguous last axis",
+    "out: expected the shape of x with the layer's output size as last axis",
+    "out: expected rows that don't overlap each other",
+    "out: expected memory apart from x, or x itself",
+    "x: expected integers from 0 to num_embeddings - 1",
+    "state: expected arrays [num_layers, B, size] in the layer's form, for a reset with as many rows as are set",
+    "rows: expected integers from 0 to batch_size - 1, or one bool for each row",
+    "rows: expected each row once",
+    "lengths: expected one integer from 0 to T for each row",
+    "x: expected fewer than 2**31 steps in one call",
+    "no memory for the forward pass",
+    "Stream: another thread is inside a call of this stream; a stream belongs to one thread",
+)
+
+
+def native_type(name: str, expected: str, typ: Any, written: bool = False) -> str:
+    """What compiled code was given where something else belongs; `typ` is Numba's."""
+    return f"{name}: expected {'a writable ' if written else ''}{expected}, got {typ}"
+
+
+def needs_numba() -> ImportError:
+    """Part of fastrnn needs an extra."""
+    return ImportError('fastrnn.jit needs Numba 0.59 or later: pip install "fastrnn[jit]"')

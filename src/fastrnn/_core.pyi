@@ -133,13 +133,30 @@ class Stream:
     busy: bool
     input_size: int
     def __init__(
-        self, layers: list[tuple[Any, ...]], batch: int, dtype: DTypeLike, batch_first: bool = False
+        self,
+        layers: list[tuple[Any, ...]],
+        batch: int,
+        dtype: DTypeLike,
+        batch_first: bool = False,
+        members: NDArray[Any] | None = None,
     ) -> None: ...
     def step(self, x: ArrayLike, out: Array | None = None) -> Array: ...
     def run(self, x: ArrayLike, out: Array | None = None) -> Array: ...
     def pack(self) -> None: ...
     def read_states(self, states: list[tuple[int, Any, Any]]) -> None: ...
     def write_states(self, states: list[tuple[int, Any, Any]], rows: NDArray[Any] | None) -> None: ...
+    @property
+    def _native_address(self) -> int: ...
+
+# ---- for compiled code
+
+NATIVE_LAYOUT: int
+
+class NativeLayers:
+    address: int
+    def __init__(
+        self, cell: int, layers: tuple[tuple[_Weights, ...], ...], batch_first: bool, dtype: DTypeLike
+    ) -> None: ...
 
 # ---- many small steps
 
@@ -239,3 +256,52 @@ def search(
     seed: int,
     weights: bool,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], Array | None]: ...
+
+# ---- scans through time
+
+SCAN_SRU: int
+SCAN_QRNN: int
+SCAN_MIN_GRU: int
+SCAN_MIN_LSTM: int
+SCAN_LRU: int
+SCAN_IND_RNN: int
+
+def scan_forward(
+    cell: int,
+    option: bool,
+    T: int,
+    lengths: _Indices | None,
+    first: _Indices,
+    step: int,
+    reverse: bool,
+    z: Array,
+    skip: Array | None,
+    p: Array | None,
+    alpha: float,
+    s_0: Array | None,
+    s_n: Array,
+    y: Array | None,
+    s: Array | None,
+) -> None: ...
+def scan_backward(
+    cell: int,
+    option: bool,
+    T: int,
+    lengths: _Indices | None,
+    first: _Indices,
+    step: int,
+    reverse: bool,
+    z: Array | None,
+    skip: Array | None,
+    p: Array | None,
+    alpha: float,
+    s_0: Array | None,
+    y: Array | None,
+    s: Array | None,
+    dy: Array | None,
+    ds_n: Array | None,
+    ds_0: Array,
+    dz: Array,
+    dskip: Array | None,
+    dp: Array | None,
+) -> None: ...

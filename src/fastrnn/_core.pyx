@@ -130,6 +130,7 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
         const Word2VecKernels* word2vec
         const void* decoder
         const void* search
+        const void* scan
         void* variant
 
     const Kernels* kernels()
@@ -370,6 +371,7 @@ include "_core_stack.pxi"
 include "_core_ops.pxi"
 include "_core_pool.pxi"
 include "_core_stream.pxi"
+include "_core_native.pxi"
 include "_core_optim.pxi"
 include "_core_attention.pxi"
 include "_core_tree.pxi"
@@ -377,3 +379,4 @@ include "_core_online.pxi"
 include "_core_word2vec.pxi"
 include "_core_decoder.pxi"
 include "_core_search.pxi"
+include "_core_scan.pxi"

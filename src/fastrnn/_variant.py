@@ -148,6 +148,10 @@ class Variant:
         """Gates that are normalised together, or 0: the candidate of a GRU goes alone."""
         return 0 if not self.layer_norm else 2 if gates == 3 and states == 1 else gates
 
+    def functions(self, lstm: bool, dtype: np.dtype[Any]) -> dict[str, Any]:
+        """What tells `_core.Options` the arithmetic."""
+        return {"variant": self.core(lstm)} if self.in_kernel else {}
+
     def core(self, norm_c: bool) -> tuple[Any, ...]:
         """What `_core.Options` takes as `variant`; norm_c: a layer norm applies to c, too."""
         chosen = self.activations or tuple((name, *_NUMBERS.get(name, (0.0, 0.0))) for name in self.usual)

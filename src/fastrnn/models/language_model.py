@@ -10,17 +10,19 @@ import numpy as np
 from fastrnn import _check
 from fastrnn._pullback import Pullback
 from fastrnn.models import _vocabulary
+from fastrnn.models._cells import cell_config, cell_name, chosen
 from fastrnn.models._writing import Writing
-from fastrnn.nn import GRU, LSTM, RNN, Dropout, Embedding, Linear, losses
+from fastrnn.nn import Dropout, Embedding, Linear, losses
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._random import Seed, split
 from fastrnn.nn._recurrent import Recurrent
+from fastrnn.nn._scan import Scan
+from fastrnn.nn.layer_stream import LayerStream, stream_of
 from fastrnn.nn.stream import Stream
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 MOST_LOGITS = 1 << 24  # that an evaluation keeps at once: 64 MiB; twice as many are no faster
 
 
@@ -32,7 +34,7 @@ class LanguageModel(Writing, Layer):
     vocabulary : int, CharVocabulary, Vocabulary, or a tokenizer that `fr.text.as_vocabulary` takes
         The number of tokens, or a vocabulary; with a vocabulary the model also takes and returns text, and is
         saved together with it.
-    cell : {"lstm", "gru", "rnn"}
+    cell : "lstm", "gru", "rnn", "sru", "qrnn", "mingru", "minlstm", "lru", "indrnn", or a cell made by `fr.cell`
     embedding_dim, hidden_size, num_layers : int
     dropout : float
         Probability of a zero between recurrent layers and before the output layer, in training.
@@ -75,7 +77,7 @@ class LanguageModel(Writing, Layer):
     def __init__(
         self,
         vocabulary: Any,
-        cell: str = "lstm",
+        cell: Any = "lstm",
         *,
         embedding_dim: int = 64,
         hidden_size: int = 256,
@@ -86,16 +88,14 @@ class LanguageModel(Writing, Layer):
     ) -> None:
         super().__init__(dtype)
         self.vocabulary, self.vocab_size = _vocabulary.prepared(vocabulary)
-        if cell not in CELLS:
-            raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
-        self.cell = cell
+        make, self.cell = chosen(cell)
         seeds = split(seed, 3)
         self.embedding = Embedding(self.vocab_size, embedding_dim, dtype=dtype, seed=seeds[0])
-        self.rnn = CELLS[cell](embedding_dim, hidden_size, num_layers, dropout=dropout, dtype=dtype, seed=seeds[1])
+        self.rnn = make(embedding_dim, hidden_size, num_layers, dropout=dropout, dtype=dtype, seed=seeds[1])
         self.dropout = Dropout(dropout)
         self.output = Linear(hidden_size, self.vocab_size, dtype=dtype, seed=seeds[2])
         self._sizes = {"embedding_dim": embedding_dim, "hidden_size": hidden_size, "num_layers": num_layers}
-        if cell == "lstm":
+        if self.cell == "lstm":
             for layer in range(num_layers):
                 for name, value in (("bias_ih", 1.0), ("bias_hh", 0.0)):
                     self.rnn.params[f"{name}_l{layer}"][hidden_size : 2 * hidden_size] = value
@@ -107,7 +107,7 @@ class LanguageModel(Writing, Layer):
     def config(self) -> dict[str, Any]:
         return {
             "vocabulary": self.vocab_size if self.vocabulary is None else self.vocabulary.config(),
-            "cell": self.cell,
+            "cell": cell_config(self.cell),
             **self._sizes,
             "dropout": self.dropout.p,
             "dtype": self.dtype.name,
@@ -116,7 +116,8 @@ class LanguageModel(Writing, Layer):
     def __repr__(self) -> str:
         sizes = "".join(f", {name}={value}" for name, value in self._sizes.items())
         dropout = f", dropout={self.dropout.p!r}" if self.dropout.p else ""
-        return f"LanguageModel({self.vocab_size}, {self.cell!r}{sizes}{dropout}, dtype={self.dtype.name!r})"
+        cell = repr(self.cell) if isinstance(self.cell, str) else cell_name(self.cell)
+        return f"LanguageModel({self.vocab_size}, {cell}{sizes}{dropout}, dtype={self.dtype.name!r})"
 
     # ---- running ---------------------------------------------------------------------------------------
 
@@ -195,7 +196,7 @@ class LanguageModel(Writing, Layer):
             loss, _ = losses.cross_entropy(logits, target, lengths=lengths, weight=weight, out=logits)
         return loss, state
 
-    def stream(self, batch_size: int = 1) -> Stream:
+    def stream(self, batch_size: int = 1) -> Stream | LayerStream:
         """Run the model one token a call, with its weights packed once: for generating text.
 
         Parameters
@@ -205,7 +206,7 @@ class LanguageModel(Writing, Layer):
 
         Returns
         -------
-        Stream
+        Stream or LayerStream
             ``step(tokens)`` takes integers [B] and returns logits [B, vocab_size], ``run(tokens)`` takes [T, B]; with
             one row also an integer, and [T]. Its `state` is the model's.
 
@@ -220,7 +221,7 @@ class LanguageModel(Writing, Layer):
         >>> logits.shape
         (8,)
         """
-        return Stream(self, batch_size)
+        return stream_of(self, batch_size)
 
     # ---- evaluation ------------------------------------------------------------------------------------
 
@@ -279,7 +280,8 @@ class LanguageModel(Writing, Layer):
 
     def _streams(self) -> bool:
         """Whether a stream computes what a call does: not for subclasses that have calls of their own."""
-        ours = all(
-            type(layer).__call__ is base.__call__ for layer, base in ((self, LanguageModel), (self.rnn, Recurrent))
+        if type(self).__call__ is not LanguageModel.__call__:
+            return False
+        return any(
+            isinstance(self.rnn, base) and type(self.rnn).__call__ is base.__call__ for base in (Recurrent, Scan)
         )
-        return ours and isinstance(self.rnn, Recurrent)

@@ -214,7 +214,7 @@ class Recurrent(Layer):
         if inputs is not None and x.ndim == 2:
             raise _check.no_one_hot("input_dropout")
         return _core.Options(
-            variant.core(self.num_states > 1) if variant.in_kernel else None,
+            **variant.functions(self.num_states > 1, self.dtype),
             zoneout=variant.zoneout,
             recurrent_dropout=variant.recurrent_dropout if masks else 0.0,
             norm=variant.norm(self.gates, self.num_states),
@@ -226,6 +226,10 @@ class Recurrent(Layer):
             all_states=all_states,
             input_masks=inputs,
         )
+
+    def _guarded(self, function: Any, *args: Any) -> Any:
+        """A call into the core."""
+        return function(*args)
 
     # ---- the two entries ---------------------------------------------------------------------------------------
 
@@ -357,6 +361,23 @@ class Recurrent(Layer):
         from fastrnn.nn.stream import Stream
 
         return Stream(self, batch_size)
+
+    # ---- compiled code: see `fastrnn.jit.native`
+
+    @property
+    def _numba_type_(self) -> Any:
+        """Numba asks for it when a layer comes to an ``@njit`` function."""
+        from fastrnn.jit.native import layer_type
+
+        if type(self).__call__ is not Recurrent.__call__:
+            raise AttributeError(f"{type(self).__name__} has a call of its own, which compiled code can't run")
+        return layer_type(self.dtype, self._cell == _core.LSTM)
+
+    @property
+    def _native_address(self) -> int:
+        from fastrnn.jit.native import layer_address
+
+        return layer_address(self, self._cell, self._layers(), self.batch_first)
 
     def config(self) -> dict[str, Any]:
         return {

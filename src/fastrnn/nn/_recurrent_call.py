@@ -45,19 +45,21 @@ class Call:
 
     def run(self, save: bool, checkpoint: int) -> Any:
         layer, unbatched = self.layer, self.unbatched
-        y, h_n, c_n, self.kept = _core.forward_layers(
-            layer._cell, self.x, self.weights, *self.initial, self.lengths, self.batch_first, save, checkpoint,
-            self.rate, self.mask, self.options,
+        y, h_n, c_n, self.kept = layer._guarded(
+            _core.forward_layers, layer._cell, self.x, self.weights, *self.initial, self.lengths, self.batch_first,
+            save, checkpoint, self.rate, self.mask, self.options,
         )  # fmt: skip
         state_n = layer._as_state(h_n, c_n, unbatched)
         if not self.all_states:
             self.shape = y.shape
             y = y[:, 0] if unbatched else y
-            y.flags.writeable = not save
+            if save:
+                y.flags.writeable = False
             return y, state_n
         h_all, c_all = y, self.kept.pop()
         self.shape, self.shapes = h_all.shape[1:], (h_all.shape, None if c_all is None else c_all.shape)
-        h_all.flags.writeable = not save
+        if save:
+            h_all.flags.writeable = False
         states = layer._as_state(h_all, c_all, unbatched)
         y = h_all[-1]
         return (y[:, 0] if unbatched else y), state_n, states
@@ -105,8 +107,8 @@ class Call:
                 grads = tuple(
                     tuple((dW, np.zeros_like(dR), *rest) for dW, dR, *rest in directions) for directions in grads
                 )
-            found = _core.backward_layers(
-                self.kept, dy, *ends, grads, input_grad, retain, self.rate, self.mask, *states
+            found = layer._guarded(
+                _core.backward_layers, self.kept, dy, *ends, grads, input_grad, retain, self.rate, self.mask, *states
             )
             if self.dropped is not None:
                 for mine, theirs, masks in zip(layer._layer_grads, grads, self.dropped, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,8 @@ class Stream(_core.Stream):
 
     `layer.stream(batch_size)` makes one. Weights are packed once and states stay inside: a step allocates nothing,
     takes no lock, wakes no thread, and gives bitwise what the layer gives for the whole sequence.
+
+    Functions that Numba compiles may call a stream as Python does: see `docs/numba.md`.
 
     A stream belongs to one thread. A call that finds another thread inside raises RuntimeError, and changes nothing.
     Training changes the layer's weights, not the stream's copy: see `refresh`. A stream can't be pickled; its `state`
@@ -59,6 +62,14 @@ class Stream(_core.Stream):
     (True, True)
     """
 
+    def __new__(cls, layer: Layer, batch_size: int = 1) -> Stream:
+        """A variant of a built-in cell, and a cell of a user, take their steps through calls of the layer."""
+        if cls is Stream and any(isinstance(m, Recurrent) and m.variant.in_kernel for _, m in _flat(layer)):
+            from fastrnn.nn.call_stream import CallStream
+
+            cls = CallStream
+        return super().__new__(cls)
+
     def __init__(self, layer: Layer, batch_size: int = 1) -> None:
         self.batch_size = _check.positive_int(batch_size, "batch_size")
         self._layer = layer
@@ -67,11 +78,12 @@ class Stream(_core.Stream):
         self._batch_first = next(m.batch_first for m in self._members if isinstance(m, Recurrent))
         rows: list[tuple[Any, ...]] = []
         self._first: list[int] = []  # of each recurrent member, the number of its lowest layer
+        sizes = [(m.num_layers, m._h_size, m.hidden_size) for m in self._members if isinstance(m, Recurrent)]
         for member in self._members:
             if isinstance(member, Recurrent):
                 self._first.append(len(rows))
             rows += _layers(member, rows[-1][4] if rows else _width(self._members))
-        super().__init__(rows, self.batch_size, self._dtype, self._batch_first)
+        super().__init__(rows, self.batch_size, self._dtype, self._batch_first, np.array(sizes, np.int64))
 
     def refresh(self) -> None:
         """Pack the layer's weights again, after training has changed them. The state stays."""
@@ -118,7 +130,7 @@ class Stream(_core.Stream):
         """
         where = None if rows is None else _check.rows(rows, self.batch_size)
         count = self.batch_size if where is None else len(where)
-        found: list[tuple[Any, Any]] = []
+        found: list[tuple[Any, ...]] = []
 
         def read(layer: Layer, state: Any, name: str) -> None:
             if isinstance(layer, Recurrent):
@@ -131,9 +143,12 @@ class Stream(_core.Stream):
                 read(part, given, f"{name}[{k}]")
 
         read(self._layer, state, "state")
+        self._write(found, where)
+
+    def _write(self, found: list[tuple[Any, ...]], where: NDArray[Any] | None) -> None:
         self.write_states(self._by_layer(found), where)
 
-    def _given(self, layer: Recurrent, state: Any, count: int, name: str) -> tuple[Any, Any]:
+    def _given(self, layer: Recurrent, state: Any, count: int, name: str) -> tuple[Any, ...]:
         """(h, c) of one recurrent layer as contiguous [num_layers, count, ·]; None for zeros."""
 
         def one(value: Any, size: int, name: str) -> Any:
@@ -145,7 +160,7 @@ class Stream(_core.Stream):
         h, c = _check.pair(state, name)
         return one(h, layer._h_size, f"{name}[0]"), one(c, layer.hidden_size, f"{name}[1]")
 
-    def _by_layer(self, states: list[tuple[Any, Any]]) -> list[tuple[int, Any, Any]]:
+    def _by_layer(self, states: list[tuple[Any, ...]]) -> list[tuple[int, Any, Any]]:
         """What `_core` takes: the number of each cell among the stream's layers, its h and its c."""
         recurrent = [member for member in self._members if isinstance(member, Recurrent)]
         return [
@@ -153,6 +168,14 @@ class Stream(_core.Stream):
             for first, member, (h, c) in zip(self._first, recurrent, states, strict=True)
             for k in range(member.num_layers)
         ]
+
+    @cached_property
+    def _numba_type_(self) -> Any:
+        """Numba asks for it when a stream comes to an ``@njit`` function: see `fastrnn.jit.native`."""
+        from fastrnn.jit.native import stream_type
+
+        form = _nested(self._layer, lambda member: ("h", "c") if _has_c(member) else ("h",))
+        return stream_type(self._dtype, isinstance(self._members[0], Embedding | OneHot), form)
 
     # ---- arguments that `_core` didn't take as they are ----------------------------------------------------------
 
