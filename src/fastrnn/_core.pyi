@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastrnn._core_attention import *  # noqa: F403
 from fastrnn._core_ops import *  # noqa: F403
+from fastrnn._core_scan import *  # noqa: F403
 from fastrnn._core_tree import *  # noqa: F403
 from fastrnn._core_word2vec import *  # noqa: F403
 
@@ -256,52 +257,3 @@ def search(
     seed: int,
     weights: bool,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], Array | None]: ...
-
-# ---- scans through time
-
-SCAN_SRU: int
-SCAN_QRNN: int
-SCAN_MIN_GRU: int
-SCAN_MIN_LSTM: int
-SCAN_LRU: int
-SCAN_IND_RNN: int
-
-def scan_forward(
-    cell: int,
-    option: bool,
-    T: int,
-    lengths: _Indices | None,
-    first: _Indices,
-    step: int,
-    reverse: bool,
-    z: Array,
-    skip: Array | None,
-    p: Array | None,
-    alpha: float,
-    s_0: Array | None,
-    s_n: Array,
-    y: Array | None,
-    s: Array | None,
-) -> None: ...
-def scan_backward(
-    cell: int,
-    option: bool,
-    T: int,
-    lengths: _Indices | None,
-    first: _Indices,
-    step: int,
-    reverse: bool,
-    z: Array | None,
-    skip: Array | None,
-    p: Array | None,
-    alpha: float,
-    s_0: Array | None,
-    y: Array | None,
-    s: Array | None,
-    dy: Array | None,
-    ds_n: Array | None,
-    ds_0: Array,
-    dz: Array,
-    dskip: Array | None,
-    dp: Array | None,
-) -> None: ...
