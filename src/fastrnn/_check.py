@@ -657,6 +657,28 @@ def recurrent_weights(
     )
 
 
+def vector(value: Any, size: int, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+    """A contiguous vector of that size."""
+    if value is None:
+        raise TypeError(f"{name}: expected an array, got None")
+    array = floats(value, dtype, name)
+    if array.shape != (size,):
+        raise ValueError(f"{name}: expected shape {(size,)}, got {array.shape}")
+    return np.require(array, requirements=("C", "A"))
+
+
+def norm(value: Any, lstm: bool) -> tuple[Any, Any, Any, Any]:
+    """The gains of a layer norm; those of c are the LSTM's."""
+    if not isinstance(value, tuple) or not 2 <= len(value) <= 4:
+        raise TypeError(f"norm: expected functional.Norm(gain_ih, gain_hh, gain_c, bias_c), got {describe(value)}")
+    found = (*value, None, None)[:4]
+    if not lstm and (found[2] is not None or found[3] is not None):
+        raise ValueError("norm: expected gain_c and bias_c for an LSTM only")
+    if (found[2] is None) != (found[3] is None):
+        raise ValueError("norm: expected both of gain_c and bias_c, or neither")
+    return found
+
+
 def gate_blocks(a: Any, source: Any, target: Any) -> NDArray[Any]:
     """`a` with its first axis split into one block a gate."""
     if not isinstance(source, str) or not isinstance(target, str) or sorted(source) != sorted(target):

@@ -71,6 +71,12 @@ cdef class Options:
         if (norm or recurrent_dropout > 0 or any(zoneout)) and not (self.is_variant or self.is_given):
             raise ValueError("variant: expected one")
 
+    cdef int keep(self) except -1:
+        """What the caller may change before the pullback runs is copied."""
+        self.reset_h = None if self.reset_h is None else self.reset_h.copy()
+        self.reset_c = None if self.reset_c is None else self.reset_c.copy()
+        return 0
+
     cdef int describe(self, Saved s, int cell) except -1:
         """The cell of a call; its sizes come after."""
         cdef Sequence* q = &s.q

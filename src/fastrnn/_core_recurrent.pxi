@@ -58,6 +58,17 @@ cdef class Saved:
                 raise MemoryError(f"no memory for the saved states of {q.steps} steps")
         return 0
 
+    cdef inline ptrdiff_t all_size(self) noexcept:
+        """Numbers in one state of every step."""
+        return self.q.T * self.q.B * self.q.D * self.q.H
+
+    cdef void describe_all(self, ptrdiff_t* step, ptrdiff_t* row, ptrdiff_t* state) noexcept:
+        """Strides of the states of every step, [states, …, D·H] in x's layout."""
+        cdef ptrdiff_t width = self.q.D * self.q.H
+        step[0] = width * (1 if self.batch_first else self.q.B)
+        row[0] = width * (self.q.T if self.batch_first else 1)
+        state[0] = self.all_size()
+
     cdef int describe_gradients(self, Sequence* q, dy, States* given, tuple grads, States* out) except -1:
         """Pointers to the gradients of each direction."""
         cdef int d, t = self.type_num, G = gates_of(q)
@@ -88,14 +99,21 @@ cdef class Saved:
                 p.dM = block(gM, t, q.P, q.H, "dM", True)
         return 0
 
-    def backward(self, dy, dh_n, dc_n, grads, bint input_grad, dh_0, dc_0, bint retain=False, dx=None):
+    def backward(self, dy, dh_n, dc_n, grads, bint input_grad, dh_0, dc_0, bint retain=False, dx=None, dc_all=None):
         """Gradients of one layer.
 
         dy [T, B, D·P] (in x's layout) or None; dh_n [D, B, P], dc_n [D, B, H] or None; grads: a tuple of one tuple
-        (dW, dR, db_w, db_r, dM) a direction, accumulated into, None for what isn't wanted; dh_0, dc_0: written, or None.
-        Returns dx or None, as for one-hot input.
+        (dW, dR, db_w, db_r, dM, and what a cell with options has more) a direction, accumulated into, None for what isn't
+        wanted; dh_0, dc_0: written, or None; dc_all: of `forward`'s c_all, or None. Returns dx or None, as for one-hot input.
         """
         cdef States given, out
+        cdef char* all_c = NULL
+        cdef int d
+        if dc_all is not None:
+            all_c = <char*>block(dc_all, self.type_num, states_of(&self.q) - 1, self.all_size(), "dstates c")
+        for d in range(self.q.D):
+            self.q.dir[d].dc_all = rows_from(all_c, d * self.q.H * (4 if self.type_num == cnp.NPY_FLOAT32 else 8))
+            self.describe_all(&self.q.dir[d].dc_all_t, &self.q.dir[d].dc_all_b, &self.q.dir[d].dc_all_next)
         describe_states(&given, dh_n, dc_n, self.type_num, &self.q, 1, False, "dstate")
         describe_states(&out, dh_0, dc_0, self.type_num, &self.q, 1, True, "dstate_0")
         return self.run_backward(dy, given, grads, input_grad, out, retain, dx)
@@ -294,28 +312,40 @@ cdef int run_forward(Saved s) except -1:
 
 
 def forward(int cell, x, weights, h_0, c_0, lengths, bint batch_first, bint reverse, y, h_n, c_n, bint save,
-            ptrdiff_t checkpoint=0):
+            ptrdiff_t checkpoint=0, Options options=None, c_all=None):
     """Run one layer, in one direction or two.
 
     x [T, B, I] (batch_first: [B, T, I]), last axis contiguous, else it is copied, or int64 [T, B]: the codes of rows that are
     one-hot; weights: a tuple of one tuple (W, R, b_w, b_r, M) a direction; h_0 [D, B, P], c_0 [D, B, H] or None; lengths
     int64 [B] or None; y in x's layout with contiguous rows, h_n, c_n: written. checkpoint: steps between saved cell states,
-    0 to save everything. Returns what backward needs, or None without `save`.
+    0 to save everything; options: what goes beyond the plain cell; c_all: [states - 1, …, D·H] in x's layout, written: c of
+    every step, or None. Returns what backward needs, or None without `save`.
     """
     cdef Saved s = Saved.__new__(Saved)
     cdef States initial, final
     cdef cnp.ndarray a
-    cdef int t
+    cdef char* all_c = NULL
+    cdef int t, d
     if type(weights) is not tuple:
         raise ValueError("weights: expected a tuple")
     a = input_array(x, weights, save, &t)
     if save:  # the caller may change these before the pullback runs; x and the weights are held by reference
         lengths = None if lengths is None else lengths.copy()
         h_0 = None if h_0 is None else h_0.copy()
-    describe_layer(s, cell, a, weights, lengths, batch_first, save)
+        if options is not None:
+            options.keep()
+    describe_layer(s, cell, a, weights, lengths, batch_first, save, options)
     describe_states(&initial, h_0, c_0, s.type_num, &s.q, 1, False, "state")
     describe_states(&final, h_n, c_n, s.type_num, &s.q, 1, True, "state_n")
     describe_saving(s, save, checkpoint, threads())
-    describe_forward(s, (a, y, weights, h_0, c_0, lengths), weights, initial, reverse, y, final)
+    if options is not None:  # before the workspace is measured
+        options.describe_resets(s, 0, 1)
+    if c_all is not None:
+        all_c = <char*>block(c_all, s.type_num, states_of(&s.q) - 1, s.all_size(), "c_all", True)
+    for d in range(s.q.D):
+        s.q.dir[d].c_next = s.q.D * s.q.B * s.q.H
+        s.q.dir[d].c_all = rows_from(all_c, d * s.q.H * (4 if s.type_num == cnp.NPY_FLOAT32 else 8))
+        s.describe_all(&s.q.dir[d].c_all_t, &s.q.dir[d].c_all_b, &s.q.dir[d].c_all_next)
+    describe_forward(s, (a, y, weights, h_0, c_0, lengths, c_all), weights, initial, reverse, y, final)
     run_forward(s)
     return s if save else None

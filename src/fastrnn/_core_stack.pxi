@@ -59,6 +59,8 @@ def forward_layers(int cell, x, tuple layers, h_0, c_0, lengths, bint batch_firs
     if save:  # the caller may change these before the pullback runs; x and the weights are held by reference
         lengths = None if lengths is None else lengths.copy()
         h_0 = None if h_0 is None else h_0.copy()
+        if options is not None:
+            options.keep()
     cdef list kept = []
     cdef tuple refs, sizes = None
     if count == 0:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastrnn.nn._recurrent import Recurrent
-    from fastrnn.nn._variant import Draw
+    from fastrnn._variant import Draw
 
 CELLS: dict[str, type[Recurrent]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

@@ -1,15 +1,15 @@
-"""Seeds: what `seed=` means everywhere, None (fresh entropy), an int, or a NumPy Generator (drawn from)."""
+"""Seeds of initial weights and of several layers."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._random import Seed, mask_seed
 
-Seed = Any  # None, int or numpy.random.Generator
+__all__ = ["Seed", "generator", "mask_seed", "split"]
 
 
 def generator(seed: Seed) -> np.random.Generator:
@@ -17,15 +17,6 @@ def generator(seed: Seed) -> np.random.Generator:
     if isinstance(seed, np.random.Generator):
         return seed
     return np.random.default_rng(None if seed is None else _check.seed(seed))
-
-
-def mask_seed(seed: Seed) -> int:
-    """The 64 bits from which a dropout mask is counted out."""
-    if seed is None:
-        return int.from_bytes(os.urandom(8), "little")
-    if isinstance(seed, np.random.Generator):
-        return int(seed.integers(1 << 64, dtype=np.uint64))
-    return _check.seed(seed) & 0xFFFF_FFFF_FFFF_FFFF
 
 
 def split(seed: Seed, count: int) -> list[int | None]:

@@ -10,12 +10,12 @@ import numpy as np
 from fastrnn import _check, _core
 from fastrnn._one_hot import OneHotArray
 from fastrnn._pullback import Pullback
+from fastrnn._variant import Draw, Variant
 from fastrnn.nn import init
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._random import Seed, generator
 from fastrnn.nn._recurrent_call import Call
 from fastrnn.nn._tape import RECORDING, current
-from fastrnn.nn._variant import Draw, Variant
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -241,7 +241,7 @@ class Recurrent(Layer):
             **variant.functions(self.num_states > 1, self.dtype),
             "zoneout": variant.zoneout,
             "recurrent_dropout": variant.recurrent_dropout if draw else 0.0,
-            "norm": 0 if not variant.layer_norm else 2 if self.gates == 3 and self.num_states == 1 else self.gates,
+            "norm": variant.norm(self.gates, self.num_states),
             "expect": draw is None,
             "seed": draw.seed if draw else 0,
         }

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check, _core
+from fastrnn._variant import Draw
 from fastrnn.nn._random import Seed
-from fastrnn.nn._variant import Draw
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -29,9 +29,9 @@ class Call:
         reset_state: Any,
         all_states: bool,
     ) -> None:
-        self.layer, self.all_states = layer, bool(all_states)
+        self.layer, self.all_states = layer, _check.flag(all_states, "return_all_states")
         self.x, self.unbatched, self.batch_first, self.lengths = layer._input(x, lengths)
-        self.initial = layer._initial(self.x, state, self.batch_first, self.unbatched)
+        self.initial: tuple[Any, Any] = layer._initial(self.x, state, self.batch_first, self.unbatched)
         self.rate = layer.dropout if dropout and layer.num_layers > 1 else 0.0
         draw = Draw(layer.variant, seed, bool(self.rate or (dropout and layer.variant.masks)))
         self.mask = draw.bits
@@ -39,6 +39,7 @@ class Call:
             self.x, self.batch_first, self.unbatched, dropout, draw, (reset_mask, reset_state), self.all_states
         )
         self.dropped: Any
+        self.shapes: tuple[Any, Any]  # of the states of every step
         self.weights, self.dropped = draw.weights(layer._layers()) if dropout else (layer._layers(), None)
         self.batch = self.x.shape[0 if self.batch_first else 1]
 
@@ -96,7 +97,7 @@ class Call:
 
         return run
 
-    def _pull(self, dy: Any, ends: Any, states: Any, input_grad: bool, retain: bool) -> Any:
+    def _pull(self, dy: Any, ends: tuple[Any, Any], states: tuple[Any, Any], input_grad: bool, retain: bool) -> Any:
         layer = self.layer
         with layer._lock:
             grads = wanted = layer._gradients()

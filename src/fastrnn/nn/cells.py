@@ -8,10 +8,10 @@ import numpy as np
 
 from fastrnn import _check, _core
 from fastrnn._pullback import Pullback
+from fastrnn._variant import RNN_CELLS
 from fastrnn.nn import init
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._random import Seed, generator
-from fastrnn.nn.recurrent import RNN_CELLS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastrnn._variant import Variant
 from fastrnn.nn import init
 from fastrnn.nn._random import Seed
 from fastrnn.nn._recurrent import Recurrent
-from fastrnn.nn._variant import Variant
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray

@@ -9,11 +9,11 @@ import numpy as np
 
 from fastrnn import _check, _core
 from fastrnn._pullback import Pullback
+from fastrnn._variant import Draw
 from fastrnn.nn import init
 from fastrnn.nn._decoder_cell import DecoderCell
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._random import Seed, generator
-from fastrnn.nn._variant import Draw
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ import numpy as np
 from fastrnn import _check, _core
 from fastrnn.nn._random import Seed
 from fastrnn.nn._recurrent import Recurrent
-from fastrnn.nn._variant import Variant
+from fastrnn._variant import Variant
 from fastrnn.nn.recurrent import NONLINEARITIES
 
 if TYPE_CHECKING:

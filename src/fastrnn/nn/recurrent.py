@@ -6,29 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastrnn import _check, _core
+from fastrnn import _core
+from fastrnn._variant import RNN_CELLS, Variant, rnn_variant
 from fastrnn.nn._random import Seed
 from fastrnn.nn._recurrent import Recurrent
-from fastrnn.nn._variant import Variant
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
-
-RNN_CELLS = {"tanh": _core.RNN_TANH, "relu": _core.RNN_RELU, "sigmoid": _core.RNN_SIGMOID}
-
-
-# with cells of their own; the others are variants
-NONLINEARITIES = (*RNN_CELLS, "leaky_relu", "identity")
-
-
-def rnn_variant(nonlinearity: str, **options: Any) -> Variant:
-    """The variant of a simple recurrent network, whose activation has two names."""
-    _check.choice(nonlinearity, dict.fromkeys(NONLINEARITIES), "nonlinearity")
-    if options["activations"] is None and nonlinearity not in RNN_CELLS:
-        options["activations"] = (nonlinearity,)
-    elif options["activations"] is not None and nonlinearity != "tanh":
-        raise ValueError(f"activations: expected without nonlinearity, got nonlinearity={nonlinearity!r} too")
-    return Variant.of((nonlinearity if nonlinearity in RNN_CELLS else "tanh",), 1, **options)
 
 
 class LSTM(Recurrent):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check, _core
-from fastrnn.nn._random import Seed, mask_seed
+from fastrnn._random import Seed, mask_seed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +23,8 @@ _NUMBERS = {
     "hard_sigmoid": (0.2, 0.5),
     "elu": (1.0, 0.0),
 }
+RNN_CELLS = {"tanh": _core.RNN_TANH, "relu": _core.RNN_RELU, "sigmoid": _core.RNN_SIGMOID}
+NONLINEARITIES = (*RNN_CELLS, "leaky_relu", "identity")  # those without a cell of their own are variants
 _KEYS = {name.replace("_", ""): name for name in _core.ACTIVATIONS}
 Activation = tuple[str, float, float]
 
@@ -81,7 +83,7 @@ class Variant:
         if given is not None:
             if isinstance(given, str) or (len(usual) == 1 and isinstance(given, tuple) and len(given) != 1):
                 given = (given,)
-            if len(given) != len(usual):
+            if not isinstance(given, tuple | list) or len(given) != len(usual):
                 raise ValueError(f"activations: expected {len(usual)} of them, got {given!r}")
             options["activations"] = tuple(activation(one) for one in given)
         return cls(usual, **options)
@@ -142,16 +144,30 @@ class Variant:
             found["zoneout"] = found["zoneout"][0]
         return found
 
+    def norm(self, gates: int, states: int) -> int:
+        """Gates that are normalised together, or 0: the candidate of a GRU goes alone."""
+        return 0 if not self.layer_norm else 2 if gates == 3 and states == 1 else gates
+
     def functions(self, lstm: bool, dtype: np.dtype[Any]) -> dict[str, Any]:
         """What tells `_core.Options` the arithmetic."""
         return {"variant": self.core(lstm)} if self.in_kernel else {}
 
-    def core(self, lstm: bool) -> tuple[Any, ...]:
-        """What `_core.Options` takes as `variant`."""
+    def core(self, norm_c: bool) -> tuple[Any, ...]:
+        """What `_core.Options` takes as `variant`; norm_c: a layer norm applies to c, too."""
         chosen = self.activations or tuple((name, *_NUMBERS.get(name, (0.0, 0.0))) for name in self.usual)
         numbers = [(_core.ACTIVATIONS.index(name), alpha, beta) for name, alpha, beta in chosen]
         numbers += [(0, 0.0, 0.0)] * (3 - len(numbers))
-        return self.peephole, self.coupled, lstm and self.layer_norm, self.clip or 0.0, tuple(numbers)
+        return self.peephole, self.coupled, norm_c and self.layer_norm, self.clip or 0.0, tuple(numbers)
+
+
+def rnn_variant(nonlinearity: str, **options: Any) -> Variant:
+    """The variant of a simple recurrent network, whose activation has two names."""
+    _check.choice(nonlinearity, dict.fromkeys(NONLINEARITIES), "nonlinearity")
+    if options["activations"] is None and nonlinearity not in RNN_CELLS:
+        options["activations"] = (nonlinearity,)
+    elif options["activations"] is not None and nonlinearity != "tanh":
+        raise ValueError(f"activations: expected without nonlinearity, got nonlinearity={nonlinearity!r} too")
+    return Variant.of((nonlinearity if nonlinearity in RNN_CELLS else "tanh",), 1, **options)
 
 
 class Draw:
