@@ -303,6 +303,6 @@ def _go_on(folder: Path, settings: Settings) -> str:
     return f"fastrnn train --resume --out {shlex.quote(str(folder))}{_own(settings)}"
 
 
-def _own(settings: Settings) -> str:
+def _own(settings: Any) -> str:
     """What a command has to name: a cell that is none of ours."""
     return f" --cell {settings.cell}" if ":" in settings.cell else ""
