@@ -1186,13 +1186,22 @@ def decoder_cell(cell: Any, cells: dict[str, Any]) -> Any:
 
 def decoder_cell_options(options: Any, known: tuple[str, ...]) -> dict[str, Any]:
     """What a decoder's cell has beyond the plain one."""
+    found = cell_options(options)
+    for name in found:
+        if name not in known:
+            raise ValueError(f"cell_options: expected some of {', '.join(known)} for a decoder, got {name!r}")
+    return found
+
+
+def cell_options(options: Any) -> dict[str, Any]:
+    """Further arguments of recurrent layers."""
     if options is None:
         return {}
     if not isinstance(options, Mapping):
         raise TypeError(f"cell_options: expected a dict, got {describe(options)}")
-    for name in options:
-        if name not in known:
-            raise ValueError(f"cell_options: expected some of {', '.join(known)} for a decoder, got {name!r}")
+    for name in ("num_layers", "bidirectional", "batch_first", "proj_size", "dropout", "dtype", "seed"):
+        if name in options:
+            raise ValueError(f"cell_options: expected what makes the cell another one, got {name!r}")
     return dict(options)
 
 

@@ -43,7 +43,11 @@ class DecoderCell:
         self.given = chosen
         if isinstance(cell, str) and ":" not in cell:
             make: Any = _check.decoder_cell(cell, CELLS)
-            usual = {"gru": {"reset_after": reset_after}, "rnn": {"nonlinearity": nonlinearity}}.get(cell, {})
+            arguments: dict[str, dict[str, Any]] = {
+                "gru": {"reset_after": reset_after},
+                "rnn": {"nonlinearity": nonlinearity},
+            }
+            usual = arguments.get(cell, {})
             layer: Recurrent = _check.made(make, 1, 1, bias=bias, dtype=dtype, seed=0, **{**usual, **chosen})
             self.cell = cell
         else:

@@ -63,8 +63,7 @@ class AttentionDecoder(Layer):
     nonlinearity : "tanh", "relu" or "sigmoid"
         For "rnn".
     cell_options : dict, optional
-        Further arguments of `LSTM`, `GRU`, `RNN` or `CustomRNN`, such as ``{"layer_norm": True}``: all of the cell's own
-        but `input_dropout`.
+        Further arguments of the cell's layer, such as ``{"layer_norm": True}``; all but `input_dropout`.
     dtype : dtype
         float32 or float64.
     seed : None, int or numpy.random.Generator
@@ -229,7 +228,8 @@ class AttentionDecoder(Layer):
         params = dict(self._params)
         layers, dropped = self._by_layer(params), None
         if draw is not None:
-            (layers,), dropped = draw.weights((layers,))
+            masked, dropped = draw.weights(tuple((layer,) for layer in layers))
+            layers = tuple(layer for (layer,) in masked)
         y, h_n, c_n, w, saved = self._steps.guarded(
             _core.decoder_forward, self._steps.core, x, layers, h_0, c_0, feed, lengths, keys, source, source_lengths,
             params.get("weight_query"), params.get("v"), self._scale, params["weight_c"], params.get("bias_c"),
@@ -351,7 +351,7 @@ class AttentionDecoder(Layer):
                 dx, dh_0, dc_0, dfeed = self._steps.guarded(
                     saved.backward, dy, dh_n, dc_n, apart, others, input_grad, dkeys, dsource, retain
                 )
-                for mine, theirs, mask in zip(layers, apart, dropped[0] if dropped else (), strict=False):
+                for mine, theirs, (mask,) in zip(layers, apart, dropped or (), strict=False):
                     mine[1][...] += theirs[1] * mask
                 if rows is not None:
                     self._keys_backward(dkeys, dsource, rows, at, grads["weight_key"])

@@ -285,11 +285,13 @@ class _Call:
     def _without(self, decoder: Recurrent, state: Any) -> dict[str, Any]:
         batch = _check.batch_of_state(state, decoder.num_states)
         h_0, c_0 = decoder._state(state, batch, False, "state")
+        given = decoder.variant.in_kernel
+        layers = tuple(one if given else one[:4] for (one,) in decoder._layers())
         return {
-            "cell": decoder._cell, "batch": batch, "layers": tuple(one if decoder.variant.in_kernel else one[:4] for (one,) in decoder._layers()),
-            "h_0": h_0, "c_0": c_0, "feed_0": None, "keys": None, "values": None, "source_lengths": None, "U": None,
-            "v": None, "scale": 1.0, "C": None, "b_c": None, "feeding": False, "batch_first": False,
-            "options": _core.Options(**decoder._kernel_options(None)) if decoder.variant.in_kernel else None,
+            "cell": decoder._cell, "batch": batch, "layers": layers, "h_0": h_0, "c_0": c_0, "feed_0": None,
+            "keys": None, "values": None, "source_lengths": None, "U": None, "v": None, "scale": 1.0, "C": None,
+            "b_c": None, "feeding": False, "batch_first": False,
+            "options": _core.Options(**decoder._kernel_options(None)) if given else None,
         }  # fmt: skip
 
     def run(
