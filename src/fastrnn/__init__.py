@@ -21,6 +21,7 @@ from fastrnn.nn import (
     LSTM,
     RNN,
     Attention,
+    CustomRNN,
     Dropout,
     Embedding,
     GRUCell,
@@ -73,6 +74,7 @@ __all__ = [
     "ArrayBatches",
     "Attention",
     "Batch",
+    "CustomRNN",
     "DialogueBatches",
     "Dialogues",
     "Dropout",
@@ -118,6 +120,7 @@ __all__ = [
     "Trees",
     "__version__",
     "activations",
+    "cell",
     "concat",
     "fit",
     "functional",
@@ -125,6 +128,7 @@ __all__ = [
     "info",
     "init",
     "io",
+    "jit",
     "load",
     "losses",
     "models",
@@ -144,7 +148,8 @@ __all__ = [
 
 # Imported when one of its names is first used: `import fastrnn` has to be quick.
 if TYPE_CHECKING:
-    from fastrnn import models, optim, reference, text, train
+    from fastrnn import jit, models, optim, reference, text, train
+    from fastrnn.jit import cell
     from fastrnn.train import (
         ArrayBatches,
         Batch,
@@ -161,8 +166,9 @@ if TYPE_CHECKING:
     )
     from fastrnn.train.fit import fit
 else:  # a type checker that saw this would believe in every name
-    _MODULES = ("models", "optim", "reference", "text", "train")
+    _MODULES = ("jit", "models", "optim", "reference", "text", "train")
     _NAMES = {
+        "jit": ("cell",),
         "train": (
             "ArrayBatches", "Batch", "DialogueBatches", "Dialogues", "History", "Interrupted", "PairBatches",
             "Progress", "SequenceBatches", "TokenWindows", "TreeBatches", "fit", "schedules",

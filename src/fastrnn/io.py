@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -164,8 +165,15 @@ def save(model: Any, path: str | os.PathLike[str], *, metadata: dict[str, Any] |
     write_atomic(path, data)
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def load(path: str | os.PathLike[str], *, cells: Mapping[str, Any] | None = None) -> Any:
     """Rebuild the model that `save` wrote.
+
+    Parameters
+    ----------
+    path : path
+    cells : dict, optional
+        Cells made by `fr.cell` under the names that the file has for them, "module:name" or the name alone. By default
+        those that exist already, for nothing is imported; their equations must then be those of the file.
 
     Raises
     ------
@@ -191,12 +199,21 @@ def load(path: str | os.PathLike[str]) -> Any:
         )
     if header.get("kind") != "model":
         raise ValueError(f"{path}: holds a {header.get('kind')}, expected a model written by fastrnn.save")
-    try:
-        model = from_spec(header["spec"])
-        model.load_state_dict(tensors)
-    except _MALFORMED as error:
-        raise ValueError(f"{path}: its description doesn't make a model ({_in_words(error)})") from error
+    with _cells(cells):
+        try:
+            model = from_spec(header["spec"])
+            model.load_state_dict(tensors)
+        except _MALFORMED as error:
+            raise ValueError(f"{path}: its description doesn't make a model ({_in_words(error)})") from error
     return model
+
+
+def _cells(cells: Mapping[str, Any] | None) -> contextlib.AbstractContextManager[None]:
+    if cells is None:
+        return contextlib.nullcontext()
+    from fastrnn.jit.cell import given_cells
+
+    return given_cells(cells)
 
 
 # What code that expects a well-formed tree raises for another one.

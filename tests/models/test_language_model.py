@@ -144,7 +144,7 @@ def test_bad_sampling(options, message):
 
 
 def test_bad_models():
-    with pytest.raises(ValueError, match="cell: expected one of lstm, gru, rnn, got 'tcn'"):
+    with pytest.raises(ValueError, match=r"cell: expected one of lstm, gru, rnn, or a cell made by fr\.cell, got 'tcn'"):
         small("tcn")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastrnn.cli._parse import CliError, count, number, printable
+from fastrnn.cli.cells import imported, own_cell
 from fastrnn.cli.tokens import pieces, unknown_tokens
 from fastrnn.io import load
 from fastrnn.models import LanguageModel
@@ -23,6 +24,7 @@ def add(subparsers: Any) -> None:
         description="Let a trained language model continue a prompt.",
     )
     parser.add_argument("model", metavar="MODEL", help="a file model.safetensors, or the folder of a run")
+    parser.add_argument("--cell", type=own_cell, metavar="MODULE:NAME", help="the cell made by fr.cell that it is of")
     parser.add_argument("--prompt", default="", metavar="TEXT", help="what comes before")
     parser.add_argument("--length", type=count(0), default=500, metavar="N", help="characters, or words (default: 500)")
     parser.add_argument(
@@ -45,7 +47,7 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the prompt and its continuation as it is generated."""
-    model = _load(Path(args.model))
+    model = _load(Path(args.model), args.cell)
     unknown = unknown_tokens(model.vocabulary, args.prompt)
     if unknown:
         print(f"fastrnn sample: not in the model's vocabulary: {' '.join(map(repr, unknown))}", file=sys.stderr)
@@ -60,11 +62,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load(path: Path) -> LanguageModel:
+def _load(path: Path, cell: str | None) -> LanguageModel:
     if path.is_dir():
         path = path / "model.safetensors"
     try:
-        model = load(path)
+        model = load(path, cells={} if cell is None else {cell: imported(cell)})
     except (OSError, ValueError, ImportError) as error:
         raise CliError(str(error)) from None
     if not isinstance(model, LanguageModel) or model.vocabulary is None:

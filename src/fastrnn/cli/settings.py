@@ -58,6 +58,7 @@ LIMITS = ("minutes", "epochs", "steps")
 # Near the best after two million characters; a plain RNN ends far worse at the rate of the gated cells.
 # For words, too: an LSTM after 1,000 steps on the standard library has perplexity 36.3, with 4e-3 41.5, with 2e-3 50.5.
 LEARNING_RATES = {"lstm": 8e-3, "gru": 8e-3, "rnn": 3e-3}
+OTHER_RATE = 3e-3  # of cells that users write: gates or not, it trains
 DEFAULT_MINUTES = 1.0
 
 
@@ -115,13 +116,15 @@ def resolve(args: Namespace, folder: Path) -> Settings:
     limits: dict[str, Any] = {name: given.pop(name) for name in LIMITS if name in given}
     if args.resume:
         settings = load(folder)
+        if ":" in settings.cell and "cell" not in given:  # a file makes nobody import anything
+            raise CliError(f"--resume: the run in {folder} is of a cell of yours; name it: --cell {settings.cell}")
         settings = replace(settings, text=given.pop("text", settings.text))
         for name, value in given.items():
             if value != getattr(settings, name):
                 flag = "--" + name.replace("_", "-")
                 raise CliError(f"{flag}: the run in {folder} began with {getattr(settings, name)!r}, not {value!r}")
     else:
-        given.setdefault("lr", LEARNING_RATES[given.get("cell", Settings.cell)])
+        given.setdefault("lr", LEARNING_RATES.get(given.get("cell", Settings.cell), OTHER_RATE))
         kind = KINDS[given.get("tokens", Settings.tokens)]
         given = {"symbols": kind.symbols, "seq_len": kind.seq_len, **given}
         settings = replace(Settings(), **given)

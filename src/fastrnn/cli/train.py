@@ -10,6 +10,7 @@ from typing import Any
 
 import fastrnn
 from fastrnn.cli._parse import CliError, count, number, printable, reason
+from fastrnn.cli.cells import cell, imported
 from fastrnn.cli.settings import (
     DEFAULT_MINUTES,
     DEFAULT_OUT,
@@ -22,7 +23,7 @@ from fastrnn.cli.settings import (
 from fastrnn.cli.tokens import KINDS, pieces
 from fastrnn.io import read_header, save
 from fastrnn.models import LanguageModel
-from fastrnn.models.language_model import CELLS
+from fastrnn.models._cells import CELLS, cell_name
 from fastrnn.text import CharVocabulary, Corpus, load_corpus, split_corpus
 from fastrnn.train import Adam, Checkpoint, History, Interrupted, Progress, TokenWindows, fit
 from fastrnn.train.progress import amount, plural
@@ -47,7 +48,7 @@ def add(subparsers: Any) -> None:
         "standard library. Ctrl-C saves; --resume goes on.",
     )
     d = Settings()
-    rates = ", ".join(f"{cell} {rate}" for cell, rate in LEARNING_RATES.items())
+    rates = ", ".join(f"{name} {rate}" for name, rate in LEARNING_RATES.items())
     positive: Any = number(0.0, open_low=True)
     text = parser.add_argument_group("text")
     text.add_argument("--text", metavar="PATH", help="a text file, or a folder (default: the standard library)")
@@ -55,7 +56,8 @@ def add(subparsers: Any) -> None:
     symbols, lengths = (", ".join(f"{getattr(k, key)} {name}" for name, k in KINDS.items()) for key in KIND_DEFAULTS)
     text.add_argument("--symbols", type=count(2), metavar="N", help=f"most that the model knows (default: {symbols})")
     model = parser.add_argument_group("model")
-    model.add_argument("--cell", choices=tuple(CELLS), help=f"(default: {d.cell})")
+    cells = f"{', '.join(CELLS)}, or module:name of a cell made by fr.cell"
+    model.add_argument("--cell", type=cell, metavar="CELL", help=f"{cells} (default: {d.cell})")
     model.add_argument("--hidden", type=count(), metavar="N", help=f"units of a layer (default: {d.hidden})")
     model.add_argument("--layers", type=count(), metavar="N", help=f"(default: {d.layers})")
     model.add_argument("--embedding", type=count(), metavar="N", help=f"numbers a token (default: {d.embedding})")
@@ -96,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     _enough(settings, corpus, tokens, held)
     model = LanguageModel(
         vocabulary,
-        settings.cell,
+        imported(settings.cell),
         embedding_dim=settings.embedding,
         hidden_size=settings.hidden,
         num_layers=settings.layers,
@@ -115,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         return _run(settings, model, data, validation, held, folder, resume=args.resume)
     except KeyboardInterrupt:
-        print(f"\nstopped at once; {_kept(folder)}. To go on:\n  {_go_on(folder)}")
+        print(f"\nstopped at once; {_kept(folder)}. To go on:\n  {_go_on(folder, settings)}")
         return 130
 
 
@@ -134,21 +136,23 @@ def _run(
         history = _fit(settings, model, data, validation, folder, resume=resume)
     except Interrupted as stop:
         _write(folder, model, stop.history, {}, plot=True)
-        print(f"\n{str(stop).partition(';')[0]}; saved in {folder}. To go on:\n  {_go_on(folder)}")
+        print(f"\n{str(stop).partition(';')[0]}; saved in {folder}. To go on:\n  {_go_on(folder, settings)}")
         return 130
     _write(folder, model, history, {})  # the evaluation may take long
     print(f"evaluating on {amount(len(held))} held-out {settings.tokens} …", flush=True)
     try:
         line, figures = KINDS[settings.tokens].held_out(model, held)
     except KeyboardInterrupt:
-        print(f"\nstopped in the evaluation; the model is saved in {folder}. To evaluate it:\n  {_go_on(folder)}")
+        print(f"\nstopped in the evaluation; the model is saved in {folder}. To evaluate it:")
+        print(f"  {_go_on(folder, settings)}")
         return 130
     print(f"held-out text: {line}")
     history.notes.update(figures)
     written = _write(folder, model, history, figures, plot=True)
     _show_sample(model, settings.seed)
     print(f"\nsaved in {folder}: {', '.join(written)}")
-    print(f"more text: fastrnn sample {shlex.quote(str(folder))} --prompt {shlex.quote(SAMPLE_PROMPT)}")
+    prompt = f"--prompt {shlex.quote(SAMPLE_PROMPT)}{_own(settings)}"
+    print(f"more text: fastrnn sample {shlex.quote(str(folder))} {prompt}")
     return 0
 
 
@@ -243,7 +247,7 @@ def _introduce(settings: Settings, corpus: Corpus, tokens: Any, held: Any, model
         )
     layers = f"{plural(settings.layers, 'layer')} of {settings.hidden} units"
     print(
-        f"model: {settings.cell.upper()}, {layers}, {amount(model.num_params)} parameters, "
+        f"model: {cell_name(model.cell)}, {layers}, {amount(model.num_params)} parameters, "
         f"{model.vocab_size} {settings.tokens}",
         flush=True,
     )
@@ -295,5 +299,10 @@ def _write(
     return written
 
 
-def _go_on(folder: Path) -> str:
-    return f"fastrnn train --resume --out {shlex.quote(str(folder))}"
+def _go_on(folder: Path, settings: Settings) -> str:
+    return f"fastrnn train --resume --out {shlex.quote(str(folder))}{_own(settings)}"
+
+
+def _own(settings: Settings) -> str:
+    """What a command has to name: a cell that is none of ours."""
+    return f" --cell {settings.cell}" if ":" in settings.cell else ""

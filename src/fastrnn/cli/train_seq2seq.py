@@ -16,7 +16,7 @@ from fastrnn.cli.settings import digest
 from fastrnn.cli.train import _kept, _resumed
 from fastrnn.io import save
 from fastrnn.models import Seq2Seq
-from fastrnn.models.language_model import CELLS
+from fastrnn.models._cells import CELLS
 from fastrnn.nn.decoder import SCORES
 from fastrnn.text import Vocabulary
 from fastrnn.text.tokenizers import TOKENIZERS

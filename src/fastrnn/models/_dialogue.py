@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastrnn import _check
+from fastrnn.models._cells import CELLS
 from fastrnn.models._sampling import sampling_options
 from fastrnn.models._vocabulary import keep, prepared
-from fastrnn.models.language_model import CELLS
 from fastrnn.nn import Dropout, Embedding, Linear, init, losses, ops
 from fastrnn.nn._operations import enter
 from fastrnn.nn._random import Seed, generator

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check
+from fastrnn.models._cells import CELLS
 from fastrnn.models._seq2seq_encoder import Encoded, open_forget_gates
-from fastrnn.models.language_model import CELLS
 from fastrnn.nn import Dropout, Embedding, Linear, ops
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._random import Seed, generator, split

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastrnn import _check
-from fastrnn.models.language_model import CELLS
+from fastrnn.models._cells import CELLS
 from fastrnn.nn import Embedding, Linear, ops
 from fastrnn.nn._random import Seed, split
 from fastrnn.nn._recurrent import Recurrent

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check
+from fastrnn.models._cells import chosen
 from fastrnn.models._fit_sequences import fit_sequences
-from fastrnn.models.language_model import CELLS
 from fastrnn.nn import Dropout, Embedding, Linear, MaxPool, MeanPool, init, ops
 from fastrnn.nn._random import Seed, split
 from fastrnn.nn.model import Model
@@ -32,7 +32,7 @@ class SequenceModel(Model):
         input_size: int,
         outputs: int,
         hidden_size: int,
-        cell: str,
+        cell: Any,
         num_layers: int,
         bidirectional: bool,
         pooling: str,
@@ -41,8 +41,9 @@ class SequenceModel(Model):
         dtype: DTypeLike,
         seed: Seed,
     ) -> None:
-        seeds, recurrent = split(seed, 3), _check.choice(cell, CELLS, "cell")
-        self.pooling, self.cell = pooling, cell
+        seeds = split(seed, 3)
+        recurrent, self.cell = chosen(cell)
+        self.pooling = pooling
         self.input_size = _check.positive_int(input_size, "input_size")
         self.takes_tokens = embedding_dim is not None
         if embedding_dim is not None:
@@ -57,7 +58,7 @@ class SequenceModel(Model):
             dtype=dtype,
             seed=seeds[1],
         )
-        if cell == "lstm":
+        if self.cell == "lstm":
             init.lstm_forget_bias(self.rnn)
         self.pools = [pool() for pool in _check.choice(pooling, POOLINGS, "pooling")]
         self.dropout = Dropout(dropout)
@@ -78,7 +79,7 @@ class SequenceModel(Model):
         if self.pools:
             found = [pool(y, lengths=lengths) for pool in self.pools]
         else:  # the state at each row's end, of the second direction at its beginning
-            h = state[0] if self.cell == "lstm" else state
+            h = state[0] if self.rnn.num_states > 1 else state
             found = [h[k] for k in range(-1 - self.rnn.bidirectional, 0)]
         pooled = found[0] if len(found) == 1 else ops.concat(found, -1)
         return self.output(self.dropout(pooled) if self.dropout.p else pooled)

@@ -27,7 +27,7 @@ class SequenceClassifier(SequenceModel):
     classes : int or sequence
         The number of classes, which are then 0, 1, …; or their labels, in the order of the model's outputs.
     hidden_size : int
-    cell : {"lstm", "gru", "rnn"}
+    cell : "lstm", "gru", "rnn", or a cell made by `fr.cell`
         The forget gates of an LSTM start with a bias of 1.
     num_layers : int
     bidirectional : bool
@@ -74,7 +74,7 @@ class SequenceClassifier(SequenceModel):
         classes: int | Sequence[Any],
         hidden_size: int = 64,
         *,
-        cell: str = "lstm",
+        cell: Any = "lstm",
         num_layers: int = 1,
         bidirectional: bool = False,
         pooling: str = "last",

@@ -10,8 +10,9 @@ import numpy as np
 from fastrnn import _check
 from fastrnn._pullback import Pullback
 from fastrnn.models import _vocabulary
+from fastrnn.models._cells import cell_config, cell_name, chosen
 from fastrnn.models._writing import Writing
-from fastrnn.nn import GRU, LSTM, RNN, Dropout, Embedding, Linear, losses
+from fastrnn.nn import Dropout, Embedding, Linear, losses
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._random import Seed, split
 from fastrnn.nn._recurrent import Recurrent
@@ -20,7 +21,6 @@ from fastrnn.nn.stream import Stream
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 MOST_LOGITS = 1 << 24  # that an evaluation keeps at once: 64 MiB; twice as many are no faster
 
 
@@ -32,7 +32,7 @@ class LanguageModel(Writing, Layer):
     vocabulary : int, CharVocabulary, Vocabulary, or a tokenizer that `fr.text.as_vocabulary` takes
         The number of tokens, or a vocabulary; with a vocabulary the model also takes and returns text, and is
         saved together with it.
-    cell : {"lstm", "gru", "rnn"}
+    cell : "lstm", "gru", "rnn", or a cell made by `fr.cell`
     embedding_dim, hidden_size, num_layers : int
     dropout : float
         Probability of a zero between recurrent layers and before the output layer, in training.
@@ -75,7 +75,7 @@ class LanguageModel(Writing, Layer):
     def __init__(
         self,
         vocabulary: Any,
-        cell: str = "lstm",
+        cell: Any = "lstm",
         *,
         embedding_dim: int = 64,
         hidden_size: int = 256,
@@ -86,16 +86,14 @@ class LanguageModel(Writing, Layer):
     ) -> None:
         super().__init__(dtype)
         self.vocabulary, self.vocab_size = _vocabulary.prepared(vocabulary)
-        if cell not in CELLS:
-            raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
-        self.cell = cell
+        make, self.cell = chosen(cell)
         seeds = split(seed, 3)
         self.embedding = Embedding(self.vocab_size, embedding_dim, dtype=dtype, seed=seeds[0])
-        self.rnn = CELLS[cell](embedding_dim, hidden_size, num_layers, dropout=dropout, dtype=dtype, seed=seeds[1])
+        self.rnn = make(embedding_dim, hidden_size, num_layers, dropout=dropout, dtype=dtype, seed=seeds[1])
         self.dropout = Dropout(dropout)
         self.output = Linear(hidden_size, self.vocab_size, dtype=dtype, seed=seeds[2])
         self._sizes = {"embedding_dim": embedding_dim, "hidden_size": hidden_size, "num_layers": num_layers}
-        if cell == "lstm":
+        if self.cell == "lstm":
             for layer in range(num_layers):
                 for name, value in (("bias_ih", 1.0), ("bias_hh", 0.0)):
                     self.rnn.params[f"{name}_l{layer}"][hidden_size : 2 * hidden_size] = value
@@ -107,7 +105,7 @@ class LanguageModel(Writing, Layer):
     def config(self) -> dict[str, Any]:
         return {
             "vocabulary": self.vocab_size if self.vocabulary is None else self.vocabulary.config(),
-            "cell": self.cell,
+            "cell": cell_config(self.cell),
             **self._sizes,
             "dropout": self.dropout.p,
             "dtype": self.dtype.name,
@@ -116,7 +114,8 @@ class LanguageModel(Writing, Layer):
     def __repr__(self) -> str:
         sizes = "".join(f", {name}={value}" for name, value in self._sizes.items())
         dropout = f", dropout={self.dropout.p!r}" if self.dropout.p else ""
-        return f"LanguageModel({self.vocab_size}, {self.cell!r}{sizes}{dropout}, dtype={self.dtype.name!r})"
+        cell = repr(self.cell) if isinstance(self.cell, str) else cell_name(self.cell)
+        return f"LanguageModel({self.vocab_size}, {cell}{sizes}{dropout}, dtype={self.dtype.name!r})"
 
     # ---- running ---------------------------------------------------------------------------------------
 

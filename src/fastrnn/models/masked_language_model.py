@@ -10,9 +10,9 @@ import numpy as np
 
 from fastrnn import _check
 from fastrnn.models import _parts, _vocabulary
+from fastrnn.models._cells import chosen
 from fastrnn.models._word_queries import WordQueries
 from fastrnn.models._writing import top_tokens
-from fastrnn.models.language_model import CELLS
 from fastrnn.nn import Dropout, Embedding, Linear, init, losses
 from fastrnn.nn._random import Seed, generator, split
 from fastrnn.nn.model import Model
@@ -44,7 +44,7 @@ class MaskedLanguageModel(WordQueries, Model):
     vocabulary : int, Vocabulary, CharVocabulary, or a tokenizer that `fr.text.as_vocabulary` takes
         The number of tokens, or a vocabulary; with one the model also takes text. The hidden token is a further one,
         which the model adds: its number is `vocab_size`.
-    cell : {"lstm", "gru", "rnn"}
+    cell : "lstm", "gru", "rnn", or a cell made by `fr.cell`
     embedding_dim, hidden_size, num_layers : int
         `hidden_size` units in each direction.
     hidden_share : float
@@ -95,7 +95,7 @@ class MaskedLanguageModel(WordQueries, Model):
     def __init__(
         self,
         vocabulary: Any,
-        cell: str = "lstm",
+        cell: Any = "lstm",
         *,
         embedding_dim: int = 64,
         hidden_size: int = 128,
@@ -108,9 +108,9 @@ class MaskedLanguageModel(WordQueries, Model):
     ) -> None:
         self.vocabulary, self.vocab_size = _vocabulary.prepared(vocabulary)
         _vocabulary.keep(self, "vocabulary", self.vocab_size if self.vocabulary is None else self.vocabulary)
-        self.cell, self.hidden_share = cell, _check.share(hidden_share, "hidden_share")
+        self.cell, self.hidden_share = chosen(cell)[1], _check.share(hidden_share, "hidden_share")
         self.replace = _shares(replace)
-        recurrent, seeds = _check.choice(cell, CELLS, "cell"), split(seed, 3)
+        (recurrent, cell), seeds = chosen(cell), split(seed, 3)
         self.embedding = Embedding(self.vocab_size + 1, embedding_dim, dtype=dtype, seed=seeds[0])
         self.embedding.params["weight"][...] *= START
         self.rnn = recurrent(

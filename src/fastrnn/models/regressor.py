@@ -49,7 +49,7 @@ class SequenceRegressor(SequenceModel):
         num_outputs: int | None = None,
         hidden_size: int = 64,
         *,
-        cell: str = "lstm",
+        cell: Any = "lstm",
         num_layers: int = 1,
         bidirectional: bool = False,
         pooling: str = "last",

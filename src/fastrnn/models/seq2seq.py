@@ -9,11 +9,11 @@ import numpy as np
 
 from fastrnn import _check
 from fastrnn.models import _parts
+from fastrnn.models._cells import CELLS
 from fastrnn.models._seq2seq_decoder import Decoder, check_sizes
 from fastrnn.models._seq2seq_encoder import Encoded, Encoder
 from fastrnn.models._seq2seq_search import Translating
 from fastrnn.models._seq2seq_text import Side, pairs_of
-from fastrnn.models.language_model import CELLS
 from fastrnn.models.scheduled_sampling import ScheduledSampling, sampling_of
 from fastrnn.nn import Embedding, init, losses, ops
 from fastrnn.nn._layer import LAYER, to_spec

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check
+from fastrnn.models._cells import CELLS
 from fastrnn.models._parts import noise_seeds
 from fastrnn.models._series import SeriesBatches, ends_of, padded, series, steps_of, without_gaps
-from fastrnn.models.language_model import CELLS
 from fastrnn.models.scheduled_sampling import ScheduledSampling, sampling_of
 from fastrnn.nn import AttentionDecoder, Linear, ValueDecoder, init, losses, ops
 from fastrnn.nn._layer import Layer

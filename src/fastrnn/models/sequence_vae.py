@@ -10,8 +10,8 @@ from fastrnn import _check
 from fastrnn._pullback import Pullback
 from fastrnn.models import _parts, _vocabulary
 from fastrnn.models._annealing import Annealing
+from fastrnn.models._cells import CELLS
 from fastrnn.models._sampling import sample_token, sampling_options
-from fastrnn.models.language_model import CELLS
 from fastrnn.models.vae import Elbo, line
 from fastrnn.nn import Dropout, Embedding, Linear, losses, ops
 from fastrnn.nn._layer import Layer

@@ -8,6 +8,7 @@ from fastrnn.nn.activations import LeakyReLU, ReLU, Sigmoid, Softmax, Swish, Tan
 from fastrnn.nn.attention import Attention
 from fastrnn.nn.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.nn.combine import Parallel, Residual
+from fastrnn.nn.custom import CustomRNN
 from fastrnn.nn.decoder import AttentionDecoder
 from fastrnn.nn.dropout import Dropout
 from fastrnn.nn.embedding import Embedding
@@ -42,6 +43,7 @@ __all__ = [
     "RNN",
     "Attention",
     "AttentionDecoder",
+    "CustomRNN",
     "Dropout",
     "Embedding",
     "GRUCell",

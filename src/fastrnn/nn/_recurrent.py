@@ -214,7 +214,7 @@ class Recurrent(Layer):
         if inputs is not None and x.ndim == 2:
             raise _check.no_one_hot("input_dropout")
         return _core.Options(
-            variant.core(self.num_states > 1) if variant.in_kernel else None,
+            **variant.functions(self.num_states > 1, self.dtype),
             zoneout=variant.zoneout,
             recurrent_dropout=variant.recurrent_dropout if masks else 0.0,
             norm=0 if not variant.layer_norm else 2 if self.gates == 3 and self.num_states == 1 else self.gates,
@@ -226,6 +226,10 @@ class Recurrent(Layer):
             all_states=all_states,
             input_masks=inputs,
         )
+
+    def _guarded(self, function: Any, *args: Any) -> Any:
+        """A call into the core."""
+        return function(*args)
 
     # ---- the two entries ---------------------------------------------------------------------------------------
 

@@ -44,9 +44,9 @@ class Call:
 
     def run(self, save: bool, checkpoint: int) -> Any:
         layer, unbatched = self.layer, self.unbatched
-        y, h_n, c_n, self.kept = _core.forward_layers(
-            layer._cell, self.x, self.weights, *self.initial, self.lengths, self.batch_first, save, checkpoint,
-            self.rate, self.mask, self.options,
+        y, h_n, c_n, self.kept = layer._guarded(
+            _core.forward_layers, layer._cell, self.x, self.weights, *self.initial, self.lengths, self.batch_first,
+            save, checkpoint, self.rate, self.mask, self.options,
         )  # fmt: skip
         state_n = layer._as_state(h_n, c_n, unbatched)
         if not self.all_states:
@@ -106,8 +106,8 @@ class Call:
                 grads = tuple(
                     tuple((dW, np.zeros_like(dR), *rest) for dW, dR, *rest in directions) for directions in grads
                 )
-            found = _core.backward_layers(
-                self.kept, dy, *ends, grads, input_grad, retain, self.rate, self.mask, *states
+            found = layer._guarded(
+                _core.backward_layers, self.kept, dy, *ends, grads, input_grad, retain, self.rate, self.mask, *states
             )
             if self.dropped is not None:
                 for mine, theirs, masks in zip(layer._layer_grads, grads, self.dropped, strict=True):

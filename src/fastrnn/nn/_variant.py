@@ -142,6 +142,10 @@ class Variant:
             found["zoneout"] = found["zoneout"][0]
         return found
 
+    def functions(self, lstm: bool, dtype: np.dtype[Any]) -> dict[str, Any]:
+        """What tells `_core.Options` the arithmetic."""
+        return {"variant": self.core(lstm)} if self.in_kernel else {}
+
     def core(self, lstm: bool) -> tuple[Any, ...]:
         """What `_core.Options` takes as `variant`."""
         chosen = self.activations or tuple((name, *_NUMBERS.get(name, (0.0, 0.0))) for name in self.usual)

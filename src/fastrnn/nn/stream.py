@@ -59,6 +59,14 @@ class Stream(_core.Stream):
     (True, True)
     """
 
+    def __new__(cls, layer: Layer, batch_size: int = 1) -> Stream:
+        """A variant of a built-in cell, and a cell of a user, take their steps through calls of the layer."""
+        if cls is Stream and any(isinstance(m, Recurrent) and m.variant.in_kernel for _, m in _flat(layer)):
+            from fastrnn.nn.call_stream import CallStream
+
+            cls = CallStream
+        return super().__new__(cls)
+
     def __init__(self, layer: Layer, batch_size: int = 1) -> None:
         self.batch_size = _check.positive_int(batch_size, "batch_size")
         self._layer = layer
@@ -118,7 +126,7 @@ class Stream(_core.Stream):
         """
         where = None if rows is None else _check.rows(rows, self.batch_size)
         count = self.batch_size if where is None else len(where)
-        found: list[tuple[Any, Any]] = []
+        found: list[tuple[Any, ...]] = []
 
         def read(layer: Layer, state: Any, name: str) -> None:
             if isinstance(layer, Recurrent):
@@ -131,9 +139,12 @@ class Stream(_core.Stream):
                 read(part, given, f"{name}[{k}]")
 
         read(self._layer, state, "state")
+        self._write(found, where)
+
+    def _write(self, found: list[tuple[Any, ...]], where: NDArray[Any] | None) -> None:
         self.write_states(self._by_layer(found), where)
 
-    def _given(self, layer: Recurrent, state: Any, count: int, name: str) -> tuple[Any, Any]:
+    def _given(self, layer: Recurrent, state: Any, count: int, name: str) -> tuple[Any, ...]:
         """(h, c) of one recurrent layer as contiguous [num_layers, count, ·]; None for zeros."""
 
         def one(value: Any, size: int, name: str) -> Any:
@@ -145,7 +156,7 @@ class Stream(_core.Stream):
         h, c = _check.pair(state, name)
         return one(h, layer._h_size, f"{name}[0]"), one(c, layer.hidden_size, f"{name}[1]")
 
-    def _by_layer(self, states: list[tuple[Any, Any]]) -> list[tuple[int, Any, Any]]:
+    def _by_layer(self, states: list[tuple[Any, ...]]) -> list[tuple[int, Any, Any]]:
         """What `_core` takes: the number of each cell among the stream's layers, its h and its c."""
         recurrent = [member for member in self._members if isinstance(member, Recurrent)]
         return [
