@@ -1279,3 +1279,35 @@ def least_length(least: Any, most: int) -> int:
     if found > most:
         raise ValueError(f"min_length: expected at most max_length={most}, got {found}")
     return found
+
+
+# ---- compiled code -------------------------------------------------------------------------------------------
+
+# of NativeError (csrc/native.h), from 1 on; compiled code raises constants
+NATIVE_ERRORS = (
+    "x: expected [B, input_size] for a step, [T, B, input_size] for more ([B, T, input_size] with batch_first), with "
+    "the stream's batch_size and at least one time step; one row may lack the axis of the batch; integers for an "
+    "embedding have no last axis",
+    "x, out: expected aligned arrays with a contiguous last axis",
+    "out: expected the shape of x with the layer's output size as last axis",
+    "out: expected rows that don't overlap each other",
+    "out: expected memory apart from x, or x itself",
+    "x: expected integers from 0 to num_embeddings - 1",
+    "state: expected arrays [num_layers, B, size] in the layer's form, for a reset with as many rows as are set",
+    "rows: expected integers from 0 to batch_size - 1, or one bool for each row",
+    "rows: expected each row once",
+    "lengths: expected one integer from 0 to T for each row",
+    "x: expected fewer than 2**31 steps in one call",
+    "no memory for the forward pass",
+    "Stream: another thread is inside a call of this stream; a stream belongs to one thread",
+)
+
+
+def native_type(name: str, expected: str, typ: Any, written: bool = False) -> str:
+    """What compiled code was given where something else belongs; `typ` is Numba's."""
+    return f"{name}: expected {'a writable ' if written else ''}{expected}, got {typ}"
+
+
+def needs_numba() -> ImportError:
+    """Part of fastrnn needs an extra."""
+    return ImportError('fastrnn.jit needs Numba 0.59 or later: pip install "fastrnn[jit]"')

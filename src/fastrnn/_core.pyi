@@ -1,4 +1,7 @@
-"""Types of the compiled core. What each function does is said in `_core.pyx` and `_core_ops.pxi`."""
+"""Types of the compiled core. What each function does is said in `_core.pyx` and `_core_ops.pxi`.
+
+Over 400 lines: one module, which its users import by this name.
+"""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -123,13 +126,30 @@ class Stream:
     busy: bool
     input_size: int
     def __init__(
-        self, layers: list[tuple[Any, ...]], batch: int, dtype: DTypeLike, batch_first: bool = False
+        self,
+        layers: list[tuple[Any, ...]],
+        batch: int,
+        dtype: DTypeLike,
+        batch_first: bool = False,
+        members: NDArray[Any] | None = None,
     ) -> None: ...
     def step(self, x: ArrayLike, out: Array | None = None) -> Array: ...
     def run(self, x: ArrayLike, out: Array | None = None) -> Array: ...
     def pack(self) -> None: ...
     def read_states(self, states: list[tuple[int, Any, Any]]) -> None: ...
     def write_states(self, states: list[tuple[int, Any, Any]], rows: NDArray[Any] | None) -> None: ...
+    @property
+    def _native_address(self) -> int: ...
+
+# ---- for compiled code
+
+NATIVE_LAYOUT: int
+
+class NativeLayers:
+    address: int
+    def __init__(
+        self, cell: int, layers: tuple[tuple[_Weights, ...], ...], batch_first: bool, dtype: DTypeLike
+    ) -> None: ...
 
 # ---- trees
 

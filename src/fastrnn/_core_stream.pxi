@@ -28,6 +28,21 @@ cdef extern from "stream.h" namespace "fastrnn" nogil:
         ptrdiff_t (*run)(StreamLayer*, int, ptrdiff_t, const void*, ptrdiff_t, ptrdiff_t, void*, ptrdiff_t,
                          ptrdiff_t) noexcept nogil
 
+cdef extern from "native.h" namespace "fastrnn" nogil:
+    cdef struct NativeStream:
+        int64_t batch_size, input_size, output_size, members
+        const int64_t* sizes
+        int64_t batch_first, integers, item
+        StreamLayer* layers
+        int64_t n
+        const StreamTable* table
+        int64_t busy
+
+    void native_stream(NativeStream*)
+    bint native_enter(NativeStream*)
+    void native_leave(NativeStream*)
+    bint rows_overlap(ptrdiff_t T, ptrdiff_t t_step, ptrdiff_t B, ptrdiff_t b_step, ptrdiff_t n)
+
 STREAM_CELL, STREAM_LINEAR, STREAM_ACTIVATION, STREAM_SOFTMAX, STREAM_NORM, STREAM_EMBEDDING = range(6)
 
 
@@ -62,38 +77,19 @@ cdef bint may_overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
     return low[0] < high[1] and low[1] < high[0]
 
 
-cdef bint rows_overlap(ptrdiff_t T, ptrdiff_t t_step, ptrdiff_t B, ptrdiff_t b_step, ptrdiff_t n) noexcept:
-    """Whether two of T·B rows of n elements have one in common; the steps are elements between rows."""
-    cdef ptrdiff_t far, t, b, k
-    cdef ptrdiff_t t_abs = -t_step if t_step < 0 else t_step
-    cdef ptrdiff_t b_abs = -b_step if b_step < 0 else b_step
-    if B == 1 or T == 1:
-        return (T > 1 and t_abs < n) or (B > 1 and b_abs < n)
-    if b_abs >= n and t_abs >= (B - 1) * b_abs + n or t_abs >= n and b_abs >= (T - 1) * t_abs + n:
-        return False
-    if b_abs < n:
-        return True
-    for t in range(1, T):  # the two rows b at which t steps are nearly undone
-        far = -t * t_step
-        for k in range(-1, 2):
-            b = far // b_step + k
-            if -B < b < B and -n < b * b_step - far < n:
-                return True
-    return False
-
-
 cdef class Stream:
     """Layers that move on by one time step a call: packed weights and states, in one block of memory.
 
     `fastrnn.nn.stream.Stream` derives from it. That class finds the layers' arrays, and says what is wrong with an argument.
 
     layers: a list of (kind, function, I, H, P, alpha, W, R, M, b_w, b_r), arrays or None; kept, for `pack` reads them again.
+    members: [·, 3] layers, P, H of each recurrent layer as users see it (int64), for compiled code; None: there is none.
     """
     cdef StreamLayer* layers
     cdef const StreamTable* table
     cdef void* memory
     cdef int n, x_type, y_type, x_shift, y_shift
-    cdef readonly bint busy  # a call that has let go of the GIL is inside
+    cdef NativeStream native  # what compiled code sees, and whether a call is inside
     cdef bint batch_first  # layout of x and y in run
     cdef bint integers     # x is for an embedding
     cdef ptrdiff_t B, I, P
@@ -104,7 +100,7 @@ cdef class Stream:
         free(self.layers)
         workspace_release(self.memory)
 
-    def __init__(self, list layers, ptrdiff_t batch, dtype, bint batch_first=False):
+    def __init__(self, list layers, ptrdiff_t batch, dtype, bint batch_first=False, members=None):
         cdef StreamLayer* l
         cdef int i, t
         cdef size_t bytes = 0
@@ -134,7 +130,7 @@ cdef class Stream:
         at = <char*>self.memory
         for i in range(len(layers)):
             at += self.table.prepare(self.layers + i, at)
-        self.refs = layers
+        self.refs = [layers, members]
         self.integers = self.layers[0].kind == STREAM_EMBEDDING
         self.I = self.layers[0].I
         self.P = self.layers[len(layers) - 1].P
@@ -143,7 +139,44 @@ cdef class Stream:
         self.x_type = cnp.NPY_INT64 if self.integers else t
         self.x_shift = 3 if self.integers else self.y_shift
         self.n = len(layers)
+        self.describe_native(members)
         self.pack()
+
+    cdef int describe_native(self, members) except -1:
+        """The same for compiled code (csrc/native.h)."""
+        cdef NativeStream* s = &self.native
+        cdef int i
+        cdef ptrdiff_t m = 0, k = 0  # the member that the next cell belongs to, and its layer there
+        native_stream(s)
+        s.batch_size, s.input_size, s.output_size = self.B, self.I, self.P
+        s.batch_first, s.integers, s.item = self.batch_first, self.integers, 1 << self.y_shift
+        if members is not None:
+            s.members = len(members)
+            s.sizes = <const int64_t*>block(members, cnp.NPY_INT64, s.members, 3, "members")
+            for i in range(self.n):
+                if self.layers[i].kind != STREAM_CELL:
+                    continue
+                if m == s.members or s.sizes[3 * m + 1] != self.layers[i].P or s.sizes[3 * m + 2] != self.layers[i].H:
+                    raise ValueError("members: expected the sizes of all cells")
+                k += 1
+                if k >= s.sizes[3 * m]:
+                    m += 1
+                    k = 0
+            if m != s.members or k:
+                raise ValueError("members: expected the sizes of all cells")
+        s.layers, s.n, s.table = self.layers, self.n, self.table
+        return 0
+
+    @property
+    def _native_address(self):
+        if self.n == 0 or self.native.sizes == NULL:
+            raise RuntimeError("Stream: __init__ has not run")
+        return <size_t>&self.native
+
+    @property
+    def busy(self):
+        """Whether a call is inside."""
+        return self.native.busy != 0
 
     cdef int describe(self, StreamLayer* l, layer, int t) except -1:
         """Sizes and pointers of one layer."""
@@ -187,13 +220,12 @@ cdef class Stream:
         self.enter()
         for i in range(self.n):
             self.table.pack(self.layers + i)
-        self.busy = False
+        native_leave(&self.native)
 
-    cdef int enter(self) except -1:
-        if self.busy or self.n == 0:
+    cdef inline int enter(self) except -1:
+        if self.n == 0 or not native_enter(&self.native):
             raise RuntimeError("Stream: another thread is inside a call of this stream; a stream belongs to one thread"
-                               if self.busy else "Stream: __init__ has not run")
-        self.busy = True
+                               if self.n else "Stream: __init__ has not run")
         return 0
 
     @property
@@ -211,7 +243,7 @@ cdef class Stream:
             for i, h, c in states:
                 self.copy_rows(i, h, c, None, False)
         finally:
-            self.busy = False
+            native_leave(&self.native)
 
     def write_states(self, list states, rows):
         """states: (number of a layer, h [N, P] or None for zeros, c [N, H] alike); rows: int64 [N], or None for all B."""
@@ -221,7 +253,7 @@ cdef class Stream:
             for i, h, c in states:
                 self.copy_rows(i, h, c, rows, True)
         finally:
-            self.busy = False
+            native_leave(&self.native)
 
     cdef int copy_rows(self, int i, h, c, rows, bint inwards) except -1:
         cdef StreamLayer* l
@@ -322,15 +354,13 @@ cdef class Stream:
             y_b = cnp.PyArray_STRIDES(y)[0] >> self.y_shift
             if -self.P < y_b < self.P and self.B > 1:
                 self._accept_out(y, None, y)
-        if self.busy or self.n == 0:
-            self.enter()
+        self.enter()
         if self.work < 50e3:  # a thread that lets go of the GIL may wait 5 ms to get it back
             bad = self.table.step(self.layers, self.n, cnp.PyArray_DATA(a), x_b, cnp.PyArray_DATA(y), y_b)
         else:
-            self.busy = True
             with nogil:
                 bad = self.table.step(self.layers, self.n, cnp.PyArray_DATA(a), x_b, cnp.PyArray_DATA(y), y_b)
-            self.busy = False
+        native_leave(&self.native)
         if bad >= 0:
             self._accept(x, False)  # says which integer
             raise RuntimeError("x: another thread changed it")
@@ -400,7 +430,7 @@ cdef class Stream:
         else:
             with nogil:
                 bad = self.table.run(self.layers, self.n, T, cnp.PyArray_DATA(a), x_t, x_b, cnp.PyArray_DATA(y), y_t, y_b)
-        self.busy = False
+        native_leave(&self.native)
         if bad >= 0:
             self._accept(x, True)  # says which integer
             raise RuntimeError("x: another thread changed it")

@@ -362,6 +362,23 @@ class Recurrent(Layer):
 
         return Stream(self, batch_size)
 
+    # ---- compiled code: see `fastrnn.jit.native`
+
+    @property
+    def _numba_type_(self) -> Any:
+        """Numba asks for it when a layer comes to an ``@njit`` function."""
+        from fastrnn.jit.native import layer_type
+
+        if type(self).__call__ is not Recurrent.__call__:
+            raise AttributeError(f"{type(self).__name__} has a call of its own, which compiled code can't run")
+        return layer_type(self.dtype, self._cell == _core.LSTM)
+
+    @property
+    def _native_address(self) -> int:
+        from fastrnn.jit.native import layer_address
+
+        return layer_address(self, self._cell, self._layers(), self.batch_first)
+
     def config(self) -> dict[str, Any]:
         return {
             "input_size": self.input_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,11 +76,12 @@ class Stream(_core.Stream):
         self._batch_first = next(m.batch_first for m in self._members if isinstance(m, Recurrent))
         rows: list[tuple[Any, ...]] = []
         self._first: list[int] = []  # of each recurrent member, the number of its lowest layer
+        sizes = [(m.num_layers, m._h_size, m.hidden_size) for m in self._members if isinstance(m, Recurrent)]
         for member in self._members:
             if isinstance(member, Recurrent):
                 self._first.append(len(rows))
             rows += _layers(member, rows[-1][4] if rows else _width(self._members))
-        super().__init__(rows, self.batch_size, self._dtype, self._batch_first)
+        super().__init__(rows, self.batch_size, self._dtype, self._batch_first, np.array(sizes, np.int64))
 
     def refresh(self) -> None:
         """Pack the layer's weights again, after training has changed them. The state stays."""
@@ -164,6 +166,14 @@ class Stream(_core.Stream):
             for first, member, (h, c) in zip(self._first, recurrent, states, strict=True)
             for k in range(member.num_layers)
         ]
+
+    @cached_property
+    def _numba_type_(self) -> Any:
+        """Numba asks for it when a stream comes to an ``@njit`` function: see `fastrnn.jit.native`."""
+        from fastrnn.jit.native import stream_type
+
+        form = _nested(self._layer, lambda member: ("h", "c") if _has_c(member) else ("h",))
+        return stream_type(self._dtype, isinstance(self._members[0], Embedding | OneHot), form)
 
     # ---- arguments that `_core` didn't take as they are ----------------------------------------------------------
 
