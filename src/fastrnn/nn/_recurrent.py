@@ -213,12 +213,8 @@ class Recurrent(Layer):
         inputs = draw.inputs(batch, sizes, batch_first, self.dtype) if masks else None
         if inputs is not None and x.ndim == 2:
             raise _check.no_one_hot("input_dropout")
-        return _core.Options(
-            **variant.functions(self.num_states > 1, self.dtype),
-            zoneout=variant.zoneout,
-            recurrent_dropout=variant.recurrent_dropout if masks else 0.0,
-            norm=0 if not variant.layer_norm else 2 if self.gates == 3 and self.num_states == 1 else self.gates,
-            expect=not masks,
+        return self._core_options(
+            masks,
             seed=draw.seed,
             reset=mask,
             reset_h=reset_h,
@@ -226,6 +222,26 @@ class Recurrent(Layer):
             all_states=all_states,
             input_masks=inputs,
         )
+
+    def _core_options(self, masks: bool, **of_call: Any) -> Any:
+        variant = self.variant
+        return _core.Options(
+            **variant.functions(self.num_states > 1, self.dtype),
+            zoneout=variant.zoneout,
+            recurrent_dropout=variant.recurrent_dropout if masks else 0.0,
+            norm=0 if not variant.layer_norm else 2 if self.gates == 3 and self.num_states == 1 else self.gates,
+            expect=not masks,
+            **of_call,
+        )
+
+    def _inference_options(self) -> Any:
+        """`_core.Options` of a step where nothing is drawn, or None for a plain cell."""
+        return self._core_options(False) if self.variant.in_kernel else None
+
+    @property
+    def _in_python(self) -> bool:
+        """Whether the core calls back into Python, and `_guarded` is needed."""
+        return False
 
     def _guarded(self, function: Any, *args: Any) -> Any:
         """A call into the core."""
@@ -371,6 +387,8 @@ class Recurrent(Layer):
 
         if type(self).__call__ is not Recurrent.__call__:
             raise AttributeError(f"{type(self).__name__} has a call of its own, which compiled code can't run")
+        if self.variant.in_kernel:
+            raise TypeError(_check.native_variant(type(self).__name__))
         return layer_type(self.dtype, self._cell == _core.LSTM)
 
     @property
