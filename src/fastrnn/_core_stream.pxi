@@ -317,7 +317,7 @@ cdef class Stream:
             size = l.H if part else l.P
             given = NULL
             if parts[part] is not None:
-                given = <char*>block(parts[part], self.y_type, count, size, "state", not inwards)
+                given = <char*>block(parts[part], self.y_type, count, size, "c" if part else "h", not inwards)
             mine = <char*>l.h if part == 0 else <char*>l.c + (part - 1) * l.c_next * item
             for k in range(count):
                 b = k if index == NULL else index[k]

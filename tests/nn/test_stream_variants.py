@@ -45,7 +45,7 @@ def check(layer, B, T=9, singly=4):
 
 
 def variants():
-    for cell, options in ((cell, options) for cell in VARIANTS for options in VARIANTS[cell]):
+    for cell, options in ((name, options) for name in VARIANTS for options in VARIANTS[name]):
         for after in (True, False) if cell == "gru" else (None,):
             extra = {} if after is None else {"reset_after": after}
             yield pytest.param(cell, {**options, **extra}, id=f"{cell} {options} {extra}")
@@ -274,7 +274,11 @@ def test_bad_states():
 def test_bad_input(cell, options):
     layer = make(cell, options, dtype=F32)
     s = layer.stream(2)
-    for bad, error in [(np.ones((3, 4), F32), ValueError), (np.ones((2, 5), F32), ValueError), (np.ones((2, 4)), TypeError)]:
+    for bad, error in [
+        (np.ones((3, 4), F32), ValueError),
+        (np.ones((2, 5), F32), ValueError),
+        (np.ones((2, 4)), TypeError),
+    ]:
         with pytest.raises(error, match="x: "):
             s.step(bad)
     with pytest.raises(ValueError, match="out: "):

@@ -148,7 +148,11 @@ class Stream(_core.Stream):
         parts = _check.states(state, layer.num_states, name) if several else (state,)
         return tuple(
             _check.state(
-                part, shape, self.batch_size == 1 and np.ndim(part) == 2, self._dtype, f"{name}[{k}]" if several else name
+                part,
+                shape,
+                self.batch_size == 1 and np.ndim(part) == 2,
+                self._dtype,
+                f"{name}[{k}]" if several else name,
             )
             for k, (part, shape) in enumerate(zip(parts, _state_shapes(layer, count), strict=True))
         )
@@ -283,7 +287,7 @@ def _width(members: list[Layer]) -> int:
 
 
 def _layers(member: Layer, width: int) -> Iterator[tuple[Any, ...]]:
-    """One layer as `_core.Stream` takes it: kind, function, I, H, P, alpha, W, R, M, b_w, b_r, and what a variant adds."""
+    """One layer as `_core.Stream` takes it: kind, function, I, H, P, alpha, five weights, and what a variant adds."""
     params, nothing = member._params, (None,) * 5
     if isinstance(member, Recurrent):
         options = member._inference_options()
