@@ -1,8 +1,6 @@
 // stream_given.cpp: see stream_given.h.
 #include "stream_given.h"
 
-#include <new>
-
 #include "forward.h"
 
 namespace fastrnn {
@@ -15,20 +13,16 @@ struct GivenStream {
     Sequence q;
     Plan<T> p;
     ThreadSpace<T> ts;
-    Step<T> st;
+    Packed<T> W, R, R2, W_high, R_high;
     bool fusable;  // x·W may belong to the product of a step
 
-    GivenStream(const Sequence& q_, const Plan<T>& p_, const ThreadSpace<T>& ts_)
-        : q(q_),
-          p(p_),
-          ts(ts_),
-          st{p,    q, q.dir[0], p.dir[0], ts, Team{0, 1, 0, 1, 0, 1, false, nullptr, nullptr}, {}, {}, {}, 0, 0, 0,
-             true, 0, -1,       0,        0},
-          fusable(p_.cell.fusable) {
-        p.q = &q;
-        st.m = int(q.B);
+    Step<T> step() const {
+        Step<T> st{p,    q, q.dir[0], p.dir[0], ts, Team{0, 1, 0, 1, 0, 1, false, nullptr, nullptr}, W, R, R2, 0, 0, 0,
+                   true, 0, -1,       int(q.B), 0};
+        st.W_high = W_high;
+        st.R_high = R_high;
+        return st;
     }
-    GivenStream(const GivenStream&) = delete;
 };
 
 template <class T>
@@ -126,10 +120,10 @@ FR_INLINE const void* moved_on(StreamLayer* l, const GivenStream<T>& g) {
 
 // x·W + b_w for m rows
 template <class T>
-void inputs(const GivenStream<T>& g, const T* const* x, T* const* gates, int m) {
-    const Segments k{1, g.q.I, {0}};
-    gemm_panels(x, gates, m, k, g.st.W, 0, g.st.W.panels(), input_columns<T>(g.st));
-    if (g.st.W_high.data) gemm_panels(x, gates, m, k, g.st.W_high, 0, g.st.W_high.panels(), input_columns<T>(g.st, kMaxNV));
+void inputs(const Step<T>& st, const T* const* x, T* const* gates, int m) {
+    const Segments k{1, st.q.I, {0}};
+    gemm_panels(x, gates, m, k, st.W, 0, st.W.panels(), input_columns<T>(st));
+    if (st.W_high.data) gemm_panels(x, gates, m, k, st.W_high, 0, st.W_high.panels(), input_columns<T>(st, kMaxNV));
 }
 
 template <class T>
@@ -142,8 +136,9 @@ const void* given_step(StreamLayer* l, const void* x, ptrdiff_t x_b) {
     }
     point_at_states(l, g);
     g.p.fused = g.fusable;
-    if (!g.fusable) inputs(g, g.ts.x, g.ts.gates, int(l->B));
-    g.p.cell.forward(g.st);
+    Step<T> st = g.step();
+    if (!g.fusable) inputs(st, g.ts.x, g.ts.gates, st.m);
+    g.p.cell.forward(st);
     return moved_on(l, g);
 }
 
@@ -155,13 +150,14 @@ void given_run(StreamLayer* l, const void* x, ptrdiff_t x_t, ptrdiff_t steps) {
         g.ts.a[t] = static_cast<const T*>(x) + t * x_t;
         g.ts.c[t] = g.p.dir[0].gates + t * g.p.gates_stride();
     }
-    inputs(g, g.ts.a, g.ts.c, int(steps));
     g.p.fused = false;
+    Step<T> st = g.step();
+    inputs(st, g.ts.a, g.ts.c, int(steps));
     g.ts.hidden[0] = g.p.dir[0].hidden;
     for (ptrdiff_t t = 0; t < steps; ++t) {
         g.ts.gates[0] = g.p.dir[0].gates + t * g.p.gates_stride();
         point_at_states(l, g);
-        g.p.cell.forward(g.st);
+        g.p.cell.forward(st);
         std::memcpy(static_cast<T*>(l->block) + t * l->y_b, moved_on(l, g), size_t(l->P) * sizeof(T));
     }
 }
@@ -191,7 +187,9 @@ size_t prepare_t(StreamLayer* l, void* memory) {
     l->run = given_run<T>;
     if (memory) {
         std::memset(memory, 0, zeros);
-        new (l->given) GivenStream<T>(q, p, ts);
+        GivenStream<T>& g = given<T>(l);
+        g = GivenStream<T>{q, p, ts, {}, {}, {}, {}, {}, p.cell.fusable};
+        g.p.q = &g.q;
     }
     return m.used;
 }
@@ -199,8 +197,10 @@ size_t prepare_t(StreamLayer* l, void* memory) {
 template <class T>
 void pack_t(StreamLayer* l) {
     GivenStream<T>& g = given<T>(l);
-    pack_forward<T>(g.st, g.p.dir[0].W, g.p.dir[0].R, g.p.dir[0].R2, false);
-    start_given(g.st);
+    Step<T> st = g.step();
+    pack_forward<T>(st, g.p.dir[0].W, g.p.dir[0].R, g.p.dir[0].R2, false);
+    start_given(st);
+    g.W = st.W, g.R = st.R, g.R2 = st.R2, g.W_high = st.W_high, g.R_high = st.R_high;
 }
 
 }  // namespace

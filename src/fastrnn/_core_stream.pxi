@@ -49,7 +49,9 @@ cdef extern from "native.h" namespace "fastrnn" nogil:
     void native_leave(NativeStream*)
     bint rows_overlap(ptrdiff_t T, ptrdiff_t t_step, ptrdiff_t B, ptrdiff_t b_step, ptrdiff_t n)
 
-GIVEN = 6  # kGiven
+cdef enum:
+    GIVEN = 6  # kGiven
+
 STREAM_CELL, STREAM_LINEAR, STREAM_ACTIVATION, STREAM_SOFTMAX, STREAM_NORM, STREAM_EMBEDDING = range(6)
 
 

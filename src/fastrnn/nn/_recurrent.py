@@ -213,30 +213,10 @@ class Recurrent(Layer):
         inputs = draw.inputs(batch, sizes, batch_first, self.dtype) if masks else None
         if inputs is not None and x.ndim == 2:
             raise _check.no_one_hot("input_dropout")
-        return self._core_options(
-            masks,
-            seed=draw.seed,
-            reset=mask,
-            reset_h=reset_h,
-            reset_c=reset_c,
-            all_states=all_states,
+        return variant.options(
+            self, masks, seed=draw.seed, reset=mask, reset_h=reset_h, reset_c=reset_c, all_states=all_states,
             input_masks=inputs,
-        )
-
-    def _core_options(self, masks: bool, **of_call: Any) -> Any:
-        variant = self.variant
-        return _core.Options(
-            **variant.functions(self.num_states > 1, self.dtype),
-            zoneout=variant.zoneout,
-            recurrent_dropout=variant.recurrent_dropout if masks else 0.0,
-            norm=0 if not variant.layer_norm else 2 if self.gates == 3 and self.num_states == 1 else self.gates,
-            expect=not masks,
-            **of_call,
-        )
-
-    def _inference_options(self) -> Any:
-        """`_core.Options` of a step where nothing is drawn, or None for a plain cell."""
-        return self._core_options(False) if self.variant.in_kernel else None
+        )  # fmt: skip
 
     @property
     def _in_python(self) -> bool:

@@ -60,9 +60,13 @@ class Stream(_core.Stream):
     (True, True)
     """
 
-    def __new__(cls, layer: Layer, batch_size: int = 1) -> Stream:
+    def __new__(cls, layer: Layer | None = None, batch_size: int = 1) -> Stream:
         """Cells of users that run uncompiled raise what their functions raise."""
-        if cls is Stream and any(isinstance(member, Recurrent) and member._in_python for _, member in _flat(layer)):
+        if (
+            cls is Stream
+            and layer is not None
+            and any(isinstance(member, Recurrent) and member._in_python for _, member in _flat(layer))
+        ):
             from fastrnn.nn.guarded_stream import GuardedStream
 
             cls = GuardedStream
@@ -290,7 +294,7 @@ def _layers(member: Layer, width: int) -> Iterator[tuple[Any, ...]]:
     """One layer as `_core.Stream` takes it: kind, function, I, H, P, alpha, five weights, and what a variant adds."""
     params, nothing = member._params, (None,) * 5
     if isinstance(member, Recurrent):
-        options = member._inference_options()
+        options = member.variant.options(member, False) if member.variant.in_kernel else None
         for ((w, r, b_w, b_r, m, *given),) in member._by_layer(params):
             sizes = w.shape[1], member.hidden_size, member._h_size
             more = () if options is None else (options, *given)
