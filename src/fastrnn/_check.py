@@ -1406,6 +1406,16 @@ def native_type(name: str, expected: str, typ: Any, written: bool = False) -> st
     return f"{name}: expected {'a writable ' if written else ''}{expected}, got {typ}"
 
 
+def native_states(states: int) -> str:
+    """A stream that compiled code can't take."""
+    return f"stream: expected cells of one or two states in compiled code, got one of {states}"
+
+
+def native_variant(owner: str) -> str:
+    """A layer that compiled code can't take."""
+    return f"{owner}: expected a plain cell in compiled code, got a variant or a user's cell: pass its stream instead"
+
+
 def needs_numba() -> ImportError:
     """Part of fastrnn needs an extra."""
     return ImportError('fastrnn.jit needs Numba 0.59 or later: pip install "fastrnn[jit]"')

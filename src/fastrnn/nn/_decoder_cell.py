@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check, _core
+from fastrnn._variant import RNN_CELLS
 from fastrnn.nn.custom import CustomRNN
-from fastrnn.nn.recurrent import GRU, LSTM, RNN, RNN_CELLS
+from fastrnn.nn.recurrent import GRU, LSTM, RNN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastrnn.nn._recurrent import Recurrent
     from fastrnn._variant import Draw
+    from fastrnn.nn._recurrent import Recurrent
 
 CELLS: dict[str, type[Recurrent]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

@@ -225,14 +225,15 @@ class Recurrent(Layer):
         inputs = draw.inputs(batch, sizes, batch_first, self.dtype) if masks else None
         if inputs is not None and x.ndim == 2:
             raise _check.no_one_hot("input_dropout")
-        return _core.Options(
-            **self._kernel_options(draw if masks else None),
-            reset=mask,
-            reset_h=reset_h,
-            reset_c=reset_c,
-            all_states=all_states,
+        return variant.options(
+            self, masks, seed=draw.seed, reset=mask, reset_h=reset_h, reset_c=reset_c, all_states=all_states,
             input_masks=inputs,
-        )
+        )  # fmt: skip
+
+    @property
+    def _in_python(self) -> bool:
+        """Whether the core calls back into Python, and `_guarded` is needed."""
+        return False
 
     def _kernel_options(self, draw: Draw | None) -> dict[str, Any]:
         """Of `_core.Options`: the cell, and its masks, or without `draw` what is expected of them."""
@@ -390,6 +391,8 @@ class Recurrent(Layer):
 
         if type(self).__call__ is not Recurrent.__call__:
             raise AttributeError(f"{type(self).__name__} has a call of its own, which compiled code can't run")
+        if self.variant.in_kernel:
+            raise TypeError(_check.native_variant(type(self).__name__))
         return layer_type(self.dtype, self._cell == _core.LSTM)
 
     @property

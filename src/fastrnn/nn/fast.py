@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from fastrnn import _check, _core
+from fastrnn._variant import NONLINEARITIES, Variant
 from fastrnn.nn._random import Seed
 from fastrnn.nn._recurrent import Recurrent
-from fastrnn._variant import Variant
-from fastrnn.nn.recurrent import NONLINEARITIES
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
