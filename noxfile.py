@@ -151,7 +151,7 @@ def tsan(session: nox.Session) -> None:
     session.install("cmake", "ninja")
     # a fork from a program with threads is what the group `forked` is about
     ctest(session, "-DFASTRNN_SANITIZE=thread", groups=("pool", "workspace", "threads", "one_hot", "stacks", "forked",
-                   "trees", "word2vec", "attention", "decoder_threads", "search_threads"),
+                   "trees", "word2vec", "attention", "decoder_threads", "search_threads", "scans"),
           env={"TSAN_OPTIONS": "die_after_fork=0 halt_on_error=1"})  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def neon(session: nox.Session) -> None:
     session.install("cmake", "ninja")
     groups = ("dispatch", "vmath", "gemm", "ops", "attention", "recurrent", "one_hot", "rows", "streams", "stacks",
               "threads", "workspace", "pool", "word2vec", "trees", "decoder", "decoder_threads", "search",
-              "search_threads")  # fmt: skip
+              "search_threads", "scans")  # fmt: skip
     # not `forked`: QEMU itself fails when a forked child starts a thread
     ctest(session, "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
           "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++", groups=groups,

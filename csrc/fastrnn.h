@@ -134,6 +134,7 @@ struct AttentionTable;
 struct CellSpec;
 struct DecoderTable;
 struct Ops;
+struct ScanTable;
 struct SearchTable;
 struct Streams;
 struct TreeKernels;
@@ -173,6 +174,7 @@ struct Kernels {
     const Word2VecKernels* word2vec;  // training of word vectors: word2vec.h
     const DecoderTable* decoder;      // decoder.h
     const SearchTable* search;        // search.h
+    const ScanTable* scan;            // scan.h
 
     // fills in the functions of a variant of `cell`; the settings stay in use. False: there is no such variant. variant.h,
     // cell.h

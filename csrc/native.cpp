@@ -43,6 +43,22 @@ bool may_overlap(const NativeArray& a, int64_t a_item, const NativeArray& b, int
     return low[0] < high[1] && low[1] < high[0];
 }
 
+// Whether a row of x and one of y have an element in common, rows of I and of P elements which lie t and b elements apart in
+// both, as when they are columns of one array; `from`: elements from x's first row to y's.
+bool rows_meet(int64_t from, int64_t T, int64_t t, int64_t B, int64_t b, int64_t I, int64_t P) {
+    const int64_t step = b < 0 ? -b : b;
+    for (int64_t dt = 1 - T; dt < T; ++dt) {
+        const int64_t low = -P - from - dt * t, high = I - from - dt * t;  // a multiple of b between them?
+        int64_t db = 0;
+        if (B > 1 && step) {
+            db = low / step + (low % step >= 0);  // the first above
+            if (db < 1 - B) db = 1 - B;
+        }
+        if (db < B && low < db * step && db * step < high) return true;
+    }
+    return false;
+}
+
 // ---- streams
 
 int64_t stream_step(NativeStream* s, const NativeArray* x, const NativeArray* y) {
@@ -77,7 +93,11 @@ int64_t stream_run(NativeStream* s, const NativeArray* x, const NativeArray* y) 
     const int64_t y_t = y->stride[time] / item, y_b = ndim == 3 ? y->stride[1 - time] / item : 0;
     if (rows_overlap(T, y_t, B, y_b, P)) return kNativeRows;
     const bool in_place = !s->integers && x->data == y->data && x_t == y_t && (x_b == y_b || B == 1);
-    if (in_place ? rows_overlap(T, x_t, B, x_b, I) : may_overlap(*x, x_item, *y, item)) return kNativeOverlap;
+    if (in_place && rows_overlap(T, x_t, B, x_b, I)) return kNativeOverlap;
+    if (!in_place && may_overlap(*x, x_item, *y, item)) {
+        const bool alike = !s->integers && (x_t == y_t || T == 1) && (x_b == y_b || B == 1);
+        if (!alike || rows_meet((y->data - x->data) / item, T, x_t, B, x_b, I, P)) return kNativeOverlap;
+    }
     if (!native_enter(s)) return kNativeBusy;
     const ptrdiff_t bad = s->table->run(s->layers, int(s->n), T, x->data, x_t, x_b, y->data, y_t, y_b);
     native_leave(s);

@@ -119,9 +119,9 @@ struct Given {
         } else {
             products(st, [](ptrdiff_t, ptrdiff_t) {});
             st.wait();
-            norm_rows(st, own.first, own.last, norm_group(p, 0));
+            norm_rows(st, own, norm_group(p, 0));
             // a second group whose product is no stage of its own
-            if (!p.cell.candidate && st.q.norm < p.cell.G) norm_rows(st, own.first, own.last, norm_group(p, 1));
+            if (!p.cell.candidate && st.q.norm < p.cell.G) norm_rows(st, own, norm_group(p, 1));
             first(own.first, own.last, 0, H);
         }
         if (p.cell.candidate) {
@@ -136,7 +136,7 @@ struct Given {
                       });
             if (!st.q.norm) return;
             st.wait();
-            norm_rows(st, own.first, own.last, norm_group(p, 1));
+            norm_rows(st, own, norm_group(p, 1));
             forward_tile(spec.forward2, st, own.first, own.last, 0, H);
         } else if (st.d.M) {
             st.wait();  // every slice's part of h before the projection
@@ -247,8 +247,8 @@ struct Given {
         if (norm) {
             st.wait();
             arithmetic(own.first, own.last, 0, H);
-            norm_backward_rows(st, own.first, own.last, norm_group(p, p.cell.candidate));
-            if (!p.cell.candidate && st.q.norm < p.cell.G) norm_backward_rows(st, own.first, own.last, norm_group(p, 1));
+            norm_rows_backward(st, own, norm_group(p, p.cell.candidate));
+            if (!p.cell.candidate && st.q.norm < p.cell.G) norm_rows_backward(st, own, norm_group(p, 1));
         }
         if (p.cell.candidate) second_backward(st, own);
     }
@@ -274,7 +274,7 @@ struct Given {
         if (!norm) return;
         st.wait();
         rest(own.first, own.last, 0, st.q.H);
-        norm_backward_rows(st, own.first, own.last, norm_group(p, 0));
+        norm_rows_backward(st, own, norm_group(p, 0));
     }
 };
 

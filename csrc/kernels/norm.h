@@ -56,56 +56,61 @@ FR_INLINE T total(const typename Simd<T>::V* sum) {
     return reduce_add<T>((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
-// v becomes N(v) for the gates' sections, which are zero past H; returns 1/sqrt(var + ε)
+// mean and 1/sqrt(var + ε) of the gates' sections, which are zero past H
 template <class T>
-T normalise(const Plan<T>& p, T* row, int which, const Gates& gates) {
+void moments(const Plan<T>& p, const T* row, int which, const Gates& gates, T& mean, T& rsd) {
     using V = typename Simd<T>::V;
     const ptrdiff_t H = p.q->H, Hp = p.Hp;
-    T* const v = row + norm_section(p, which, gates.first);
+    const T* const v = row + norm_section(p, which, gates.first);
     const int count = gates.last - gates.first;
     const T n = T(count * H);
     V sum[4] = {}, square[4] = {};
     for (int g = 0; g < count; ++g)
         each_unit<T>(H, [&, at = v + g * Hp](ptrdiff_t u, int k, V) { sum[k] = sum[k] + load(at + u); });
-    const V mean = broadcast(total<T>(sum) / n);
+    mean = total<T>(sum) / n;
+    const V m = broadcast(mean);
     for (int g = 0; g < count; ++g)
         each_unit<T>(H, [&, at = v + g * Hp](ptrdiff_t u, int k, V mask) {
-            const V d = (load(at + u) - mean) * mask;
+            const V d = (load(at + u) - m) * mask;
             square[k] = fma(d, d, square[k]);
         });
-    const T rsd = T(1 / __builtin_sqrt(double(total<T>(square) / n) + kNormEpsilon));
-    const V scale = broadcast(rsd);
-    for (int g = 0; g < count; ++g)
-        each_unit<T>(H, [&, at = v + g * Hp](ptrdiff_t u, int, V mask) { store(at + u, (load(at + u) - mean) * scale * mask); });
-    return rsd;
+    rsd = T(1 / __builtin_sqrt(double(total<T>(square) / n) + kNormEpsilon));
 }
 
-// z of a group of gates for rows r0 … r1-1 of this step
+// z of a group of gates for row r of this step
 template <class T>
-void norm_rows(const Step<T>& st, int r0, int r1, const Gates& gates) {
+void norm_row_of(const Step<T>& st, int r, const Gates& gates) {
     using V = typename Simd<T>::V;
     const Plan<T>& p = st.p;
     const CellSpec& spec = *p.cell.spec;
-    for (int r = r0; r < r1; ++r) {
-        T* row = st.ts.gates[r];
-        for (int which = kNormX; which <= kNormR; ++which)
-            *deviation(p, row, which, gates.group) = normalise(p, row, which, gates);
-        for (int g = gates.first; g < gates.last; ++g) {
-            const T *x = row + norm_section(p, kNormX, g), *h = row + norm_section(p, kNormR, g);
-            const T *gain_x = norm_row(st, kNormGainX, g), *gain_r = norm_row(st, kNormGainR, g);
-            const T *bias_x = norm_row(st, kNormBiasX, g), *bias_r = norm_row(st, kNormBiasR, g);
-            T *z = row + spec.section_x[g] * p.Hp, *apart = row + spec.section_r[g] * p.Hp;
-            each_unit<T>(p.q->H, [&](ptrdiff_t u, int, V) {
-                const V from_x = fma(load(x + u), load(gain_x + u), load(bias_x + u));
-                const V from_r = fma(load(h + u), load(gain_r + u), load(bias_r + u));
-                if (z == apart) {
-                    store(z + u, from_x + from_r);
-                } else {
-                    store(z + u, from_x);
-                    store(apart + u, from_r);
-                }
-            });
-        }
+    T* row = st.ts.gates[r];
+    T mean[2], rsd[2];
+    for (int which = kNormX; which <= kNormR; ++which) {
+        moments(p, row, which, gates, mean[which], rsd[which]);
+        *deviation(p, row, which, gates.group) = rsd[which];
+    }
+    const V mx = broadcast(mean[kNormX]), mr = broadcast(mean[kNormR]);
+    const V sx = broadcast(rsd[kNormX]), sr = broadcast(rsd[kNormR]);
+    const bool save = !st.turns;
+    for (int g = gates.first; g < gates.last; ++g) {
+        T *x = row + norm_section(p, kNormX, g), *h = row + norm_section(p, kNormR, g);
+        const T *gain_x = norm_row(st, kNormGainX, g), *gain_r = norm_row(st, kNormGainR, g);
+        const T *bias_x = norm_row(st, kNormBiasX, g), *bias_r = norm_row(st, kNormBiasR, g);
+        T *z = row + spec.section_x[g] * p.Hp, *apart = row + spec.section_r[g] * p.Hp;
+        each_unit<T>(p.q->H, [&](ptrdiff_t u, int, V mask) {
+            const V nx = (load(x + u) - mx) * sx * mask, nr = (load(h + u) - mr) * sr * mask;
+            if (save) {
+                store(x + u, nx);
+                store(h + u, nr);
+            }
+            const V from_x = fma(nx, load(gain_x + u), load(bias_x + u)), from_r = fma(nr, load(gain_r + u), load(bias_r + u));
+            if (z == apart) {
+                store(z + u, from_x + from_r);
+            } else {
+                store(z + u, from_x);
+                store(apart + u, from_r);
+            }
+        });
     }
 }
 
@@ -116,44 +121,58 @@ T* row_sums(const Step<T>& st, int i, int kind, int gate) {
     return st.ds.sums + ((ptrdiff_t(i) * 4 + kind) * st.p.cell.G + gate) * st.p.Hp;
 }
 
-// The gradient at v from g = gain ⊙ dz and N(v), in place of N(v): (g − mean(g) − N(v)·mean(g ⊙ N(v)))/sqrt(var + ε); zero past
-// H. Row i's sums go on.
+// The gradients at x·W and h₋₁·R of row r, in place of N(x·W) and N(h₋₁·R): from g = gain ⊙ dz,
+// (g − mean(g) − N(v)·mean(g ⊙ N(v)))/sqrt(var + ε), zero past H. The row's sums go on.
 template <class T>
-void norm_backward(const Step<T>& st, T* row, int i, int which, const Gates& gates) {
+void norm_backward(const Step<T>& st, int r, const Gates& gates) {
     using V = typename Simd<T>::V;
     const Plan<T>& p = st.p;
     const CellSpec& spec = *p.cell.spec;
     const ptrdiff_t H = p.q->H, Hp = p.Hp;
-    const int64_t* section = which ? spec.section_r : spec.section_x;
-    V sum[4] = {}, with[4] = {};
+    T* const row = st.ts.gates[r];
+    const int i = st.row(r);
+    V sum_x[4] = {}, with_x[4] = {}, sum_r[4] = {}, with_r[4] = {};
     for (int g = gates.first; g < gates.last; ++g) {
-        const T *dz = row + section[g] * Hp, *v = row + norm_section(p, which, g);
-        const T* gain = norm_row(st, which ? kNormGainR : kNormGainX, g);
-        T *bias_sum = row_sums(st, i, which ? kSumR : kSumX, g), *gain_sum = row_sums(st, i, which ? kSumGainR : kSumGainX, g);
-        const bool again = which && spec.section_r[g] == spec.section_x[g];
+        const T *dx = row + spec.section_x[g] * Hp, *dr = row + spec.section_r[g] * Hp;
+        const T *x = row + norm_section(p, kNormX, g), *h = row + norm_section(p, kNormR, g);
+        const T *gain_x = norm_row(st, kNormGainX, g), *gain_r = norm_row(st, kNormGainR, g);
+        T *bias_sum = row_sums(st, i, kSumX, g), *apart_sum = row_sums(st, i, kSumR, g);
+        T *x_sum = row_sums(st, i, kSumGainX, g), *r_sum = row_sums(st, i, kSumGainR, g);
         each_unit<T>(H, [&](ptrdiff_t u, int k, V mask) {
-            const V z = load(dz + u) * mask, n = load(v + u), d = z * load(gain + u);
-            sum[k] = sum[k] + d;
-            with[k] = fma(d, n, with[k]);
-            store(gain_sum + u, fma(z, n, load(gain_sum + u)));
-            if (!again) store(bias_sum + u, load(bias_sum + u) + z);
+            const V zx = load(dx + u) * mask, zr = dx == dr ? zx : load(dr + u) * mask, nx = load(x + u), nr = load(h + u);
+            const V gx = zx * load(gain_x + u), gr = zr * load(gain_r + u);
+            sum_x[k] = sum_x[k] + gx;
+            sum_r[k] = sum_r[k] + gr;
+            with_x[k] = fma(gx, nx, with_x[k]);
+            with_r[k] = fma(gr, nr, with_r[k]);
+            store(x_sum + u, fma(zx, nx, load(x_sum + u)));
+            store(r_sum + u, fma(zr, nr, load(r_sum + u)));
+            store(bias_sum + u, load(bias_sum + u) + zx);
+            if (dx != dr) store(apart_sum + u, load(apart_sum + u) + zr);
         });
     }
     const T n = T((gates.last - gates.first) * H);
-    const V mean = broadcast(total<T>(sum) / n), slope = broadcast(total<T>(with) / n);
-    const V rsd = broadcast(*deviation(p, row, which, gates.group));
+    const V mean_x = broadcast(total<T>(sum_x) / n), slope_x = broadcast(total<T>(with_x) / n);
+    const V mean_r = broadcast(total<T>(sum_r) / n), slope_r = broadcast(total<T>(with_r) / n);
+    const V rsd_x = broadcast(*deviation(p, row, kNormX, gates.group));
+    const V rsd_r = broadcast(*deviation(p, row, kNormR, gates.group));
     for (int g = gates.first; g < gates.last; ++g) {
-        const T *dz = row + section[g] * Hp, *gain = norm_row(st, which ? kNormGainR : kNormGainX, g);
-        T* v = row + norm_section(p, which, g);
+        const T *dx = row + spec.section_x[g] * Hp, *dr = row + spec.section_r[g] * Hp;
+        T *x = row + norm_section(p, kNormX, g), *h = row + norm_section(p, kNormR, g);
+        const T *gain_x = norm_row(st, kNormGainX, g), *gain_r = norm_row(st, kNormGainR, g);
         each_unit<T>(H, [&](ptrdiff_t u, int, V mask) {
-            store(v + u, (load(dz + u) * load(gain + u) - fma(load(v + u), slope, mean)) * rsd * mask);
+            store(x + u, (load(dx + u) * load(gain_x + u) - fma(load(x + u), slope_x, mean_x)) * rsd_x * mask);
+            store(h + u, (load(dr + u) * load(gain_r + u) - fma(load(h + u), slope_r, mean_r)) * rsd_r * mask);
         });
     }
 }
 template <class T>
-void norm_backward_rows(const Step<T>& st, int r0, int r1, const Gates& gates) {
-    for (int r = r0; r < r1; ++r)
-        for (int which = kNormX; which <= kNormR; ++which) norm_backward(st, st.ts.gates[r], st.row(r), which, gates);
+void norm_rows(const Step<T>& st, const Range& rows, const Gates& gates) {
+    for (int r = rows.first; r < rows.last; ++r) norm_row_of(st, r, gates);
+}
+template <class T>
+void norm_rows_backward(const Step<T>& st, const Range& rows, const Gates& gates) {
+    for (int r = rows.first; r < rows.last; ++r) norm_backward(st, r, gates);
 }
 
 // Note [sums over rows], by the threads of a team, after all steps

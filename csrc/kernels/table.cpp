@@ -2,6 +2,7 @@
 #include "../attention.h"
 #include "../ops.h"
 #include "../pool.h"
+#include "../scan.h"
 #include "../tree.h"
 #include "../variant.h"
 #include "../word2vec.h"
@@ -23,6 +24,7 @@ extern const SearchTable search_table;
 const SearchTable search_table = {search_bytes, search_run};
 bool variant_spec(const VariantSettings*, int dtype, int cell, CellSpec*);  // variants.cpp
 extern const Ops ops_table;                                                 // ops.cpp
+extern const ScanTable scan_table;                                           // scan.cpp
 extern const Streams stream_table;                                          // stream.cpp
 extern const TreeKernels tree_table;                                        // tree.cpp
 extern const Word2VecKernels word2vec_table;                                // word2vec.cpp
@@ -45,6 +47,7 @@ const Kernels table = {FR_STRING(FASTRNN_ISA),
                        &word2vec_table,
                        &decoder_table,
                        &search_table,
+                       &scan_table,
                        variant_spec};
 
 }  // namespace FASTRNN_ISA

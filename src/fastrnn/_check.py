@@ -9,9 +9,10 @@ Over 400 lines: all messages stand in one room, so that one idea is said in one 
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -570,6 +571,15 @@ def state(
     return np.require(array, requirements=("C", "A")).reshape(shape)
 
 
+def state_parts(state: Any, count: int, name: str) -> tuple[Any, ...]:
+    """The arrays of a state that has several; None for zeros everywhere."""
+    if state is None:
+        return (None,) * count
+    if not isinstance(state, tuple | list) or len(state) != count:
+        raise TypeError(f"{name}: expected a tuple of {count} arrays, or None, got {describe(state)}")
+    return tuple(state)
+
+
 def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> NDArray[Any]:
     """A writable array for results, with a contiguous last axis."""
     if not isinstance(out, np.ndarray):
@@ -658,6 +668,22 @@ def proj_size(value: Any, hidden: int) -> int:
     if not 0 <= found < hidden:
         raise ValueError(f"proj_size: expected 0 (none) up to hidden_size-1={hidden - 1}, got {found}")
     return found
+
+
+def window(value: Any) -> int:
+    """How many inputs a step of a QRNN sees."""
+    found = integer(value, "window")
+    if found not in (1, 2):
+        raise ValueError(f"window: expected 1 or 2, got {found}")
+    return found
+
+
+def ring(r_min: Any, r_max: Any) -> tuple[float, float]:
+    """The radii between which eigenvalues start."""
+    low, high = number(r_min, "r_min"), number(r_max, "r_max")
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"r_min, r_max: expected 0 ≤ r_min ≤ r_max ≤ 1, got {low} and {high}")
+    return low, high
 
 
 def cell_input(x: Any, dtype: np.dtype[Any], size: int) -> NDArray[Any]:
@@ -1119,6 +1145,37 @@ def same_batch(source: int, batch: int) -> None:
         raise ValueError(f"source: expected {batch} rows, as many as x has, got {source}")
 
 
+def decoder_cell(cell: Any, cells: dict[str, Any]) -> Any:
+    """The class of a built-in cell that takes its steps one by one."""
+    if cell not in cells:
+        raise ValueError(
+            f"cell: expected one of {', '.join(cells)}, or a cell made by fr.cell, for a decoder goes step by step; "
+            f"got {cell!r}"
+        )
+    return cells[cell]
+
+
+def decoder_cell_options(options: Any, known: tuple[str, ...]) -> dict[str, Any]:
+    """What a decoder's cell has beyond the plain one."""
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise TypeError(f"cell_options: expected a dict, got {describe(options)}")
+    for name in options:
+        if name not in known:
+            raise ValueError(f"cell_options: expected some of {', '.join(known)} for a decoder, got {name!r}")
+    return dict(options)
+
+
+def made(make: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """make(*args, **options), if it takes such options."""
+    known = inspect.signature(make).parameters
+    for name in options:
+        if name not in known:
+            raise ValueError(f"cell_options: {getattr(make, '__name__', make)} has no {name!r}")
+    return make(*args, **options)
+
+
 def value_layers(rnn: Any, output: Any, decoders: Any, linear: type) -> None:
     """Layers that a decoder of values can be made of."""
     if not isinstance(rnn, decoders):
@@ -1127,6 +1184,9 @@ def value_layers(rnn: Any, output: Any, decoders: Any, linear: type) -> None:
         raise ValueError("rnn: expected one direction, and batch_first=False")
     if getattr(rnn, "dropout", 0.0):
         raise ValueError(f"rnn: expected no dropout between layers, got {rnn.dropout}")
+    variant = getattr(rnn, "variant", None)
+    if rnn.takes_dropout if variant is None else variant.masks:
+        raise ValueError("rnn: expected no zoneout and no dropout in the cell, since runs of steps draw masks apart")
     if not isinstance(output, linear):
         raise TypeError(f"output: expected a Linear, got {describe(output)}")
 
@@ -1214,9 +1274,9 @@ def without_attention(decoder: Any, source: Any, feed: Any, source_lengths: Any,
         raise ValueError(f"weights: expected False, because {type(decoder).__name__} has no attention")
 
 
-def batch_of_state(state: Any, pair_: bool) -> int:
-    """B of a state [num_layers, B, H], or of the h of a pair."""
-    h = pair(state, "state")[0] if pair_ else state
+def batch_of_state(state: Any, count: int) -> int:
+    """B of a state [num_layers, B, H], or of the first of several."""
+    h = states(state, count, "state")[0] if count > 1 else state
     if h is None or np.ndim(h) != 3:
         raise ValueError(f"state: expected [num_layers, B, H], which says how many texts to write, got {describe(h)}")
     return int(np.shape(h)[1])
@@ -1313,9 +1373,12 @@ def native_states(states: int) -> str:
     return f"stream: expected cells of one or two states in compiled code, got one of {states}"
 
 
-def native_variant(owner: str) -> str:
-    """A layer that compiled code can't take."""
-    return f"{owner}: expected a plain cell in compiled code, got a variant or a user's cell: pass its stream instead"
+def native_plain(plain: bool, owner: str) -> None:
+    """Layers that compiled code takes have plain cells."""
+    if not plain:
+        raise TypeError(
+            f"{owner}: expected a plain cell in compiled code, got a variant or a user's cell: pass its stream instead"
+        )
 
 
 def needs_numba() -> ImportError:

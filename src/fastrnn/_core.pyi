@@ -1,6 +1,6 @@
-"""Types of the compiled core. What each function does is said in `_core.pyx` and `_core_ops.pxi`.
+"""Types of the compiled core. What each function does is said in `_core.pyx` and `_core_*.pxi`.
 
-Over 400 lines: one module, which its users import by this name.
+Over 400 lines: the stub of an extension is one file, and kernels have many arguments.
 """
 
 from collections.abc import Sequence
@@ -392,6 +392,7 @@ def decoder_forward(
     weights: bool,
     save: bool,
     sampling: tuple[float, int, Array, Array, Array | None, NDArray[Any]] | None = None,
+    options: Options | None = None,
 ) -> tuple[Array, Array, Array | None, Array | None, SavedDecoder | None]: ...
 
 # ---- searches
@@ -437,4 +438,54 @@ def search(
     top_p: float,
     seed: int,
     weights: bool,
+    options: Options | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], Array | None]: ...
+
+# ---- scans through time
+
+SCAN_SRU: int
+SCAN_QRNN: int
+SCAN_MIN_GRU: int
+SCAN_MIN_LSTM: int
+SCAN_LRU: int
+SCAN_IND_RNN: int
+
+def scan_forward(
+    cell: int,
+    option: bool,
+    T: int,
+    lengths: _Indices | None,
+    first: _Indices,
+    step: int,
+    reverse: bool,
+    z: Array,
+    skip: Array | None,
+    p: Array | None,
+    alpha: float,
+    s_0: Array | None,
+    s_n: Array,
+    y: Array | None,
+    s: Array | None,
+) -> None: ...
+def scan_backward(
+    cell: int,
+    option: bool,
+    T: int,
+    lengths: _Indices | None,
+    first: _Indices,
+    step: int,
+    reverse: bool,
+    z: Array | None,
+    skip: Array | None,
+    p: Array | None,
+    alpha: float,
+    s_0: Array | None,
+    y: Array | None,
+    s: Array | None,
+    dy: Array | None,
+    ds_n: Array | None,
+    ds_0: Array,
+    dz: Array,
+    dskip: Array | None,
+    dp: Array | None,
+) -> None: ...

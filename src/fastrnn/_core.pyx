@@ -130,6 +130,7 @@ cdef extern from "fastrnn.h" namespace "fastrnn" nogil:
         const Word2VecKernels* word2vec
         const void* decoder
         const void* search
+        const void* scan
         void* variant
 
     const Kernels* kernels()
@@ -377,4 +378,6 @@ include "_core_tree.pxi"
 include "_core_online.pxi"
 include "_core_word2vec.pxi"
 include "_core_decoder.pxi"
+include "_core_decoder_given.pxi"
 include "_core_search.pxi"
+include "_core_scan.pxi"

@@ -17,6 +17,7 @@
 #include "ops_group.h"
 #include "pool_group.h"
 #include "recurrent.h"
+#include "scan_group.h"
 #include "search_group.h"
 #include "stack_group.h"
 #include "stream_group.h"
@@ -321,6 +322,13 @@ void trees() {
     }
 }
 
+void scans() {
+    for (const std::string& isa : isas()) {
+        use(isa);
+        scans_group(isa, kThreadSanitizer);
+    }
+}
+
 void word2vec() {
     for (const std::string& isa : isas()) {
         use(isa);
@@ -355,6 +363,7 @@ int main(int argc, char** argv) {
         {"search_threads", search_threads},
         {"trees", trees},
         {"variants", variants},
+        {"scans", scans},
     };
     int ran = 0;
     for (const auto& [name, group] : groups) {

@@ -129,9 +129,7 @@ def test_sequence_models(tmp_path):
 
 
 def test_unknown_cells():
-    with pytest.raises(
-        ValueError, match=r"cell: expected one of lstm, gru, rnn, or a cell made by fr\.cell, got 'lstn'"
-    ):
+    with pytest.raises(ValueError, match=r"cell: expected one of lstm, gru, rnn, or a cell .* got 'lstn'"):
         fr.models.LanguageModel(5, "lstn")
     with pytest.raises(ValueError, match="cell: 'nowhere:cell' is not known; import nowhere"):
         fr.models.LanguageModel(5, "nowhere:cell")

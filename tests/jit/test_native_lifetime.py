@@ -155,6 +155,30 @@ def test_threads_without_the_gil():
         np.testing.assert_array_equal(y, right)
 
 
+def test_threads_that_share_a_layer():
+    @numba.njit(nogil=True)
+    def go(layer, x, rounds):
+        for _ in range(rounds):
+            y, _ = layer(x)
+        return y
+
+    layer, x = fr.LSTM(8, 24, 2, seed=0), sequence(60, 3, 8)
+    right, _ = layer(x)
+    go(layer, x, 1)
+    found = [None] * 4
+
+    def work(k):
+        found[k] = go(layer, x, 50)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for y in found:
+        np.testing.assert_array_equal(y, right)
+
+
 def test_threads_that_share_a_stream():
     """Whoever finds another inside gets an error; the other goes on undisturbed. No GIL keeps them apart."""
 

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from fastrnn.cli._parse import CliError, reason
-from fastrnn.models._cells import CELLS
+from fastrnn.models._cells import LAYERS
 
 __all__ = ["cell", "imported", "own_cell"]
 
@@ -17,9 +17,9 @@ __all__ = ["cell", "imported", "own_cell"]
 def cell(text: str) -> str:
     """The type of the argument."""
     module, colon, name = text.partition(":")
-    if text not in CELLS and not (module and colon and name):
+    if text not in LAYERS and not (module and colon and name):
         raise argparse.ArgumentTypeError(
-            f"expected one of {', '.join(CELLS)}, or module:name of a cell made by fr.cell, got {text!r}"
+            f"expected one of {', '.join(LAYERS)}, or module:name of a cell made by fr.cell, got {text!r}"
         )
     return text
 

@@ -116,7 +116,7 @@ def _choose(plan: Plan) -> list[Node]:
     best = _cut(early, needed, dear)
     room = len(plan.products) + len(plan.terms)  # sections that are there anyway
     for _ in range(_MOST_AGAIN):
-        if len(best) <= room:
+        if not room < len(best) <= room + _MOST_AGAIN:
             break
         tries = [(again, _cut(early, needed, dear - {again})) for again in best if again in dear]
         shortest = min(tries, key=lambda t: len(t[1]), default=None)
@@ -124,6 +124,11 @@ def _choose(plan: Plan) -> list[Node]:
             break
         dear -= {shortest[0]}
         best = shortest[1]
+    # Beyond the limit of sections the cheapest are computed again: at last everything can be, from the products.
+    again = sorted(dear, key=lambda n: (COST.get(n.op, 1), n.number), reverse=True)
+    while len(best) > MOST_SECTIONS:
+        dear -= {again.pop() for _ in range(min(len(best) - MOST_SECTIONS, len(again)))}
+        best = _cut(early, needed, dear)
     return best
 
 

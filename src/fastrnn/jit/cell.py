@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import _check, _core
-from fastrnn.jit._derive import MOST_SECTIONS, Plan, derive
+from fastrnn.jit._derive import Plan, derive
 from fastrnn.jit._graph import in_order
 from fastrnn.jit._interpret import evaluate
 from fastrnn.jit._spec import MOST_GATES, MOST_STATES, MOST_VECTORS, Spec
@@ -149,13 +149,7 @@ class Cell:
         graph, outputs = self._traced
         counts = len(self.gates), len(self.states), len(self.vectors)
         with self._lock:
-            plan = derive(graph, outputs, *counts, together=together)
-        if plan.sections > MOST_SECTIONS:
-            raise ValueError(
-                f"{origin(self.function)}the backward pass needs {plan.sections} numbers a unit kept, and at most "
-                f"{MOST_SECTIONS} can be; use fewer functions and divisions"
-            )
-        return plan
+            return derive(graph, outputs, *counts, together=together)
 
     @cached_property
     def plan(self) -> Plan:

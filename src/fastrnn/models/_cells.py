@@ -7,19 +7,19 @@ from functools import partial
 from typing import Any
 
 from fastrnn.nn import GRU, LSTM, RNN, CustomRNN
-from fastrnn.nn._recurrent import Recurrent
+from fastrnn.nn.registry import CELLS as LAYERS
 
-__all__ = ["CELLS", "cell_config", "cell_name", "chosen"]
+__all__ = ["CELLS", "LAYERS", "cell_config", "cell_name", "chosen"]
 
-CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}  # with compiled decoders, which some models need
 
 
-def chosen(cell: Any) -> tuple[Callable[..., Recurrent], Any]:
-    """What makes the layers, and the cell: one of CELLS, or one made by `fr.cell`, itself or by its name."""
+def chosen(cell: Any) -> tuple[Callable[..., Any], Any]:
+    """What makes the layers, and the cell: one of LAYERS, or one made by `fr.cell`, itself or by its name."""
     if isinstance(cell, str) and ":" not in cell:
-        if cell not in CELLS:
-            raise ValueError(f"cell: expected one of {', '.join(CELLS)}, or a cell made by fr.cell, got {cell!r}")
-        return CELLS[cell], cell
+        if cell not in LAYERS:
+            raise ValueError(f"cell: expected one of {', '.join(LAYERS)}, or a cell made by fr.cell, got {cell!r}")
+        return LAYERS[cell], cell
     from fastrnn.jit.cell import find_cell
 
     found = find_cell(cell)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from fastrnn.nn.layer_stream import LayerStream
     from fastrnn.nn.stream import Stream
 
 PROMPT_BLOCK = 512  # tokens whose logits are computed at once
@@ -30,7 +31,7 @@ class Writing:
     if TYPE_CHECKING:  # what the model has
 
         def __call__(self, x: ArrayLike, state: Any = None) -> tuple[NDArray[Any], Any]: ...
-        def stream(self, batch_size: int = 1) -> Stream: ...
+        def stream(self, batch_size: int = 1) -> Stream | LayerStream: ...
         def _streams(self) -> bool: ...
 
     def _tokens(self, text: Any, name: str = "tokens") -> NDArray[Any]:

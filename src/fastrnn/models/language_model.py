@@ -16,6 +16,8 @@ from fastrnn.nn import Dropout, Embedding, Linear, losses
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._random import Seed, split
 from fastrnn.nn._recurrent import Recurrent
+from fastrnn.nn._scan import Scan
+from fastrnn.nn.layer_stream import LayerStream, stream_of
 from fastrnn.nn.stream import Stream
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ class LanguageModel(Writing, Layer):
     vocabulary : int, CharVocabulary, Vocabulary, or a tokenizer that `fr.text.as_vocabulary` takes
         The number of tokens, or a vocabulary; with a vocabulary the model also takes and returns text, and is
         saved together with it.
-    cell : "lstm", "gru", "rnn", or a cell made by `fr.cell`
+    cell : "lstm", "gru", "rnn", "sru", "qrnn", "mingru", "minlstm", "lru", "indrnn", or a cell made by `fr.cell`
     embedding_dim, hidden_size, num_layers : int
     dropout : float
         Probability of a zero between recurrent layers and before the output layer, in training.
@@ -194,7 +196,7 @@ class LanguageModel(Writing, Layer):
             loss, _ = losses.cross_entropy(logits, target, lengths=lengths, weight=weight, out=logits)
         return loss, state
 
-    def stream(self, batch_size: int = 1) -> Stream:
+    def stream(self, batch_size: int = 1) -> Stream | LayerStream:
         """Run the model one token a call, with its weights packed once: for generating text.
 
         Parameters
@@ -204,7 +206,7 @@ class LanguageModel(Writing, Layer):
 
         Returns
         -------
-        Stream
+        Stream or LayerStream
             ``step(tokens)`` takes integers [B] and returns logits [B, vocab_size], ``run(tokens)`` takes [T, B]; with
             one row also an integer, and [T]. Its `state` is the model's.
 
@@ -219,7 +221,7 @@ class LanguageModel(Writing, Layer):
         >>> logits.shape
         (8,)
         """
-        return Stream(self, batch_size)
+        return stream_of(self, batch_size)
 
     # ---- evaluation ------------------------------------------------------------------------------------
 
@@ -278,7 +280,8 @@ class LanguageModel(Writing, Layer):
 
     def _streams(self) -> bool:
         """Whether a stream computes what a call does: not for subclasses that have calls of their own."""
-        ours = all(
-            type(layer).__call__ is base.__call__ for layer, base in ((self, LanguageModel), (self.rnn, Recurrent))
+        if type(self).__call__ is not LanguageModel.__call__:
+            return False
+        return any(
+            isinstance(self.rnn, base) and type(self.rnn).__call__ is base.__call__ for base in (Recurrent, Scan)
         )
-        return ours and isinstance(self.rnn, Recurrent)

@@ -13,16 +13,22 @@ from fastrnn.nn.decoder import AttentionDecoder
 from fastrnn.nn.dropout import Dropout
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.gelu import GELU
+from fastrnn.nn.ind_rnn import IndRNN
 from fastrnn.nn.layer_norm import LayerNorm
+from fastrnn.nn.layer_stream import LayerStream
 from fastrnn.nn.linear import Linear
+from fastrnn.nn.lru import LRU
+from fastrnn.nn.min_rnn import MinGRU, MinLSTM
 from fastrnn.nn.model import Model, Parameter, value_and_grad
 from fastrnn.nn.multihead import MultiHeadAttention
 from fastrnn.nn.ops import concat, stack
 from fastrnn.nn.pooling import Last, MaxPool, MeanPool
 from fastrnn.nn.positional import PositionalEncoding
+from fastrnn.nn.qrnn import QRNN
 from fastrnn.nn.recurrent import GRU, LSTM, RNN
 from fastrnn.nn.search import Texts, beam_search, greedy_search, sample_search
 from fastrnn.nn.sequential import Sequential
+from fastrnn.nn.sru import SRU
 from fastrnn.nn.stream import Stream
 from fastrnn.nn.token_decoder import TokenDecoder
 from fastrnn.nn.transformer import (
@@ -39,22 +45,29 @@ from fastrnn.nn.value_decoder import ValueDecoder
 __all__ = [
     "GELU",
     "GRU",
+    "LRU",
     "LSTM",
+    "QRNN",
     "RNN",
+    "SRU",
     "Attention",
     "AttentionDecoder",
     "CustomRNN",
     "Dropout",
     "Embedding",
     "GRUCell",
+    "IndRNN",
     "LSTMCell",
     "Last",
     "Layer",
     "LayerNorm",
+    "LayerStream",
     "LeakyReLU",
     "Linear",
     "MaxPool",
     "MeanPool",
+    "MinGRU",
+    "MinLSTM",
     "Model",
     "MultiHeadAttention",
     "OneHot",

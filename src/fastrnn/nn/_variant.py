@@ -142,16 +142,9 @@ class Variant:
             found["zoneout"] = found["zoneout"][0]
         return found
 
-    def options(self, layer: Any, masks: bool, **of_call: Any) -> Any:
-        """`_core.Options` of a layer; masks: something is drawn, else zoneout is by its expectation."""
-        return _core.Options(
-            **self.functions(layer.num_states > 1, layer.dtype),
-            zoneout=self.zoneout,
-            recurrent_dropout=self.recurrent_dropout if masks else 0.0,
-            norm=0 if not self.layer_norm else 2 if layer.gates == 3 and layer.num_states == 1 else layer.gates,
-            expect=not masks,
-            **of_call,
-        )
+    def in_python(self, dtype: np.dtype[Any]) -> bool:
+        """Whether the core calls back into Python, so that calls into it need `Recurrent._guarded`."""
+        return False
 
     def functions(self, lstm: bool, dtype: np.dtype[Any]) -> dict[str, Any]:
         """What tells `_core.Options` the arithmetic."""

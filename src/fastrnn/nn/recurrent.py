@@ -255,4 +255,7 @@ class RNN(Recurrent):
         self.nonlinearity = nonlinearity
 
     def config(self) -> dict[str, Any]:
-        return {**super().config(), "nonlinearity": self.nonlinearity}
+        found = {**super().config(), "nonlinearity": self.nonlinearity}
+        if self.nonlinearity not in RNN_CELLS:  # it is the activation
+            del found["activations"]
+        return found

@@ -15,6 +15,7 @@ from fastrnn.nn._recurrent import Recurrent
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from fastrnn.nn.layer_stream import LayerStream
     from fastrnn.nn.stream import Stream
 
 
@@ -208,7 +209,7 @@ class Sequential(Layer):
     def _states(self, state: Any, name: str) -> tuple[Any, ...]:
         return _check.member_states(state, self._recurrent, name)
 
-    def stream(self, batch_size: int = 1) -> Stream:
+    def stream(self, batch_size: int = 1) -> Stream | LayerStream:
         """Run all layers one time step a call, with their weights packed once.
 
         Parameters
@@ -218,7 +219,7 @@ class Sequential(Layer):
 
         Returns
         -------
-        Stream
+        Stream or LayerStream
             With the methods `step`, `run`, `reset` and `refresh`.
 
         Raises
@@ -227,9 +228,9 @@ class Sequential(Layer):
             No layer is recurrent, one needs the whole sequence (a second direction, a pooling layer), or their sizes
             don't fit.
         """
-        from fastrnn.nn.stream import Stream
+        from fastrnn.nn.layer_stream import stream_of
 
-        return Stream(self, batch_size)
+        return stream_of(self, batch_size)
 
     def config(self) -> dict[str, Any]:
         """`{"layers": [...]}`: how to rebuild each layer, or where it came before."""

@@ -67,6 +67,7 @@ from .lstm import LSTMGrads, lstm, lstm_vjp
 from .optim import adam, adamw, clip_grad_norm, clip_grad_value, rmsprop, sgd
 from .pooling import last, last_vjp, max_pool, max_pool_vjp, mean_pool, mean_pool_vjp
 from .rnn import RNNGrads, rnn, rnn_vjp
+from .scan import ind_rnn_vjp, lru_vjp, min_gru_vjp, min_lstm_vjp, qrnn_vjp, sru_vjp
 from .search import beam_search, draw, uniform
 from .stack import stack, stack_vjp
 from .tree import RecursiveNetGrads, TreeLSTMGrads, recursive_net, recursive_net_vjp, tree_lstm, tree_lstm_vjp
@@ -112,6 +113,7 @@ __all__ = [
     "gelu_vjp",
     "gru",
     "gru_vjp",
+    "ind_rnn_vjp",
     "last",
     "last_vjp",
     "layer_norm",
@@ -123,13 +125,17 @@ __all__ = [
     "linear_vjp",
     "log_softmax",
     "log_softmax_vjp",
+    "lru_vjp",
     "lstm",
     "lstm_vjp",
     "max_pool",
     "max_pool_vjp",
     "mean_pool",
     "mean_pool_vjp",
+    "min_gru_vjp",
+    "min_lstm_vjp",
     "mse",
+    "qrnn_vjp",
     "recursive_net",
     "recursive_net_vjp",
     "relu",
@@ -146,6 +152,7 @@ __all__ = [
     "softmax",
     "softmax_jvp",
     "softmax_vjp",
+    "sru_vjp",
     "stack",
     "stack_vjp",
     "swish",
