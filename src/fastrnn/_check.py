@@ -1411,9 +1411,12 @@ def native_states(states: int) -> str:
     return f"stream: expected cells of one or two states in compiled code, got one of {states}"
 
 
-def native_variant(owner: str) -> str:
-    """A layer that compiled code can't take."""
-    return f"{owner}: expected a plain cell in compiled code, got a variant or a user's cell: pass its stream instead"
+def native_plain(plain: bool, owner: str) -> None:
+    """Layers that compiled code takes have plain cells."""
+    if not plain:
+        raise TypeError(
+            f"{owner}: expected a plain cell in compiled code, got a variant or a user's cell: pass its stream instead"
+        )
 
 
 def needs_numba() -> ImportError:

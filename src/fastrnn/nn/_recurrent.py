@@ -225,24 +225,22 @@ class Recurrent(Layer):
         inputs = draw.inputs(batch, sizes, batch_first, self.dtype) if masks else None
         if inputs is not None and x.ndim == 2:
             raise _check.no_one_hot("input_dropout")
-        return variant.options(
-            self, masks, seed=draw.seed, reset=mask, reset_h=reset_h, reset_c=reset_c, all_states=all_states,
+        return _core.Options(
+            **self._kernel_options(draw if masks else None),
+            reset=mask,
+            reset_h=reset_h,
+            reset_c=reset_c,
+            all_states=all_states,
             input_masks=inputs,
-        )  # fmt: skip
-
-    @property
-    def _in_python(self) -> bool:
-        """Whether the core calls back into Python, and `_guarded` is needed."""
-        return False
+        )
 
     def _kernel_options(self, draw: Draw | None) -> dict[str, Any]:
         """Of `_core.Options`: the cell, and its masks, or without `draw` what is expected of them."""
-        variant = self.variant
         return {
-            **variant.functions(self.num_states > 1, self.dtype),
-            "zoneout": variant.zoneout,
-            "recurrent_dropout": variant.recurrent_dropout if draw else 0.0,
-            "norm": variant.norm(self.gates, self.num_states),
+            **self.variant.functions(self.num_states > 1, self.dtype),
+            "zoneout": self.variant.zoneout,
+            "recurrent_dropout": self.variant.recurrent_dropout if draw else 0.0,
+            "norm": self.variant.norm(self.gates, self.num_states),
             "expect": draw is None,
             "seed": draw.seed if draw else 0,
         }
@@ -391,8 +389,7 @@ class Recurrent(Layer):
 
         if type(self).__call__ is not Recurrent.__call__:
             raise AttributeError(f"{type(self).__name__} has a call of its own, which compiled code can't run")
-        if self.variant.in_kernel:
-            raise TypeError(_check.native_variant(type(self).__name__))
+        _check.native_plain(not self.variant.in_kernel, type(self).__name__)
         return layer_type(self.dtype, self._cell == _core.LSTM)
 
     @property

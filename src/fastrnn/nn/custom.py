@@ -36,6 +36,9 @@ class CustomVariant(Variant):
     def arrays(self, arrays: dict[str, Any], suffix: str, hidden: int) -> tuple[Any, ...]:
         return (None, None, *(arrays[f"{name}{suffix}"] for name in self.cell.vectors))
 
+    def in_python(self, dtype: np.dtype[Any]) -> bool:
+        return self.cell.spec(dtype).callbacks is not None
+
     def functions(self, lstm: bool, dtype: np.dtype[Any]) -> dict[str, Any]:
         spec = self.cell.spec(dtype)
         return {"address": spec.address, "owner": spec}
@@ -137,10 +140,6 @@ class CustomRNN(Recurrent):
                 first = self.cell.gates.index(given) * self.hidden_size
                 values[first : first + self.hidden_size] = value if parameter == "bias_ih" else 0
         return values
-
-    @property
-    def _in_python(self) -> bool:
-        return self.cell.spec(self.dtype).callbacks is not None
 
     def _guarded(self, function: Any, *args: Any) -> Any:
         return self.cell.guarded(function, *args)

@@ -14,7 +14,7 @@ class GuardedStream(Stream):
 
     def _guarded(self, function: Any, *args: Any) -> Any:
         for member in self._members:
-            if isinstance(member, Recurrent) and member._in_python:
+            if isinstance(member, Recurrent) and member.variant.in_python(member.dtype):
                 function = partial(member._guarded, function)
         return function(*args)
 

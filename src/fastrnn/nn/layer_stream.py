@@ -13,7 +13,7 @@ from fastrnn.nn._recurrent import Recurrent
 from fastrnn.nn._scan import Scan
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.sequential import Sequential
-from fastrnn.nn.stream import _ONES, Stream, _flat, _has_c, _runs_as, _sizes
+from fastrnn.nn.stream import _ONES, Stream, _flat, _runs_as, _sizes, _state_shapes
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -197,12 +197,7 @@ class LayerStream:
         )
 
     def _of_layer(self, layer: Scan | Recurrent, state: Any, count: int, name: str) -> Any:
-        if isinstance(layer, Scan):
-            shapes = layer._state_shapes(count)
-        else:
-            shapes = [(layer.num_layers, count, layer._h_size)]
-            if _has_c(layer):
-                shapes.append((layer.num_layers, count, layer.hidden_size))
+        shapes = layer._state_shapes(count) if isinstance(layer, Scan) else _state_shapes(layer, count)
         parts = (state,) if len(shapes) == 1 else _check.state_parts(state, len(shapes), name)
         found = []
         for k, (part, shape) in enumerate(zip(parts, shapes, strict=True)):

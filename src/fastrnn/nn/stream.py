@@ -38,8 +38,9 @@ class Stream(_core.Stream):
 
     Parameters
     ----------
-    layer : RNN, LSTM, GRU, Sequential or LanguageModel
-        In one direction. In a `Sequential` also `Linear`, activations, `LayerNorm`, `Dropout` (which does nothing) and,
+    layer : RNN, LSTM, GRU, CustomRNN, Sequential or LanguageModel
+        In one direction, of any variant; zoneout is by its expectation, and nothing is dropped.
+        In a `Sequential` also `Linear`, activations, `LayerNorm`, `Dropout` (which does nothing) and,
         in the first place, `Embedding` or `OneHot`.
     batch_size : int
         B: rows that move on together.
@@ -67,7 +68,9 @@ class Stream(_core.Stream):
         if (
             cls is Stream
             and layer is not None
-            and any(isinstance(member, Recurrent) and member._in_python for _, member in _flat(layer))
+            and any(
+                isinstance(member, Recurrent) and member.variant.in_python(member.dtype) for _, member in _flat(layer)
+            )
         ):
             from fastrnn.nn.guarded_stream import GuardedStream
 
@@ -296,7 +299,7 @@ def _layers(member: Layer, width: int) -> Iterator[tuple[Any, ...]]:
     """One layer as `_core.Stream` takes it: kind, function, I, H, P, alpha, five weights, and what a variant adds."""
     params, nothing = member._params, (None,) * 5
     if isinstance(member, Recurrent):
-        options = member.variant.options(member, False) if member.variant.in_kernel else None
+        options = _core.Options(**member._kernel_options(None)) if member.variant.in_kernel else None
         for ((w, r, b_w, b_r, m, *given),) in member._by_layer(params):
             sizes = w.shape[1], member.hidden_size, member._h_size
             more = () if options is None else (options, *given)
