@@ -130,7 +130,7 @@ def by_layer(case):
 
 @pytest.mark.skipif(python_with_onnx_runtime() is None, reason="needs onnx and onnxruntime")
 def test_fastrnn_computes_what_onnx_runtime_does():
-    """Its Softplus is infinite past 88, which states without a bound reach at times; it spreads over the steps that follow."""
+    """Its Softplus is infinite past 88, which states without a bound reach; then there is nothing to compare with."""
     cases = [random_case(seed) for seed in range(900)]
     layers, infinite = 0, []
     for seed, (case, outputs) in enumerate(zip(cases, run(cases), strict=True)):
