@@ -10,8 +10,7 @@
 //
 // Dimensions: T steps, B batch, S source steps, E size of emb, H hidden, A size of y, K size of a value, Q size of a key.
 #pragma once
-#include <cstddef>
-#include <cstdint>
+#include "cell.h"
 
 namespace fastrnn {
 
@@ -26,9 +25,9 @@ struct DecoderLayer {
     const void* b_w;   // [G·H] in, or null
     const void* b_r;   // [G·H] in, or null
     const void* h_0;   // [B, H] in, or null for zeros
-    const void* c_0;   // [B, H] in, or null for zeros (LSTM)
+    const void* c_0;   // [B, H] in, or null for zeros (LSTM; of given cells [states - 1][B, H], Decoder::c_next apart)
     void* h_n;         // [B, H] out
-    void* c_n;         // [B, H] out (LSTM)
+    void* c_n;         // like c_0, out; so are dc_n and dc_0
     const void* dh_n;  // [B, H] in, or null
     const void* dc_n;  // [B, H] in, or null
     void* dW;          // accumulates, or null, contiguous; so do the next three
@@ -37,6 +36,11 @@ struct DecoderLayer {
     void* db_r;
     void* dh_0;  // [B, H] out, or null
     void* dc_0;  // [B, H] out, or null
+    // of given cells; gradients accumulate, or null
+    const void* vectors[kMostVectors];  // [H] each
+    void* dvectors[kMostVectors];
+    const void *gain_x, *gain_r;  // [G·H], with Decoder::norm
+    void *dgain_x, *dgain_r;
 };
 
 // Scheduled sampling (Bengio et al. 2015): a row's input at a step after its first one is, with that probability, what the
@@ -80,6 +84,13 @@ struct Decoder {
     const void* b_c;     // [A] in, or null
     const void* feed_0;  // [B, A] in: y_{-1}, or null for zeros
     DecoderLayer* layer;
+    ptrdiff_t c_next;
+    // of given cells, as in Sequence
+    const CellSpec* spec;
+    int norm, expect;
+    double zoneout[kMostStates];
+    double recurrent_dropout;
+    uint64_t mask_seed;
     const DecoderSampling* sampling;  // forward, or null; then x is inout
     void* y;                          // [T, B, A] out, zero past a row's length; backward: in
     ptrdiff_t y_t, y_b;

@@ -23,6 +23,9 @@ enum Cell : int {
     kGruAfter = 4,   // reset gate applied after the recurrent product (cuDNN, PyTorch)
     kGruBefore = 5,  // reset gate applied before it (Cho et al. 2014)
     kGiven = 6,      // by functions: Sequence::spec
+    // for Kernels::variant alone
+    kFastRnn = 7,
+    kFastGrnn = 8,
 };
 
 enum Save : int {

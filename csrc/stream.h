@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cell.h"
+
 namespace fastrnn {
 
 enum StreamKind : int {
@@ -24,7 +26,7 @@ struct StreamLayer {
     // ---- what it is (in)
     int dtype;     // of everything but an embedding's x, which is int64_t
     int kind;      // a StreamKind
-    int function;  // kStreamCell: a Cell; kStreamActivation: an Activation
+    int function;  // kStreamCell: a Cell, kGiven among them; kStreamActivation: an Activation
     ptrdiff_t B, I, H,
         P;          // rows; size of a row of x (embedding: rows of W); units; size of a row of y. H = P but in a projection
     double alpha;   // of the activation; eps of the normalisation
@@ -37,15 +39,21 @@ struct StreamLayer {
     ptrdiff_t M_rs, M_cs;
     const void* b_w;  // cell [G·H], linear [P], norm [P] (beta), contiguous, or null
     const void* b_r;  // cell [G·H], contiguous, or null
+    // kGiven (cell.h, Sequence); what is pointed to stays
+    const CellSpec* spec;
+    int norm;                           // gates that are normalised together, or 0
+    double zoneout[kMostStates];        // by its expectation
+    const void *gain_x, *gain_r;        // [G·H] with norm
+    const void* vectors[kMostVectors];  // [H] each
 
     // ---- made by prepare
     // reads B rows of x, x_b elements apart, moves the states on, and returns the rows of y, y_b apart
     const void* (*step)(StreamLayer*, const void* x, ptrdiff_t x_b);
     // one row: the same for up to kStreamBlock time steps, x_t elements apart; their y go to `block`, y_b apart
     void (*run)(StreamLayer*, const void* x, ptrdiff_t x_t, ptrdiff_t steps);
-    ptrdiff_t y_b, c_b;
-    void* h;                       // [B, y_b] cell: the state, and y (inout between steps: the caller may read and write it)
-    void* c;                       // [B, c_b] LSTM: the cell state (as h)
+    ptrdiff_t y_b, c_b, c_next;
+    void* h;  // [B, y_b] cell: the state, and y (inout between steps: the caller may read and write it)
+    void* c;  // [B, c_b] LSTM: the cell state (as h); kGiven: further states, c_next apart
     void* h_next;                  // [B, y_b] where the next step's h goes; the two take turns
     void* inner;                   // [B, c_b] projection: o ⊙ tanh(c); GRU, reset before: r ⊙ h
     void* inner2;                  // [B, 2·c_b] GRU, reset before: z and n's share of x
@@ -54,6 +62,7 @@ struct StreamLayer {
     void *panels, *second, *bias;  // packed weights
     ptrdiff_t panel, panel2;       // elements of one panel
     int down;                      // the next step walks the panels from the last to the first
+    void* given;                   // kGiven: kernels/stream_given.cpp's
 };
 
 struct Streams {

@@ -1,4 +1,5 @@
 // variant.h: what the built-in cells' variants may have beyond the plain cell. The equations are in kernels/variant_*.h.
+// FastRNN and FastGRNN are variants of nothing: their plain cells are there too.
 #pragma once
 #include "cell.h"
 
@@ -31,7 +32,7 @@ struct VariantSettings {
     bool coupled;   // LSTM: f = 1 − i; gates i, g, o
     bool norm_c;    // LSTM: h = o ⊙ h(gain_c ⊙ N(c) + bias_c); vectors gain_c, bias_c after the peepholes. Whole rows.
     double clip;    // z is limited to [−clip, clip] before each gate's activation; 0: it isn't
-    // LSTM: of the gates, of the candidate g, of c in h; GRU: of the gates, of n; RNN: of h
+    // LSTM: of the gates, of the candidate g, of c in h; GRU, FastGRNN: of the gates, of n; RNN: of h; FastRNN: of n
     CellActivationSettings activation[3];
 };
 

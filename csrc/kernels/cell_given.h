@@ -34,6 +34,7 @@ struct Given {
             cols.section[g - first] = st.q.norm ? norm_section(st.p, kNormR, g) : cell.section_r[g] * st.p.Hp;
             if (!(cell.apart >> g & 1)) cols.from_c |= 1u << (g - first);
         }
+        if (cell.plain) cols.from_c = ~0u;  // a panel holds several vectors of the one gate
         return cols;
     }
 

@@ -15,6 +15,7 @@ void pack_decoder_backward(DecoderRun<T>& run) {
         Step<T> st = run.step(l, 0, 0);
         st.W = Packed<T>{p.plan[l].dir[0].W, rows, p.q[l].I, kMaxNV, false};
         pack_backward(st, l || (d.dx && !dx_once(p.plan[0])));
+        if (run.cell.spec) start_given(st);
         run.W[l] = st.W, run.R[l] = st.R, run.R2[l] = st.R2;
     }
     const DecoderLayer& low = d.layer[0];
@@ -187,11 +188,12 @@ void stack_gradients(const DecoderRun<T>& run, int l) {
     blocks_of_rows(
         p.plan[0], p.rows_at_once,
         [&](int k, int s, int i, ptrdiff_t b) {
-            ts.a[k] = st.gates(s, i), ts.b[k] = st.x(s, i), ts.b2[k] = st.h_before(s, i);
-            ts.b3[k] = st.gates(s, i) + 2 * st.p.Hp;  // r ⊙ h₋₁ of a GRU without reset_after
+            ts.a[k] = st.gates(s, i), ts.b[k] = st.x(s, i), ts.b2[k] = st.operand(s, i);
+            ts.b3[k] = st.gates(s, i) + st.p.cell.product * st.p.Hp;  // r ⊙ h₋₁ of a GRU without reset_after
             if (A) run.t.feed[k] = p.feed(s, b);
         },
         [&](int n) { layer_gradients(st, run.t.feed, n, x, fed); });
+    if (st.q.norm) add_row_sums(st);
 }
 
 template <class T>
@@ -205,7 +207,12 @@ void decoder_backward_job(void* ctx, int id, int n) noexcept {
     barrier_wait(run.team.all, n);
     if (!run.team.idle) {
         const int rows = run.mine(int(d.B)), running = run.mine(plan.active[0]);
-        for (int l = 0; l < d.layers; ++l) enter_rows(run.step(l, 0, 0), running, rows);
+        for (int l = 0; l < d.layers; ++l) {
+            const Step<T> st = run.step(l, 0, 0);
+            for (int r = 0; st.q.norm && r < rows; ++r)
+                copy_n<T>(row_sums(st, run.row(r), 0, 0), nullptr, 4 * st.p.cell.G * st.p.Hp);
+            enter_rows(st, running, rows);
+        }
         for (int r = 0; d.v && r < rows; ++r) {
             copy_n<T>(p.dkeys + run.batch(r) * d.S * p.keys_s, nullptr, d.S * p.keys_s);
             copy_n<T>(p.dv + run.batch(r) * p.keys_s, nullptr, p.keys_s);

@@ -39,7 +39,10 @@ void layer_gradients(const Step<T>& st, const T* const* feed, int n, const Gradi
     }
     add_part(feed, fed, parts.x);
     outer_product(op, st.ts.outer);
-    parts.bias_gradients(st, n, own);
+    if (p.cell.spec)
+        given_gradients(st, n);
+    else
+        parts.bias_gradients(st, n, own);
 }
 
 }  // namespace FASTRNN_ISA

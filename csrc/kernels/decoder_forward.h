@@ -15,13 +15,15 @@ struct DecoderRun {
     Team team;
     Packed<T> W[kDecoderLayers], R[kDecoderLayers], R2[kDecoderLayers];
     Packed<T> F, U, Cc, Ch;
+    Packed<T> W_high[kDecoderLayers]{}, R_high[kDecoderLayers]{}, F_high{};  // of gates past the fourth
 
     // layer l at step s, whose chunk begins at s0
     Step<T> step(int l, int s, int s0) const {
         const int base = d.save ? 0 : l ? s : s0;  // of upper layers' gates one step is enough
         const Plan<T>& plan = p.plan[l];
         const int m = mine(plan.active[s]), next = s + 1 < d.T ? mine(plan.active[s + 1]) : 0;
-        return {plan, p.q[l], p.q[l].dir[0], plan.dir[0], t.ts, team, W[l], R[l], R2[l], s, s0, base, !d.save, 0, -1, m, next};
+        return {plan, p.q[l], p.q[l].dir[0], plan.dir[0], t.ts, team, W[l], R[l], R2[l], s, s0, base, !d.save, 0, -1, m, next,
+                nullptr, 0, false, W_high[l], R_high[l]};
     }
     int mine(int rows) const { return rows > team.group ? (rows - team.group + team.groups - 1) / team.groups : 0; }
     int row(int r) const { return team.group + r * team.groups; }
@@ -52,7 +54,9 @@ void pack_decoder(DecoderRun<T>& run) {
     for (int l = 0; l < d.layers; ++l) {
         Step<T> st = run.step(l, 0, 0);
         pack_forward(st, st.ds.W, st.ds.R, st.ds.R2, false);
+        if (run.cell.spec) start_given(st);
         run.W[l] = st.W, run.R[l] = st.R, run.R2[l] = st.R2;
+        run.W_high[l] = st.W_high, run.R_high[l] = st.R_high;
     }
     const T* C = static_cast<const T*>(d.C);
     if (d.feeding) {
@@ -61,6 +65,11 @@ void pack_decoder(DecoderRun<T>& run) {
         const Range own = run.panels(run.F);
         const T* W = static_cast<const T*>(d.layer[0].W) + d.E * d.layer[0].W_cs;
         pack_gate_panels(run.F, W, d.layer[0].W_rs, d.layer[0].W_cs, own.first, own.last);
+        if (run.W_high[0].data) {
+            run.F_high = run.W_high[0];
+            run.F_high.data = p.F + d.A * kMaxNV * p.plan[0].Hp, run.F_high.K = d.A;
+            pack_gate_panels(run.F_high, W, d.layer[0].W_rs, d.layer[0].W_cs, own.first, own.last);
+        }
     }
     if (d.U) {
         run.U = Packed<T>{p.U, d.H, d.Q, kMaxNV, false};
@@ -121,16 +130,28 @@ void attend_rows(const DecoderRun<T>& run, int s, int m) {
     for (int r = 0; r < m; ++r) tanh_row(t.out[r], d.A);
 }
 
+// W's part of the gates of m rows, from or on top of what they hold: a sum of products, and the same for gates past the fourth
+template <class T>
+void gate_terms(const Step<T>& st, const Factors<T>* low, const Factors<T>* high, int count, T* const* gates, int m, bool onto) {
+    Columns<T> cols = input_columns(st);
+    if (onto) cols.from_c = ~0u;
+    gemm_panels(low, count, gates, m, 0, low[0].B->panels(), cols);
+    if (!st.W_high.data) return;
+    cols = input_columns(st, kMaxNV);
+    if (onto) cols.from_c = ~0u;
+    gemm_panels(high, count, gates, m, 0, high[0].B->panels(), cols);
+}
+
 // gates of the lowest layer += F·y₋₁
 template <class T>
 void feed_rows(const DecoderRun<T>& run, const Step<T>& st) {
-    Columns<T> cols = input_columns(st);
-    cols.from_c = ~0u;
     for (int r = 0; r < st.m; ++r) {
         run.t.in[r] = run.p.feed(st.s, run.batch(r));
         run.t.out[r] = st.gates(st.s, run.row(r));
     }
-    gemm_panels(run.t.in, run.t.out, st.m, Segments{1, run.d.A, {0}}, run.F, 0, run.F.panels(), cols);
+    const Segments k{1, run.d.A, {0}};
+    const Factors<T> low{run.t.in, k, &run.F}, high{run.t.in, k, &run.F_high};
+    gate_terms(st, &low, &high, 1, run.t.out, st.m, true);
 }
 
 // the same in one pass with h₋₁·R
@@ -184,7 +205,9 @@ void sample_rows(const DecoderRun<T>& run, const Step<T>& st) {
         t.in[k] = x;
         t.out[k] = st.gates(st.s, i);
     }
-    gemm_panels(t.in, t.out, n, Segments{1, d.E, {0}}, run.W[0], 0, run.W[0].panels(), input_columns(st));
+    const Segments k{1, d.E, {0}};
+    const Factors<T> low{t.in, k, &run.W[0]}, high{t.in, k, &run.W_high[0]};
+    gate_terms(st, &low, &high, 1, t.out, n, false);
 }
 
 template <class T>

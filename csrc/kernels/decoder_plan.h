@@ -128,6 +128,25 @@ void describe_layer(DecoderPlan<T>& p, const Decoder& d, int l) {
     r.dh_n = from.dh_n, r.dc_n = from.dc_n;
     r.dW = from.dW, r.dR = from.dR, r.db_w = from.db_w, r.db_r = from.db_r;
     r.dh_0 = from.dh_0, r.dc_0 = from.dc_0;
+    r.c_next = d.c_next;
+    if (!d.spec) return;
+    q.spec = d.spec, q.norm = d.norm, q.expect = d.expect;
+    for (int k = 0; k < kMostStates; ++k) q.zoneout[k] = d.zoneout[k];
+    q.recurrent_dropout = d.recurrent_dropout;
+    q.mask_seed = d.mask_seed + 1024 * uint64_t(l);
+    for (int v = 0; v < kMostVectors; ++v) r.vectors[v] = from.vectors[v], r.dvectors[v] = from.dvectors[v];
+    r.gain_x = from.gain_x, r.gain_r = from.gain_r, r.dgain_x = from.dgain_x, r.dgain_r = from.dgain_r;
+}
+
+// what a given cell has besides, of one layer
+template <class T>
+void lay_out_given(const Plan<T>& p, const Decoder& d, bool backward, Arena& m, DirectionSpace<T>& ds) {
+    if (!p.cell.spec) return;
+    ds.vectors = m.take<T>((p.cell.spec->vectors + (d.norm ? 4 * p.cell.G : 0)) * p.Hp);
+    if (d.recurrent_dropout > 0) ds.mask = m.take<T>(d.B * p.wide);
+    if (!backward) return;
+    ds.extra = m.take<T>(d.B * (p.states() + 2) * p.wide);
+    if (d.norm) ds.sums = m.take<T>(d.B * 4 * p.cell.G * p.Hp);
 }
 
 // What forward leaves for backward: in `saved`, or in the workspace of inference. Gates come first.
@@ -167,11 +186,12 @@ void lay_out_weights(DecoderPlan<T>& p, const Decoder& d, bool backward, Arena& 
         if (one.cell.second) ds.R2 = m.take<T>(H * H);
         if (backward) {
             ds.dh = m.take<T>(d.B * one.wide);
-            ds.dc = m.take<T>(d.B * one.wide);
+            ds.dc = m.take<T>(d.B * one.dc_stride);
         } else {
             ds.bias_x = m.take<T>(one.cell.G * H);
             ds.bias_r = m.take<T>(one.cell.G * H);
         }
+        lay_out_given(one, d, backward, m, ds);
     }
     if (d.feeding) p.F = m.take<T>(backward ? p.plan[0].cell.G * d.H * A : d.A * p.plan[0].cell.G * H);
     if (d.U) p.U = m.take<T>(backward ? d.Q * H : d.H * whole_panels<T>(d.Q));
@@ -210,6 +230,11 @@ void lay_out_thread(DecoderPlan<T>& p, const Decoder& d, bool backward, Arena& m
     for (const T*** f : step_in) *f = m.take<const T*>(d.B);
     T*** step_out[] = {&ts.gates, &ts.h, &ts.cell, &ts.hidden, &ts.next_gates, &ts.dh, &ts.dc, &t.out, &t.out2};
     for (T*** f : step_out) *f = m.take<T*>(d.B);
+    for (int k = 0; d.spec && k < d.spec->states; ++k) {
+        ts.before[k] = m.take<const T*>(d.B);
+        ts.after[k] = m.take<T*>(d.B);
+        ts.gradient[k] = m.take<T*>(d.B);
+    }
     if (!backward && d.sampling) {
         t.drawn = m.take<int>(d.B);
         t.token = m.take<int32_t>(d.B);
@@ -239,11 +264,12 @@ size_t lay_out_decoder(DecoderPlan<T>& p, const Decoder& d, bool backward, void*
     if (!base) p.plan = plans, p.q = sequences;
     Plan<T>& first = p.plan[0];
     first = Plan<T>{};
+    first.q = p.q;
     first.Hp = first.Pp = first.wide = round_up(d.H, VL<T>);
     describe_layer(p, d, 0);
     first.cell = shape_of<T>(p.q[0]);
     first.cell_stride = first.cell.kept * first.wide;
-    first.dc_stride = first.wide;
+    first.dc_stride = (d.spec && d.spec->states > 2 ? d.spec->states - 1 : 1) * first.wide;
     const ptrdiff_t target = chunk_target<T>(p.q[0], first.cell.G, first.cell.S, first.Hp);
     first.chunk_rows = d.B > target ? d.B : target;
     if (first.chunk_rows > d.steps) first.chunk_rows = ptrdiff_t(d.steps);

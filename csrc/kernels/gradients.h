@@ -85,19 +85,20 @@ void column_sums(const T* const* a, int n, ptrdiff_t offset, ptrdiff_t j0, ptrdi
     }
 }
 
-// Which sections of dG's rows make which rows of dW and dR. Where all gates have one sum each, side by side, all are one.
+// Which sections of dG's rows make which rows of dW and dR. Where the gates' are side by side, all are one.
 template <class T>
 struct GradientSections {
     int count = 0;
-    ptrdiff_t width;                  // columns of each
-    ptrdiff_t column[kMaxSections];   // where it begins in a row of `gates`
+    ptrdiff_t width;                             // columns of each
+    ptrdiff_t column[kMaxSections];              // where it begins in a row of `gates`
     ptrdiff_t x[kMaxSections], h[kMaxSections];  // its first row of dW, of dR; negative: none
-    ptrdiff_t product[kMaxSections];  // of dR, where the candidate's product is with r ⊙ h₋₁
+    ptrdiff_t product[kMaxSections];             // of dR, where the candidate's product is with r ⊙ h₋₁
 
     explicit GradientSections(const Plan<T>& p) : width(p.q->H) {
         const CellShape<T>& cell = p.cell;
         for (int s = 0; s < kMaxSections; ++s) x[s] = h[s] = product[s] = -1;
-        const bool merge = !cell.apart && !cell.candidate && p.Hp == p.q->H && adjacent(cell);
+        const bool merge =
+            !cell.candidate && p.Hp == p.q->H && adjacent(cell, cell.section_x) && adjacent(cell, cell.section_r);
         for (int g = 0; g < cell.G; ++g) {
             const ptrdiff_t row = g * p.q->H;
             if (merge && g > 0) break;
@@ -106,9 +107,9 @@ struct GradientSections {
         }
         if (merge) width *= cell.G;
     }
-    static bool adjacent(const CellShape<T>& cell) {
+    static bool adjacent(const CellShape<T>& cell, const int* section) {
         for (int g = 1; g < cell.G; ++g)
-            if (cell.section_x[g] != cell.section_x[g - 1] + 1) return false;
+            if (section[g] != section[g - 1] + 1) return false;
         return true;
     }
     int at(ptrdiff_t from) {

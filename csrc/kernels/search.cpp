@@ -194,8 +194,12 @@ void start_sentence(const SearchRun<T>& u, ptrdiff_t b) {
         p.log_p[row] = 0;
         for (int l = 0; u.run.cell.has_c() && l < u.d.layers; ++l) {
             const DecoderLayer& w = u.d.layer[l];
-            copy_n(p.c(l, 1, row), w.c_0 ? static_cast<const T*>(w.c_0) + b * u.d.H : nullptr, u.d.H);
-            copy_n<T>(p.c(l, 1, row) + u.d.H, nullptr, p.p.plan[l].Hp - u.d.H);
+            const Plan<T>& plan = p.p.plan[l];
+            T* const to = p.c(l, 1, row);
+            copy_n<T>(to, nullptr, plan.cell_stride);
+            if (plan.cell.spec && w.h_0) copy_n(to, static_cast<const T*>(w.h_0) + b * u.d.H, u.d.H);
+            for (int s = 1; w.c_0 && s < plan.states(); ++s)
+                copy_n(to + plan.kept_at(s), static_cast<const T*>(w.c_0) + (s - 1) * u.d.c_next + b * u.d.H, u.d.H);
         }
     }
 }

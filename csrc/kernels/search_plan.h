@@ -53,7 +53,7 @@ struct SearchPlan {
     bool greedy() const { return s->mode == kSample && s->temperature == 0; }
     int best() const { return s->mode == kBeam ? s->width + 1 : 2; }
     T* h(int l, int slot, ptrdiff_t row) const { return p.h[l].at(slot, row); }
-    T* c(int l, int slot, ptrdiff_t row) const { return p.plan[l].dir[0].cell + (slot * rows + row) * p.plan[l].Hp; }
+    T* c(int l, int slot, ptrdiff_t row) const { return p.plan[l].dir[0].cell + (slot * rows + row) * p.plan[l].cell_stride; }
     T* weights(ptrdiff_t t, ptrdiff_t row) const { return w + t * w_t + row * s->d.S; }
     T* covered(int slot, ptrdiff_t row) const { return coverage + (slot * rows + row) * s->d.S; }
     Packed<T> output() const { return {O, s->d.A, s->V, kMaxNV, false}; }

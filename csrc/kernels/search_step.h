@@ -115,16 +115,20 @@ void search_layer(const SearchRun<T>& u, int l) {
         if (!u.run.cell.has_c()) continue;
         ts.c_prev[r] = p.c(l, now ^ 1, u.step ? from : row);
         ts.cell[r] = p.c(l, now, row);
+        if (u.run.cell.spec) ts.h_prev[r] = ts.c_prev[r];  // it begins with h
     }
-    Factors<T> terms[3];
+    Factors<T> terms[3], high[3];
     int count = 0;
     if (l == 0 && u.d.feeding) terms[count++] = {u.run.t.in2, Segments{1, u.d.A, {0}}, &u.run.F};
+    if (count) high[0] = {u.run.t.in2, Segments{1, u.d.A, {0}}, &u.run.F_high};
     if (u.run.cell.fusable) terms[count++] = {ts.h_prev, Segments{1, u.d.H, {0}}, &st.R};  // one pass over the gates
     terms[count] = l ? Factors<T>{(const T* const*)ts.x, Segments{1, u.d.H, {0}}, &st.W}
                      : Factors<T>{u.run.t.in, Segments{1, u.d.E, {0}}, &st.W};
-    if (count && u.parents < u.m) return from_parents(u, st, terms, count);
+    high[count] = terms[count];
+    high[count].B = &st.W_high;
+    if (count && u.parents < u.m && !st.W_high.data) return from_parents(u, st, terms, count);
     if (!u.run.cell.fusable)
-        gemm_panels(terms, count + 1, ts.gates, u.m, 0, st.W.panels(), input_columns(st));
+        gate_terms(st, terms, high, count + 1, ts.gates, u.m, false);
     else
         st.factors = terms, st.factor_count = count + 1, st.fresh = true;
     u.run.cell.forward(st);

@@ -4,6 +4,7 @@
 #include "../fastrnn.h"
 #include "../ops.h"
 #include "stream_cells.h"
+#include "stream_given.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -297,10 +298,16 @@ void pack_t(StreamLayer* l) {
     }
 }
 
+bool is_given(const StreamLayer& l) { return l.kind == kStreamCell && l.function == kGiven; }
+
 size_t prepare(StreamLayer* l, void* memory) {
+    if (is_given(*l)) return prepare_given(l, memory);
     return l->dtype == kFloat32 ? prepare_t<float>(l, memory) : prepare_t<double>(l, memory);
 }
-void pack(StreamLayer* l) { l->dtype == kFloat32 ? pack_t<float>(l) : pack_t<double>(l); }
+void pack(StreamLayer* l) {
+    if (is_given(*l)) return pack_given(l);
+    l->dtype == kFloat32 ? pack_t<float>(l) : pack_t<double>(l);
+}
 
 // ---- steps of the whole stream
 

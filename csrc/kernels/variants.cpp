@@ -1,5 +1,6 @@
 // variants.cpp: the arithmetic of the built-in cells' variants as functions of cell.h.
 #include "../fastrnn.h"
+#include "variant_fast.h"
 #include "variant_gru.h"
 #include "variant_lstm.h"
 #include "variant_rnn.h"
@@ -69,10 +70,36 @@ void gru_spec(const VariantSettings& q, bool after, CellSpec& out) {
         gru_functions<T, Any<T>>(after, out);
 }
 
+template <class T, class F>
+void fast_rnn_functions(CellSpec& out) {
+    out.forward = fast_rnn_forward<T, F>;
+    out.backward = fast_rnn_backward<T, F>;
+}
+template <class T, class Gates>
+void fast_grnn_functions(CellSpec& out) {
+    out.forward = fast_grnn_forward<T, Gates>;
+    out.backward = fast_grnn_backward<T, Gates>;
+}
+template <class T>
+void fast_spec(const VariantSettings& q, bool gated, CellSpec& out) {
+    out.gates = out.states = 1;
+    out.vectors = gated ? 4 : 2;
+    out.sections = 1 + out.vectors;
+    for (int v = 0; v < out.vectors; ++v) out.section_v[v] = 1 + v;
+    const bool clip = q.clip > 0;
+    if (!is(q.activation[0], gated ? kActSigmoid : kActTanh) || (gated && !is(q.activation[1], kActTanh)))
+        gated ? fast_grnn_functions<T, Any<T>>(out) : fast_rnn_functions<T, AnyGate<T>>(out);
+    else if (gated)
+        clip ? fast_grnn_functions<T, Usual<T, true>>(out) : fast_grnn_functions<T, Usual<T, false>>(out);
+    else
+        clip ? fast_rnn_functions<T, TanhGate<T, true>>(out) : fast_rnn_functions<T, TanhGate<T, false>>(out);
+}
+
 template <class T>
 void spec_of(const VariantSettings& q, int cell, CellSpec& out) {
     if (cell == kLstm) return lstm_spec<T>(q, out);
     if (cell == kGruAfter || cell == kGruBefore) return gru_spec<T>(q, cell == kGruAfter, out);
+    if (cell >= kFastRnn) return fast_spec<T>(q, cell == kFastGrnn, out);
     out.gates = out.states = out.sections = 1;
     out.forward = rnn_variant_forward<T>;
     out.backward = rnn_variant_backward<T>;
@@ -81,7 +108,8 @@ void spec_of(const VariantSettings& q, int cell, CellSpec& out) {
 }  // namespace
 
 bool variant_spec(const VariantSettings* q, int dtype, int cell, CellSpec* out) {
-    const int used = cell == kLstm ? 3 : cell >= kGruAfter ? 2 : 1;
+    if (cell == kGiven || unsigned(cell) > unsigned(kFastGrnn)) return false;
+    const int used = cell == kLstm ? 3 : cell == kGruAfter || cell == kGruBefore || cell == kFastGrnn ? 2 : 1;
     for (int k = 0; k < used; ++k)
         if (unsigned(q->activation[k].kind) >= unsigned(kCellActivations)) return false;
     if (cell != kLstm && (q->peephole || q->coupled || q->norm_c)) return false;

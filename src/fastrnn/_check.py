@@ -9,9 +9,10 @@ Over 400 lines: all messages stand in one room, so that one idea is said in one 
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -520,6 +521,13 @@ def always_copied(owner: str) -> ValueError:
 def optional_positive_int(value: Any, name: str) -> int | None:
     """None, or an int ≥ 1."""
     return None if value is None else positive_int(value, name)
+
+
+def rank(value: Any, most: int, name: str) -> int | None:
+    """None, or an int from 1 to the smaller side of a matrix."""
+    if value is not None and positive_int(value, name) > most:
+        raise ValueError(f"{name}: expected at most {most}, the smaller side of the matrix, got {value}")
+    return None if value is None else int(value)
 
 
 def pair(state: Any, name: str) -> tuple[Any, Any]:
@@ -1166,6 +1174,46 @@ def same_batch(source: int, batch: int) -> None:
         raise ValueError(f"source: expected {batch} rows, as many as x has, got {source}")
 
 
+def decoder_cell(cell: Any, cells: dict[str, Any]) -> Any:
+    """The class of a built-in cell that takes its steps one by one."""
+    if cell not in cells:
+        raise ValueError(
+            f"cell: expected one of {', '.join(cells)}, or a cell made by fr.cell, for a decoder goes step by step; "
+            f"got {cell!r}"
+        )
+    return cells[cell]
+
+
+def decoder_cell_options(options: Any, known: tuple[str, ...]) -> dict[str, Any]:
+    """What a decoder's cell has beyond the plain one."""
+    found = cell_options(options)
+    for name in found:
+        if name not in known:
+            raise ValueError(f"cell_options: expected some of {', '.join(known)} for a decoder, got {name!r}")
+    return found
+
+
+def cell_options(options: Any) -> dict[str, Any]:
+    """Further arguments of recurrent layers."""
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise TypeError(f"cell_options: expected a dict, got {describe(options)}")
+    for name in ("num_layers", "bidirectional", "batch_first", "proj_size", "dropout", "dtype", "seed"):
+        if name in options:
+            raise ValueError(f"cell_options: expected what makes the cell another one, got {name!r}")
+    return dict(options)
+
+
+def made(make: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """make(*args, **options), if it takes such options."""
+    known = inspect.signature(make).parameters
+    for name in options:
+        if name not in known:
+            raise ValueError(f"cell_options: {getattr(make, '__name__', make)} has no {name!r}")
+    return make(*args, **options)
+
+
 def value_layers(rnn: Any, output: Any, decoders: Any, linear: type) -> None:
     """Layers that a decoder of values can be made of."""
     if not isinstance(rnn, decoders):
@@ -1174,6 +1222,9 @@ def value_layers(rnn: Any, output: Any, decoders: Any, linear: type) -> None:
         raise ValueError("rnn: expected one direction, and batch_first=False")
     if getattr(rnn, "dropout", 0.0):
         raise ValueError(f"rnn: expected no dropout between layers, got {rnn.dropout}")
+    variant = getattr(rnn, "variant", None)
+    if rnn.takes_dropout if variant is None else variant.masks:
+        raise ValueError("rnn: expected no zoneout and no dropout in the cell, since runs of steps draw masks apart")
     if not isinstance(output, linear):
         raise TypeError(f"output: expected a Linear, got {describe(output)}")
 
@@ -1261,9 +1312,9 @@ def without_attention(decoder: Any, source: Any, feed: Any, source_lengths: Any,
         raise ValueError(f"weights: expected False, because {type(decoder).__name__} has no attention")
 
 
-def batch_of_state(state: Any, pair_: bool) -> int:
-    """B of a state [num_layers, B, H], or of the h of a pair."""
-    h = pair(state, "state")[0] if pair_ else state
+def batch_of_state(state: Any, count: int) -> int:
+    """B of a state [num_layers, B, H], or of the first of several."""
+    h = states(state, count, "state")[0] if count > 1 else state
     if h is None or np.ndim(h) != 3:
         raise ValueError(f"state: expected [num_layers, B, H], which says how many texts to write, got {describe(h)}")
     return int(np.shape(h)[1])
@@ -1353,6 +1404,16 @@ NATIVE_ERRORS = (
 def native_type(name: str, expected: str, typ: Any, written: bool = False) -> str:
     """What compiled code was given where something else belongs; `typ` is Numba's."""
     return f"{name}: expected {'a writable ' if written else ''}{expected}, got {typ}"
+
+
+def native_states(states: int) -> str:
+    """A stream that compiled code can't take."""
+    return f"stream: expected cells of one or two states in compiled code, got one of {states}"
+
+
+def native_variant(owner: str) -> str:
+    """A layer that compiled code can't take."""
+    return f"{owner}: expected a plain cell in compiled code, got a variant or a user's cell: pass its stream instead"
 
 
 def needs_numba() -> ImportError:

@@ -34,6 +34,8 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> Array: ...
 
 # ---- recurrent layers
 
+FAST_GRNN: int
+FAST_RNN: int
 RNN_TANH: int
 RNN_RELU: int
 RNN_SIGMOID: int
@@ -211,6 +213,7 @@ def decoder_forward(
     weights: bool,
     save: bool,
     sampling: tuple[float, int, Array, Array, Array | None, NDArray[Any]] | None = None,
+    options: Options | None = None,
 ) -> tuple[Array, Array, Array | None, Array | None, SavedDecoder | None]: ...
 
 # ---- searches
@@ -256,4 +259,5 @@ def search(
     top_p: float,
     seed: int,
     weights: bool,
+    options: Options | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], Array | None]: ...

@@ -23,6 +23,12 @@ cdef extern from "decoder.h" namespace "fastrnn" nogil:
         void* db_r
         void* dh_0
         void* dc_0
+        const void* vectors[8]
+        void* dvectors[8]
+        const void* gain_x
+        const void* gain_r
+        void* dgain_x
+        void* dgain_r
 
     cdef struct DecoderSampling:
         double probability
@@ -57,6 +63,12 @@ cdef extern from "decoder.h" namespace "fastrnn" nogil:
         const void* b_c
         const void* feed_0
         DecoderLayer* layer
+        ptrdiff_t c_next
+        const CellSpec* spec
+        int norm, expect
+        double zoneout[4]
+        double recurrent_dropout
+        uint64_t mask_seed
         const DecoderSampling* sampling
         void* y
         ptrdiff_t y_t, y_b
@@ -121,6 +133,8 @@ cdef class SavedDecoder:
     cdef Decoder d
     cdef DecoderLayer layer[kDecoderLayers]
     cdef DecoderSizes sizes
+    cdef CellSpec spec
+    cdef Options options  # keeps what `spec` points to
     cdef list refs        # every array that d points into
     cdef const DecoderTable* table  # the layout of what is saved is its own
     cdef bint batch_first
@@ -138,7 +152,7 @@ cdef class SavedDecoder:
         cdef Decoder* d = &self.d
         cdef int t = self.type_num, first = 1 if self.batch_first else 0
         cdef cnp.ndarray k, v, c, R
-        if not 1 <= len(layers) <= kDecoderLayers or not 0 <= d.cell < 6:
+        if not 1 <= len(layers) <= kDecoderLayers or not 0 <= d.cell < 7:
             raise ValueError(f"layers: expected 1 to {kDecoderLayers} of a known cell")
         if not fits(layers[0][1], t, 2) or (C is not None and not fits(C, t, 2)):
             raise ValueError("weight_hh_l0, weight_c: expected matrices of x's dtype")
@@ -163,10 +177,11 @@ cdef class SavedDecoder:
         cdef Decoder* d = &self.d
         cdef DecoderLayer* p
         cdef int i, t = self.type_num
-        cdef ptrdiff_t n = GATES[d.cell] * d.H
+        cdef ptrdiff_t n = decoder_gates(d) * d.H
         for i in range(d.layers):
             p = &self.layer[i]
-            W, R, b_w, b_r = layers[i]
+            W, R, b_w, b_r = layers[i][:4]
+            decoder_parameters(p, d, t, layers[i])
             p.W = matrix(W, t, n, d.H if i else d.E + (d.A if d.feeding else 0), &p.W_rs, &p.W_cs, f"weight_ih_l{i}")
             p.R = matrix(R, t, n, d.H, &p.R_rs, &p.R_cs, f"weight_hh_l{i}")
             if b_w is not None:
@@ -187,15 +202,16 @@ cdef class SavedDecoder:
         return 0
 
     cdef int states_of(self, h_0, c_0, h_n, c_n) except -1:
-        """Pointers into arrays [layers, B, H]."""
+        """Pointers into arrays [layers, B, H], of cells with more than two states [states - 1, layers, B, H] in c."""
         cdef Decoder* d = &self.d
-        cdef int i, t = self.type_num
+        cdef int i, t = self.type_num, further = decoder_states(d) - 1
         cdef ptrdiff_t item = 4 if t == cnp.NPY_FLOAT32 else 8, rows = d.layers * d.B
         cdef char* at[4]
         at[0] = <char*>block(h_0, t, rows, d.H, "state h") if h_0 is not None else NULL
-        at[1] = <char*>block(c_0, t, rows, d.H, "state c") if c_0 is not None else NULL
+        at[1] = <char*>block(c_0, t, further * rows, d.H, "state c") if c_0 is not None else NULL
         at[2] = <char*>block(h_n, t, rows, d.H, "h_n", True) if h_n is not None else NULL
-        at[3] = <char*>block(c_n, t, rows, d.H, "c_n", True) if c_n is not None else NULL
+        at[3] = <char*>block(c_n, t, further * rows, d.H, "c_n", True) if c_n is not None else NULL
+        d.c_next = rows * d.H
         for i in range(d.layers):
             self.layer[i].h_0 = rows_from(at[0], i * d.B * d.H * item)
             self.layer[i].c_0 = rows_from(at[1], i * d.B * d.H * item)
@@ -204,23 +220,24 @@ cdef class SavedDecoder:
         return 0
 
     cdef int gradients_of(self, Decoder* d, DecoderLayer* layer, tuple grads, tuple others, dh_n, dc_n, dh_0, dc_0) except -1:
-        cdef int i, t = self.type_num
-        cdef ptrdiff_t item = 4 if t == cnp.NPY_FLOAT32 else 8, rows = d.layers * d.B, n = GATES[d.cell] * d.H
+        cdef int i, t = self.type_num, further = decoder_states(d) - 1
+        cdef ptrdiff_t item = 4 if t == cnp.NPY_FLOAT32 else 8, rows = d.layers * d.B, n = decoder_gates(d) * d.H
         cdef char* at[4]
         cdef DecoderLayer* p
         if len(grads) != d.layers or len(others) != 4:
             raise ValueError("grads: expected a tuple for each layer, and four arrays")
         at[0] = <char*>block(dh_n, t, rows, d.H, "dstate h") if dh_n is not None else NULL
-        at[1] = <char*>block(dc_n, t, rows, d.H, "dstate c") if dc_n is not None else NULL
+        at[1] = <char*>block(dc_n, t, further * rows, d.H, "dstate c") if dc_n is not None else NULL
         at[2] = <char*>block(dh_0, t, rows, d.H, "dh_0", True)
-        at[3] = <char*>block(dc_0, t, rows, d.H, "dc_0", True) if dc_0 is not None else NULL
+        at[3] = <char*>block(dc_0, t, further * rows, d.H, "dc_0", True) if dc_0 is not None else NULL
         for i in range(d.layers):
             p = &layer[i]
             p.dh_n = rows_from(at[0], i * d.B * d.H * item)
             p.dc_n = rows_from(at[1], i * d.B * d.H * item)
             p.dh_0 = rows_from(at[2], i * d.B * d.H * item)
             p.dc_0 = rows_from(at[3], i * d.B * d.H * item)
-            dW, dR, db_w, db_r = grads[i]
+            dW, dR, db_w, db_r = grads[i][:4]
+            decoder_parameter_gradients(p, d, t, grads[i])
             if dW is not None:
                 p.dW = block(dW, t, n, d.H if i else d.E + (d.A if d.feeding else 0), "dW", True)
             if dR is not None:
@@ -255,9 +272,7 @@ cdef class SavedDecoder:
         cdef void* copy = NULL
         memcpy(layer, self.layer, sizeof(layer))
         d.layer = layer
-        dims[0], dims[1], dims[2] = d.layers, d.B, d.H
-        dh_0 = empty_array(3, dims, t)
-        dc_0 = empty_array(3, dims, t) if d.cell == LSTM else None
+        dh_0, dc_0 = decoder_state_arrays(&d, t)
         dims[0], dims[1] = d.B, d.A
         cdef cnp.ndarray dfeed_0 = empty_array(2, dims, t)
         self.gradients_of(&d, layer, grads, others, dh_n, dc_n, dh_0, dc_0)
@@ -297,34 +312,12 @@ cdef class SavedDecoder:
         return dx, dh_0, dc_0, dfeed_0
 
 
-cdef int describe_sampling(Decoder* d, DecoderSampling* q, int t, int first, cnp.ndarray x, tuple sampling) except -1:
-    cdef cnp.ndarray e, tokens
-    probability, seed, embedding, O, b_o, given = sampling
-    if not fits(embedding, t, 2) or not rows_contiguous(embedding) or not fits(given, cnp.NPY_INT64, 2):
-        raise ValueError("sampling: expected a matrix of embeddings of x's dtype, and tokens [T, B] in int64")
-    e, tokens = embedding, given
-    q.probability, q.seed = probability, seed
-    q.V, q.E = cnp.PyArray_DIMS(e)[0], cnp.PyArray_DIMS(e)[1]
-    if (q.V < 1 or q.V >= 1 << 31 or not 1 <= q.E <= d.E or cnp.PyArray_DIMS(tokens)[first] != d.T
-            or cnp.PyArray_DIMS(tokens)[1 - first] != d.B or not cnp.PyArray_ISWRITEABLE(tokens)
-            or not cnp.PyArray_ISWRITEABLE(x)):
-        raise ValueError("sampling: sizes don't fit, or x or tokens are read-only")
-    q.embedding, q.e_v = cnp.PyArray_DATA(e), stride(e, 0)
-    q.O = matrix(O, t, q.V, d.A, &q.O_rs, &q.O_cs, "output weight")
-    q.b_o = NULL
-    if b_o is not None:
-        q.b_o = block(b_o, t, q.V, 1, "output bias")
-    q.tokens = <int64_t*>cnp.PyArray_DATA(tokens)
-    q.t_t, q.t_b = stride(tokens, first), stride(tokens, 1 - first)
-    d.sampling = q
-    return 0
-
-
 def decoder_forward(int cell, x, tuple layers, h_0, c_0, feed_0, lengths, keys, values, source_lengths, U, v, double scale, C,
-                    b_c, bint feeding, bint batch_first, bint weights, bint save, tuple sampling=None):
+                    b_c, bint feeding, bint batch_first, bint weights, bint save, tuple sampling=None, Options options=None):
     """Run a decoder.
 
-    x [T, B, E] (batch_first: [B, T, E]); layers: (W, R, b_w, b_r) of each; h_0, c_0 [layers, B, H], feed_0 [B, A] or None;
+    x [T, B, E] (batch_first: [B, T, E]); layers: (W, R, b_w, b_r) of each, with options (W, R, b_w, b_r, None, gain_x, gain_r,
+    *vectors); h_0, c_0 [layers, B, H] (more than two states: c_0 [states - 1, layers, B, H]), feed_0 [B, A] or None;
     lengths, source_lengths: int64 [B] or None; keys [S, B, Q] and values [S, B, K] (batch_first: [B, S, ·]), may be one
     array; U [Q, H], v [Q] or None; C [A, K + H]; b_c [A] or None; sampling: (probability, seed, embedding, O, b_o, tokens int64
     [T, B]), which overwrites x and tokens, or None. Returns y, h_n, c_n (None without one), the weights
@@ -341,6 +334,7 @@ def decoder_forward(int cell, x, tuple layers, h_0, c_0, feed_0, lengths, keys, 
     t = cnp.NPY_FLOAT32 if d.dtype == 0 else cnp.NPY_FLOAT64
     s.type_num, s.table, s.batch_first = t, <const DecoderTable*>kernels().decoder, batch_first
     d.cell, d.feeding, d.save, d.scale = cell, feeding, save, scale
+    describe_given(s, options)
     a = s.keep(three_axes(x, t, -1, -1, -1, "x"))
     w = s.keep(three_axes(values, t, -1, -1, -1, "values"))
     k = w if keys is values else s.keep(three_axes(keys, t, cnp.PyArray_DIMS(w)[0], cnp.PyArray_DIMS(w)[1], -1, "keys"))
@@ -364,9 +358,7 @@ def decoder_forward(int cell, x, tuple layers, h_0, c_0, feed_0, lengths, keys, 
             d.steps += d.lengths[i]
     if feed_0 is not None:
         d.feed_0 = block(feed_0, t, d.B, d.A, "feed")
-    dims[0], dims[1], dims[2] = d.layers, d.B, d.H
-    h_n = empty_array(3, dims, t)
-    c_n = empty_array(3, dims, t) if cell == LSTM else None
+    h_n, c_n = decoder_state_arrays(d, t)
     s.states_of(h_0, c_0, h_n, c_n)
     dims[first], dims[1 - first], dims[2] = d.T, d.B, d.A
     y = s.keep(empty_array(3, dims, t))

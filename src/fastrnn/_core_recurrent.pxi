@@ -6,6 +6,7 @@ GATES[3] = 4
 GATES[4] = GATES[5] = 3
 
 RNN_TANH, RNN_RELU, RNN_SIGMOID, LSTM, GRU_AFTER, GRU_BEFORE = range(6)
+FAST_RNN, FAST_GRNN = 7, 8  # with Options that have a variant
 
 
 cdef struct States:  # data of states [D, B, P] and [D, B, H], or null
@@ -22,7 +23,7 @@ cdef int describe_states(States* s, h, c, int t, const Sequence* q, ptrdiff_t la
     s.h = s.c = NULL
     if h is not None:
         s.h = <char*>block(h, t, layers * q.D * q.B, q.P, name + " h", writable)
-    if c is not None:
+    if c is not None and states_of(q) > 1:
         s.c = <char*>block(c, t, (states_of(q) - 1) * layers * q.D * q.B, q.H, name + " c", writable)
     return 0
 
@@ -228,7 +229,8 @@ cdef int describe_layer(Saved s, int cell, cnp.ndarray x, tuple weights, lengths
     cdef ptrdiff_t i
     cdef int64_t* lens
     cdef cnp.ndarray w
-    if not 0 <= cell < 6 or not 1 <= len(weights) <= 2 or len(weights[0]) < 5:
+    cdef bint known = 0 <= cell < 6 or (7 <= cell <= 8 and options is not None and options.is_variant)
+    if not known or not 1 <= len(weights) <= 2 or len(weights[0]) < 5:
         raise ValueError("cell, weights: out of range")
     q.dtype = dtype_of(weights[0][1] if one_hot else x)
     t = cnp.NPY_FLOAT32 if q.dtype == 0 else cnp.NPY_FLOAT64

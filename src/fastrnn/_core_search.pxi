@@ -60,7 +60,8 @@ cdef int describe_texts(Search* q, int t, embedding, extra, O, b_o, banned) exce
 def search(int mode, int cell, ptrdiff_t batch, ptrdiff_t input_size, tuple layers, h_0, c_0, feed_0, keys, values,
            source_lengths, U, v, double scale, C, b_c, bint feeding, bint batch_first, embedding, extra, O, b_o, banned,
            int64_t bos, int64_t eos, int width, int n_best, ptrdiff_t most, ptrdiff_t least, double length_penalty,
-           double coverage_penalty, bint early, double temperature, ptrdiff_t top_k, double top_p, uint64_t seed, bint weights):
+           double coverage_penalty, bint early, double temperature, ptrdiff_t top_k, double top_p, uint64_t seed, bint weights,
+           Options options=None):
     """Beam search, or samples.
 
     The decoder as for `decoder_forward`, or C None: no attention, and no keys. embedding [V, E]; extra [B, Z] or None; O [V, A];
@@ -78,6 +79,7 @@ def search(int mode, int cell, ptrdiff_t batch, ptrdiff_t input_size, tuple laye
     t = cnp.NPY_FLOAT32 if d.dtype == 0 else cnp.NPY_FLOAT64
     s.type_num, s.batch_first = t, batch_first
     d.cell, d.feeding, d.scale = cell, feeding, scale
+    describe_given(s, options)
     if not 0 <= mode < 2 or width < 1 or not 1 <= n_best <= width or (mode == 1 and n_best != width) or top_k < 0 or least < 0:
         raise ValueError("width, n_best, top_k: out of range")
     k = w = None

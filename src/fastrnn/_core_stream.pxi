@@ -17,7 +17,13 @@ cdef extern from "stream.h" namespace "fastrnn" nogil:
         ptrdiff_t M_rs, M_cs
         const void* b_w
         const void* b_r
-        ptrdiff_t y_b, c_b
+        const CellSpec* spec
+        int norm
+        double zoneout[4]
+        const void* gain_x
+        const void* gain_r
+        const void* vectors[8]
+        ptrdiff_t y_b, c_b, c_next
         void* h
         void* c
 
@@ -42,6 +48,9 @@ cdef extern from "native.h" namespace "fastrnn" nogil:
     bint native_enter(NativeStream*)
     void native_leave(NativeStream*)
     bint rows_overlap(ptrdiff_t T, ptrdiff_t t_step, ptrdiff_t B, ptrdiff_t b_step, ptrdiff_t n)
+
+cdef enum:
+    GIVEN = 6  # kGiven
 
 STREAM_CELL, STREAM_LINEAR, STREAM_ACTIVATION, STREAM_SOFTMAX, STREAM_NORM, STREAM_EMBEDDING = range(6)
 
@@ -83,9 +92,11 @@ cdef class Stream:
     `fastrnn.nn.stream.Stream` derives from it. That class finds the layers' arrays, and says what is wrong with an argument.
 
     layers: a list of (kind, function, I, H, P, alpha, W, R, M, b_w, b_r), arrays or None; kept, for `pack` reads them again.
+    A variant of a cell, or a cell given by functions, has more: its Options, gain_ih, gain_hh, and vectors.
     members: [·, 3] layers, P, H of each recurrent layer as users see it (int64), for compiled code; None: there is none.
     """
     cdef StreamLayer* layers
+    cdef CellSpec* specs  # [n] of the layers that are given by functions
     cdef const StreamTable* table
     cdef void* memory
     cdef int n, x_type, y_type, x_shift, y_shift
@@ -98,6 +109,7 @@ cdef class Stream:
 
     def __dealloc__(self):
         free(self.layers)
+        free(self.specs)
         workspace_release(self.memory)
 
     def __init__(self, list layers, ptrdiff_t batch, dtype, bint batch_first=False, members=None):
@@ -109,7 +121,8 @@ cdef class Stream:
             raise ValueError("Stream: expected layers, a batch of at least one row, and one call of __init__")
         t = cnp.NPY_FLOAT32 if dtype == np.float32 else cnp.NPY_FLOAT64
         self.layers = <StreamLayer*>calloc(len(layers), sizeof(StreamLayer))
-        if self.layers == NULL:
+        self.specs = <CellSpec*>calloc(len(layers), sizeof(CellSpec))
+        if self.layers == NULL or self.specs == NULL:
             raise MemoryError
         self.table = <const StreamTable*>kernels().stream
         self.B = batch
@@ -119,7 +132,7 @@ cdef class Stream:
             l = self.layers + i
             l.dtype = code_of(t)
             l.B = batch
-            self.describe(l, layers[i], t)
+            self.describe(i, layers[i], t)
             if i and (l.I != self.layers[i - 1].P or l.kind == STREAM_EMBEDDING):
                 raise ValueError(f"layers: number {i} doesn't fit the one below")
             # a product of sizes could overflow; no machine has so much
@@ -178,19 +191,20 @@ cdef class Stream:
         """Whether a call is inside."""
         return self.native.busy != 0
 
-    cdef int describe(self, StreamLayer* l, layer, int t) except -1:
+    cdef int describe(self, int i, layer, int t) except -1:
         """Sizes and pointers of one layer."""
+        cdef StreamLayer* l = self.layers + i
         cdef ptrdiff_t rows
-        kind, function, I, H, P, alpha, W, R, M, b_w, b_r = layer
+        kind, function, I, H, P, alpha, W, R, M, b_w, b_r, *given = layer
         l.kind, l.I, l.H, l.P, l.alpha = kind, I, H, P, alpha
         l.function = activation_of(function) if l.kind == STREAM_ACTIVATION else function
         if l.I < 1 or l.H < 1 or l.P < 1 or not 0 <= l.kind < 6 or not 0 <= l.function < 6:
             raise ValueError("layers: out of range")
         rows = l.H
         if l.kind == STREAM_CELL:
-            rows *= GATES[l.function]
+            rows *= self.describe_given(i, t, given) if given else GATES[l.function]
             l.R = matrix(R, t, rows, l.P, &l.R_rs, &l.R_cs, "weight_hh")
-            if M is not None and l.function == LSTM:
+            if M is not None and l.function in (LSTM, GIVEN):
                 l.M = matrix(M, t, l.P, l.H, &l.M_rs, &l.M_cs, "weight_hr")
             elif l.P != l.H:
                 raise ValueError("weight_hh: expected [G·H, H]")
@@ -214,6 +228,32 @@ cdef class Stream:
         self.work += 20 + l.B * 0.1 * l.P + (0.06 * l.B * rows * (l.I + l.P) if l.W != NULL and l.kind < 2 else 0)
         return 0
 
+    cdef int describe_given(self, int i, int t, list given) except -1:
+        """Number of gates of a cell given by functions; describes what it has beyond weights."""
+        cdef StreamLayer* l = self.layers + i
+        cdef CellSpec* spec = self.specs + i
+        cdef Options options = given[0]
+        cdef list vectors = given[3:]
+        cdef int k
+        if options.is_given:
+            spec[0] = options.given
+        elif not options.is_variant or not (<VariantFunction>kernels().variant)(&options.settings, l.dtype, l.function, spec):
+            raise ValueError("layers: the cell has no such variant")
+        if len(vectors) != spec.vectors or not 0 <= options.norm <= spec.gates or options.recurrent_dropout > 0:
+            raise ValueError("layers: expected as many vectors as the cell has, and nothing that is drawn")
+        l.function = GIVEN
+        l.spec = spec
+        l.norm = options.norm
+        for k in range(4):
+            l.zoneout[k] = options.zoneout[k]
+        if l.norm:
+            l.gain_x = block(given[1], t, spec.gates * l.H, 1, "gain_ih")
+            l.gain_r = block(given[2], t, spec.gates * l.H, 1, "gain_hh")
+        for k in range(spec.vectors):
+            l.vectors[k] = block(vectors[k], t, l.H, 1, "vector")
+        self.work += 20 + 2 * l.B * spec.gates * 0.1 * l.H
+        return spec.gates
+
     def pack(self):
         """Weights into panels, once more."""
         cdef int i
@@ -236,49 +276,54 @@ cdef class Stream:
     # ---- states
 
     def read_states(self, list states):
-        """states: (number of a layer, h [B, P], c [B, H] or None), contiguous and written."""
+        """states: (number of a layer, h [B, P], c [B, H] or None, further ones alike), contiguous and written."""
         cdef int i
         self.enter()
         try:
-            for i, h, c in states:
-                self.copy_rows(i, h, c, None, False)
+            for i, *parts in states:
+                self.copy_rows(i, parts, None, False)
         finally:
             native_leave(&self.native)
 
     def write_states(self, list states, rows):
-        """states: (number of a layer, h [N, P] or None for zeros, c [N, H] alike); rows: int64 [N], or None for all B."""
+        """states: (number of a layer, h [N, P] or None for zeros, c [N, H] alike, …); rows: int64 [N], or None for all B."""
         cdef int i
         self.enter()
         try:
-            for i, h, c in states:
-                self.copy_rows(i, h, c, rows, True)
+            for i, *parts in states:
+                self.copy_rows(i, parts, rows, True)
         finally:
             native_leave(&self.native)
 
-    cdef int copy_rows(self, int i, h, c, rows, bint inwards) except -1:
+    cdef int copy_rows(self, int i, list parts, rows, bint inwards) except -1:
         cdef StreamLayer* l
-        cdef ptrdiff_t k, b, count = self.B
+        cdef ptrdiff_t k, b, size, count = self.B
         cdef size_t item = 1 << self.y_shift
         cdef int64_t* index = NULL
-        cdef char* ph = NULL
-        cdef char* pc = NULL
+        cdef char* mine
+        cdef char* given
+        cdef int part, states
         if not 0 <= i < self.n or self.layers[i].kind != STREAM_CELL:
             raise ValueError("states: no such cell")
         l = self.layers + i
+        states = l.spec.states if l.spec != NULL else 1 + (l.c != NULL)
+        if len(parts) < states:
+            raise ValueError("states: the cell has more")
         if rows is not None:
             count = len(rows)
             index = <int64_t*>block(rows, cnp.NPY_INT64, count, 1, "rows")
-        if h is not None:
-            ph = <char*>block(h, self.y_type, count, l.P, "h", not inwards)
-        if c is not None:
-            pc = <char*>block(c, self.y_type, count, l.H, "c", not inwards)
-        for k in range(count):
-            b = k if index == NULL else index[k]
-            if not 0 <= b < self.B:
-                raise ValueError("rows: out of range")
-            exchange(<char*>l.h + b * l.y_b * item, ph, k, l.P * item, inwards)
-            if l.c != NULL:
-                exchange(<char*>l.c + b * l.c_b * item, pc, k, l.H * item, inwards)
+            for k in range(count):
+                if not 0 <= index[k] < self.B:
+                    raise ValueError("rows: out of range")
+        for part in range(states):
+            size = l.H if part else l.P
+            given = NULL
+            if parts[part] is not None:
+                given = <char*>block(parts[part], self.y_type, count, size, "c" if part else "h", not inwards)
+            mine = <char*>l.h if part == 0 else <char*>l.c + (part - 1) * l.c_next * item
+            for k in range(count):
+                b = k if index == NULL else index[k]
+                exchange(mine + b * (l.c_b if part else l.y_b) * item, given, k, size * item, inwards)
         return 0
 
     # ---- steps

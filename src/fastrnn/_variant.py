@@ -148,6 +148,17 @@ class Variant:
         """Gates that are normalised together, or 0: the candidate of a GRU goes alone."""
         return 0 if not self.layer_norm else 2 if gates == 3 and states == 1 else gates
 
+    def options(self, layer: Any, masks: bool, **of_call: Any) -> Any:
+        """`_core.Options` of a layer; masks: something is drawn, else zoneout is by its expectation."""
+        return _core.Options(
+            **self.functions(layer.num_states > 1, layer.dtype),
+            zoneout=self.zoneout,
+            recurrent_dropout=self.recurrent_dropout if masks else 0.0,
+            norm=self.norm(layer.gates, layer.num_states),
+            expect=not masks,
+            **of_call,
+        )
+
     def functions(self, lstm: bool, dtype: np.dtype[Any]) -> dict[str, Any]:
         """What tells `_core.Options` the arithmetic."""
         return {"variant": self.core(lstm)} if self.in_kernel else {}

@@ -21,6 +21,7 @@
 #include "search_group.h"
 #include "stack_group.h"
 #include "stream_group.h"
+#include "stream_variants_group.h"
 #include "tree_group.h"
 #include "variants_group.h"
 #include "vmath_group.h"
@@ -256,6 +257,8 @@ void streams() {
         stream_cells<double>();
         stream_others<float>();
         stream_others<double>();
+        stream_variants<float>();
+        stream_variants<double>();
     }
 }
 

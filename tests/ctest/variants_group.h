@@ -144,8 +144,9 @@ inline Units flat(std::vector<RowInputs> rows, int which) {
 inline void check_variant(const VariantProblem& p, const std::vector<std::string>& isas, uint64_t seed) {
     Random random{seed};
     const bool lstm = p.lstm();
-    const size_t holes = !p.q.peephole ? 0 : p.q.coupled ? 2 : 3, vectors = holes + 2 * p.q.norm_c;
-    const size_t sections = p.cell < fastrnn::kLstm ? 1 : lstm ? size_t(4 - p.q.coupled) : p.two_stages() ? 3 : 4;
+    const size_t holes = !p.q.peephole ? 0 : p.q.coupled ? 2 : 3;
+    const size_t vectors = p.cell == fastrnn::kFastRnn ? 2 : p.fast() ? 4 : holes + 2 * p.q.norm_c;
+    const size_t sections = p.cell < fastrnn::kLstm || p.fast() ? 1 : lstm ? size_t(4 - p.q.coupled) : p.two_stages() ? 3 : 4;
     auto arrays = [&](size_t n) {
         std::vector<Units> all;
         for (size_t k = 0; k < n; ++k) all.push_back(random.normals(p.H));
@@ -214,7 +215,7 @@ inline void variants_group(const std::vector<std::string>& isas) {
     const size_t sizes[] = {1, 5, 8, 16, 17, 33};
     uint64_t seed = 1;
     for (int k = 0; k <= kCellActivations; ++k)  // the usual activations; then each in each place
-        for (int cell : {int(kRnnTanh), int(kLstm), int(kGruAfter), int(kGruBefore)})
+        for (int cell : {int(kRnnTanh), int(kLstm), int(kGruAfter), int(kGruBefore), int(kFastRnn), int(kFastGrnn)})
             for (int flags = 0; flags < (cell == kLstm ? 16 : 2); ++flags) {
                 VariantProblem p{};
                 p.cell = cell;
@@ -222,7 +223,7 @@ inline void variants_group(const std::vector<std::string>& isas) {
                 p.q.clip = flags & 1 ? 0.7 : 0;
                 p.q.peephole = flags & 2, p.q.coupled = flags & 4, p.q.norm_c = flags & 8;
                 const int places[] = {k - 1, (k + 3) % kCellActivations, (k + 7) % kCellActivations};
-                const int usual[] = {cell == kRnnTanh ? kActTanh : kActSigmoid, kActTanh, kActTanh};
+                const int usual[] = {cell == kRnnTanh || cell == kFastRnn ? kActTanh : kActSigmoid, kActTanh, kActTanh};
                 for (int a = 0; a < 3; ++a) p.q.activation[a] = {k ? places[a] : usual[a], 0.6 - 0.1 * a, 0.3 + 0.1 * a};
                 if (p.two_stages()) p.mix = Random{seed}.normals(p.H * p.H, 1 / std::sqrt(double(p.H)));
                 p.name = "cell " + std::to_string(cell) + " activations " + std::to_string(k) + " flags " +
@@ -239,6 +240,9 @@ inline void variants_group(const std::vector<std::string>& isas) {
         q.activation[1].kind = kCellActivations;
         report.expect(!kernels()->variant(&q, kFloat32, kGruAfter, &spec), isa + " takes no unknown activation");
         report.expect(kernels()->variant(&q, kFloat32, kRnnTanh, &spec), isa + " an RNN has one activation");
+        report.expect(!kernels()->variant(&q, kFloat32, kFastGrnn, &spec), isa + " FastGRNN has two activations");
+        report.expect(!kernels()->variant(&q, kFloat32, kGiven, &spec), isa + " a given cell has no variants");
+        report.expect(!kernels()->variant(&q, kFloat32, kFastGrnn + 1, &spec), isa + " no such cell");
         q.peephole = true;
         report.expect(!kernels()->variant(&q, kFloat32, kRnnTanh, &spec), isa + " an RNN has no peepholes");
     }

@@ -37,7 +37,7 @@ inline double naive_activation(const fastrnn::CellActivationSettings& f, double 
 using Units = std::vector<double>;  // [H]
 
 // What goes into a row's step. `z`: the products, a section each: LSTM i f g o (coupled: i g o); GRU r z, h₋₁·R_n + b_rn (only
-// with the reset after it), x·W_n + b_wn; RNN one.
+// with the reset after it), x·W_n + b_wn; the others one.
 struct RowInputs {
     std::vector<Units> z, before, vectors;
     template <class F>
@@ -53,6 +53,7 @@ struct VariantProblem {
     size_t H;
     Units mix;  // [H, H] of a GRU with the reset before the product: R_n
     std::string name;
+    bool fast() const { return cell >= fastrnn::kFastRnn; }
     bool lstm() const { return cell == fastrnn::kLstm; }
     bool two_stages() const { return cell == fastrnn::kGruBefore; }
     bool across_units() const { return q.norm_c || two_stages(); }
@@ -91,6 +92,19 @@ inline std::vector<Units> naive_step(const VariantProblem& p, const RowInputs& i
         return naive_activation(q.activation[which], q.clip > 0 ? std::fmax(-q.clip, std::fmin(q.clip, z)) : z);
     };
     Units h(H), r(H);
+    if (p.fast()) {
+        const std::vector<Units>& v = in.vectors;
+        for (size_t u = 0; u < H; ++u) {
+            const double sum = in.z[0][u], old = in.before[0][u];
+            if (p.cell == fastrnn::kFastRnn) {
+                h[u] = v[0][u] * gate(0, sum) + v[1][u] * old;
+            } else {
+                const double z = gate(0, sum + v[0][u]);
+                h[u] = (v[2][u] * (1 - z) + v[3][u]) * gate(1, sum + v[1][u]) + z * old;
+            }
+        }
+        return {h};
+    }
     if (p.cell < fastrnn::kLstm) {
         for (size_t u = 0; u < H; ++u) h[u] = gate(0, in.z[0][u]);
         return {h};

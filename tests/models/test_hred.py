@@ -242,7 +242,7 @@ def test_perplexity_of_dialogues_without_an_answer():
 @pytest.mark.parametrize(
     "use, error, message",
     [
-        (lambda m: small(cell="tcn"), ValueError, "cell: expected one of 'lstm', 'gru', 'rnn', got 'tcn'"),
+        (lambda m: small(cell="tcn"), ValueError, "cell: expected one of lstm, gru, rnn, .*, got 'tcn'"),
         (lambda m: small(4), ValueError, "vocabulary: expected at least 5 tokens"),
         (lambda m: small("abc"), TypeError, "vocabulary: expected a number of tokens or a CharVocabulary"),
         (lambda m: small(context_size=0), ValueError, "context_size: expected a positive integer, got 0"),

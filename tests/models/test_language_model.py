@@ -144,7 +144,8 @@ def test_bad_sampling(options, message):
 
 
 def test_bad_models():
-    with pytest.raises(ValueError, match=r"cell: expected one of lstm, .*indrnn, or a cell .* got 'tcn'"):
+    expected = r"cell: expected one of lstm, gru, .*indrnn, fastrnn, fastgrnn, or a cell made by fr\.cell, got 'tcn'"
+    with pytest.raises(ValueError, match=expected):
         small("tcn")
 
 

@@ -223,3 +223,11 @@ def test_checkpoints_and_threads_change_no_bit(cell):
                     np.testing.assert_array_equal(a, b, err_msg=f"{variant} {shape} {n} {checkpoint}")
     finally:
         _core.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_clip_that_limits_nothing(dtype):
+    """An input too long for the product of each step, several vectors of units: the plain cell's bits."""
+    x = np.random.default_rng(0).normal(size=(6, 3, 120)).astype(dtype)
+    plain, clipped = (fr.RNN(120, 100, clip=clip, dtype=dtype, seed=0) for clip in (None, 1e3))
+    np.testing.assert_array_equal(clipped(x)[0], plain(x)[0])

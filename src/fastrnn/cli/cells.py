@@ -6,22 +6,28 @@ import argparse
 import importlib
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from fastrnn.cli._parse import CliError, reason
-from fastrnn.models._cells import LAYERS
+from fastrnn.models._cells import CELLS, STEPS
 
-__all__ = ["cell", "imported", "own_cell"]
+__all__ = ["cell", "imported", "own_cell", "step_cell"]
 
 
-def cell(text: str) -> str:
+def cell(text: str, known: Iterable[str] = CELLS) -> str:
     """The type of the argument."""
     module, colon, name = text.partition(":")
-    if text not in LAYERS and not (module and colon and name):
+    if text not in known and not (module and colon and name):
         raise argparse.ArgumentTypeError(
-            f"expected one of {', '.join(LAYERS)}, or module:name of a cell made by fr.cell, got {text!r}"
+            f"expected one of {', '.join(known)}, or module:name of a cell made by fr.cell, got {text!r}"
         )
     return text
+
+
+def step_cell(text: str) -> str:
+    """The type of an argument for decoders."""
+    return cell(text, STEPS)
 
 
 def own_cell(text: str) -> str:

@@ -94,6 +94,8 @@ def resolve(args: Namespace, folder: Path) -> PairSettings:
     limits: dict[str, Any] = {name: given.pop(name) for name in LIMITS if name in given}
     if args.resume:
         settings = load(folder)
+        if ":" in settings.cell and "cell" not in given:  # a file makes nobody import anything
+            raise CliError(f"--resume: the run in {folder} is of a cell of yours; name it: --cell {settings.cell}")
         settings = replace(settings, pairs=given.pop("pairs", settings.pairs))
         for name, value in given.items():
             if value != getattr(settings, name):

@@ -23,7 +23,7 @@ from fastrnn.cli.settings import (
 from fastrnn.cli.tokens import KINDS, pieces
 from fastrnn.io import read_header, save
 from fastrnn.models import LanguageModel
-from fastrnn.models._cells import LAYERS, cell_name
+from fastrnn.models._cells import CELLS, cell_name
 from fastrnn.text import CharVocabulary, Corpus, load_corpus, split_corpus
 from fastrnn.train import Adam, Checkpoint, History, Interrupted, Progress, TokenWindows, fit
 from fastrnn.train.progress import amount, plural
@@ -56,7 +56,7 @@ def add(subparsers: Any) -> None:
     symbols, lengths = (", ".join(f"{getattr(k, key)} {name}" for name, k in KINDS.items()) for key in KIND_DEFAULTS)
     text.add_argument("--symbols", type=count(2), metavar="N", help=f"most that the model knows (default: {symbols})")
     model = parser.add_argument_group("model")
-    cells = f"{', '.join(LAYERS)}, or module:name of a cell made by fr.cell"
+    cells = f"{', '.join(CELLS)}, or module:name of a cell made by fr.cell"
     model.add_argument("--cell", type=cell, metavar="CELL", help=f"{cells} (default: {d.cell})")
     model.add_argument("--hidden", type=count(), metavar="N", help=f"units of a layer (default: {d.hidden})")
     model.add_argument("--layers", type=count(), metavar="N", help=f"(default: {d.layers})")
@@ -303,6 +303,6 @@ def _go_on(folder: Path, settings: Settings) -> str:
     return f"fastrnn train --resume --out {shlex.quote(str(folder))}{_own(settings)}"
 
 
-def _own(settings: Settings) -> str:
+def _own(settings: Any) -> str:
     """What a command has to name: a cell that is none of ours."""
     return f" --cell {settings.cell}" if ":" in settings.cell else ""

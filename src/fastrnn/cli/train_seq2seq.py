@@ -11,12 +11,13 @@ from typing import Any
 
 import fastrnn
 from fastrnn.cli._parse import CliError, count, number, printable
+from fastrnn.cli.cells import imported, step_cell
 from fastrnn.cli.pairs import DEFAULT_MINUTES, PairSettings, bleu, read_pairs, resolve, split_pairs
 from fastrnn.cli.settings import digest
-from fastrnn.cli.train import _kept, _resumed
+from fastrnn.cli.train import _kept, _own, _resumed
 from fastrnn.io import save
 from fastrnn.models import Seq2Seq
-from fastrnn.models._cells import CELLS
+from fastrnn.models._cells import STEPS, cell_name
 from fastrnn.nn.decoder import SCORES
 from fastrnn.text import Vocabulary
 from fastrnn.text.tokenizers import TOKENIZERS
@@ -54,7 +55,8 @@ def add(subparsers: Any) -> None:
     text.add_argument("--longest", type=count(), metavar="N", help=f"longer texts are left out (default: {d.longest})")
     text.add_argument("--held-out", type=count(), metavar="N", help=f"pairs, at most 10%% (default: {d.held_out})")
     model = parser.add_argument_group("model")
-    model.add_argument("--cell", choices=tuple(CELLS), help=f"(default: {d.cell})")
+    cells = f"{', '.join(STEPS)}, or module:name of a cell made by fr.cell"
+    model.add_argument("--cell", type=step_cell, metavar="CELL", help=f"{cells} (default: {d.cell})")
     model.add_argument("--hidden", type=count(), metavar="N", help=f"units of a layer (default: {d.hidden})")
     model.add_argument("--layers", type=count(), metavar="N", help=f"of encoder and decoder (default: {d.layers})")
     model.add_argument("--embedding", type=count(), metavar="N", help=f"numbers a token (default: {d.embedding})")
@@ -114,8 +116,8 @@ def run(args: argparse.Namespace) -> int:
     passed = f"{plural(skipped, 'line')}, {len(learned) - len(kept)} long"
     print(f"pairs: {len(kept)}, and {len(held)} held out; passed over: {passed}")
     print(
-        f"model: {settings.cell.upper()}, attention {settings.attention}, {amount(model.num_params)} parameters, "
-        f"{model.source.size} and {model.target.size} tokens",
+        f"model: {cell_name(imported(settings.cell))}, attention {settings.attention}, "
+        f"{amount(model.num_params)} parameters, {model.source.size} and {model.target.size} tokens",
         flush=True,
     )
     if args.resume:
@@ -123,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         return _run(settings, model, kept, held, folder, resume=args.resume)
     except KeyboardInterrupt:
-        print(f"\nstopped at once; {_kept(folder)}. To go on:\n  {_go_on(folder)}")
+        print(f"\nstopped at once; {_kept(folder)}. To go on:\n  {_go_on(folder, settings)}")
         return 130
 
 
@@ -135,7 +137,7 @@ def _model(settings: PairSettings, pairs: list[Any]) -> Seq2Seq:
     attention = None if settings.attention == "none" else settings.attention
     try:
         return Seq2Seq(
-            source, target, settings.cell, embedding_dim=settings.embedding, hidden_size=settings.hidden,
+            source, target, imported(settings.cell), embedding_dim=settings.embedding, hidden_size=settings.hidden,
             num_layers=settings.layers, bidirectional=not settings.reverse_source and attention not in ONE_DIRECTION,
             attention=attention, reverse_source=settings.reverse_source, peeky=settings.peeky,
             dropout=settings.dropout, label_smoothing=settings.label_smoothing, sampling=settings.sampling,
@@ -159,18 +161,19 @@ def _run(settings: PairSettings, model: Seq2Seq, pairs: Any, held: Any, folder: 
         history = _fit(settings, model, pairs, held, folder, resume=resume)
     except Interrupted as stop:
         _write(folder, model, stop.history, {})
-        print(f"\n{str(stop).partition(';')[0]}; saved in {folder}. To go on:\n  {_go_on(folder)}")
+        print(f"\n{str(stop).partition(';')[0]}; saved in {folder}. To go on:\n  {_go_on(folder, settings)}")
         return 130
     _write(folder, model, history, {})  # the evaluation may take long
     try:
         figures = _evaluate(settings, model, held)
     except KeyboardInterrupt:
-        print(f"\nstopped in the evaluation; the model is saved in {folder}. To evaluate it:\n  {_go_on(folder)}")
+        print(f"\nstopped in the evaluation; the model is saved in {folder}. To evaluate it:")
+        print(f"  {_go_on(folder, settings)}")
         return 130
     history.notes.update(figures)
     written = _write(folder, model, history, figures)
     print(f"\nsaved in {folder}: {', '.join(written)}")
-    print(f"more: fastrnn translate {shlex.quote(str(folder))}")
+    print(f"more: fastrnn translate {shlex.quote(str(folder))}{_own(settings)}")
     return 0
 
 
@@ -235,5 +238,5 @@ def _write(folder: Path, model: Seq2Seq, history: History, metadata: dict[str, A
     return written
 
 
-def _go_on(folder: Path) -> str:
-    return f"fastrnn train-seq2seq --resume --out {shlex.quote(str(folder))}"
+def _go_on(folder: Path, settings: PairSettings) -> str:
+    return f"fastrnn train-seq2seq --resume --out {shlex.quote(str(folder))}{_own(settings)}"

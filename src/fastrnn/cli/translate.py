@@ -17,6 +17,7 @@ import numpy as np
 
 import fastrnn
 from fastrnn.cli._parse import CliError, count, number, printable, reason
+from fastrnn.cli.cells import imported, own_cell
 from fastrnn.cli.pairs import bleu
 from fastrnn.io import load
 from fastrnn.models import Seq2Seq
@@ -37,6 +38,7 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("model", metavar="MODEL", help="a file model.safetensors, or the folder of a run")
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="- is standard input (default)")
+    parser.add_argument("--cell", type=own_cell, metavar="MODULE:NAME", help="the cell made by fr.cell that it is of")
     parser.add_argument("--beam", type=count(), default=5, metavar="N", help="1 is greedy (default: 5)")
     parser.add_argument("--n-best", type=count(), metavar="N", help="print so many: number of the line, score, text")
     parser.add_argument("--max-length", type=count(), default=200, metavar="N", help="tokens (default: 200)")
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         raise CliError(f"--n-best: expected at most --beam {args.beam}, got {args.n_best}")
     if args.threads is not None:
         fastrnn.set_num_threads(args.threads)
-    model = _load(Path(args.model))
+    model = _load(Path(args.model), args.cell)
     if args.coverage_penalty and model.decoder.attention is None:
         raise CliError("--coverage-penalty: this model has no attention")
     references = None if args.reference is None else _lines(args.reference)
@@ -186,11 +188,11 @@ def _chunks(file: TextIO, size: int) -> Iterator[list[str]]:
         yield lines
 
 
-def _load(path: Path) -> Seq2Seq:
+def _load(path: Path, cell: str | None) -> Seq2Seq:
     if path.is_dir():
         path = path / "model.safetensors"
     try:
-        model = load(path)
+        model = load(path, cells={} if cell is None else {cell: imported(cell)})
     except (OSError, ValueError, ImportError) as error:
         raise CliError(str(error)) from None
     if not isinstance(model, Seq2Seq) or model.source.vocabulary is None or model.target.vocabulary is None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastrnn import _check
-from fastrnn.models._cells import CELLS
+from fastrnn.models._cells import chosen, count_states, first_state, open_forget_gates, own_states
 from fastrnn.models._sampling import sampling_options
 from fastrnn.models._vocabulary import keep, prepared
-from fastrnn.nn import Dropout, Embedding, Linear, init, losses, ops
+from fastrnn.nn import Dropout, Embedding, Linear, losses, ops
 from fastrnn.nn._operations import enter
 from fastrnn.nn._random import Seed, generator
 from fastrnn.nn._variable import Variable
@@ -83,7 +83,7 @@ class DialogueModel(Model):
     def _build(
         self,
         vocabulary: Any,
-        cell: str,
+        cell: Any,
         embedding_dim: int,
         hidden_size: int,
         context_size: int,
@@ -94,12 +94,13 @@ class DialogueModel(Model):
         dropout: float,
         dtype: DTypeLike,
         seeds: list[Any],
+        cell_options: Any = None,
     ) -> None:
         self.vocabulary, self.vocab_size = _known(vocabulary)
         keep(self, "vocabulary", self.vocab_size if self.vocabulary is None else self.vocabulary)
         special: Any = Vocabulary if self.vocabulary is None else self.vocabulary
         self.pad, self.bos, self.eos, self.unk = (int(getattr(special, name)) for name in ("pad", "bos", "eos", "unk"))
-        recurrent, self.cell = _check.choice(cell, CELLS, "cell"), cell
+        recurrent, self.cell = chosen(cell, cell_options)
         hidden, layers = _check.positive_int(hidden_size, "hidden_size"), _check.positive_int(num_layers, "num_layers")
         context = _check.positive_int(context_size, "context_size")
         self.peeky, bidirectional = _check.flag(peeky, "peeky"), _check.flag(bidirectional, "bidirectional")
@@ -108,15 +109,14 @@ class DialogueModel(Model):
         self.encoder = recurrent(embedding_dim, hidden, layers, bidirectional=bidirectional, seed=seeds[1], **stack)
         self.context_rnn = recurrent((1 + bool(bidirectional)) * hidden, context, dtype=dtype, seed=seeds[2])
         thought = context + latent_size
-        states = layers * (2 if cell == "lstm" else 1)
+        states = layers * count_states(self.encoder)
         self.to_state = Linear(thought, states * hidden, dtype=dtype, seed=seeds[3])
         self.decoder = recurrent(embedding_dim + thought * self.peeky, hidden, layers, seed=seeds[4], **stack)
         self.dropout = Dropout(dropout)
         self.output = Linear(hidden, self.vocab_size, dtype=dtype, seed=seeds[5])
-        if cell == "lstm":
-            for layer in (self.encoder, self.context_rnn, self.decoder):
-                init.lstm_forget_bias(layer)
-        elif cell == "gru":  # what was said some turns ago would be halved with each turn
+        for layer in (self.encoder, self.context_rnn, self.decoder):
+            open_forget_gates(layer)
+        if cell == "gru":  # what was said some turns ago would be halved with each turn
             self.context_rnn.params["bias_ih_l0"][context : 2 * context] += 2
 
     # ---- arguments ---------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ class DialogueModel(Model):
         lengths = x.lengths[rows]
         tokens = x.tokens[: max(int(lengths.max(initial=1)), 1), rows]
         _, state = self.encoder(self.embedding(tokens), lengths=lengths)
-        h = state[0] if self.cell == "lstm" else state
+        h = first_state(state)
         return ops.concat([h[-2], h[-1]], -1) if self.encoder.bidirectional else h[-1]
 
     def _contexts(self, encoded: Any, where: Places) -> Any:
@@ -155,10 +155,8 @@ class DialogueModel(Model):
 
     def _state(self, thought: Any) -> Any:
         """The decoder's initial state: tanh of a linear map, for c the map itself."""
-        layers, hidden = self.decoder.num_layers, self.decoder.hidden_size
-        maps = self.to_state(thought).reshape(len(thought), -1, hidden).transpose(1, 0, 2)
-        h = ops.tanh(maps[:layers])
-        return (h, maps[layers:]) if self.cell == "lstm" else h
+        maps = self.to_state(thought).reshape(len(thought), -1, self.decoder.hidden_size).transpose(1, 0, 2)
+        return own_states(self.decoder, maps)
 
     def _decode(self, seen: NDArray[np.int64], ends: NDArray[np.int64], thought: Any) -> Any:
         """The decoder's outputs [T + 1, R, H] after the begin and after each token of `seen` [T, R]."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check
-from fastrnn.models._cells import CELLS
-from fastrnn.models._seq2seq_encoder import Encoded, open_forget_gates
+from fastrnn.models._cells import open_forget_gates, steps
+from fastrnn.models._seq2seq_encoder import Encoded
 from fastrnn.nn import Dropout, Embedding, Linear, ops
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._random import Seed, generator, split
@@ -39,7 +39,7 @@ class Decoder(Model):
     def __init__(
         self,
         embedding: Embedding,
-        cell: str,
+        cell: Any,
         hidden_size: int,
         num_layers: int,
         source_size: int,
@@ -51,6 +51,7 @@ class Decoder(Model):
         dropout: float,
         dtype: DTypeLike,
         seed: Seed,
+        cell_options: Any = None,
     ) -> None:
         seeds = split(seed, 2)
         self.embedding, self.attention, self.peeky = embedding, attention, bool(peeky)
@@ -58,15 +59,17 @@ class Decoder(Model):
         inputs = size + (hidden_size if peeky else 0)
         self.rnn: Any
         if attention is None and not peeky:
-            self.rnn = CELLS[cell](inputs, hidden_size, num_layers, dropout=dropout, dtype=dtype, seed=seeds[0])
+            self.rnn = steps(cell, cell_options)[0](
+                inputs, hidden_size, num_layers, dropout=dropout, dtype=dtype, seed=seeds[0]
+            )
         else:
             self.rnn = AttentionDecoder(
                 inputs, hidden_size, hidden_size if attention is None else source_size, num_layers, cell=cell,
                 attention="dot" if attention is None else attention, attention_size=attention_size,
                 output_size=size if tied else hidden_size, input_feeding=attention is not None and input_feeding,
-                dtype=dtype, seed=seeds[0],
+                cell_options=cell_options, dtype=dtype, seed=seeds[0],
             )  # fmt: skip
-        open_forget_gates(self.rnn, cell)
+        open_forget_gates(self.rnn)
         self.dropout = Dropout(dropout)
         found = getattr(self.rnn, "output_size", hidden_size)
         if tied and found != size:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastrnn import _check
-from fastrnn.models._cells import CELLS
+from fastrnn.models._cells import chosen, first_state, open_forget_gates
 from fastrnn.nn import Embedding, Linear, ops
 from fastrnn.nn._random import Seed, split
-from fastrnn.nn._recurrent import Recurrent
 from fastrnn.nn.model import Model
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class Encoder(Model):
     def __init__(
         self,
         embedding: Embedding,
-        cell: str,
+        cell: Any,
         hidden_size: int,
         num_layers: int,
         bidirectional: bool,
@@ -56,16 +55,27 @@ class Encoder(Model):
         dropout: float,
         dtype: DTypeLike,
         seed: Seed,
+        cell_options: Any = None,
+        states: int | None = None,
     ) -> None:
         seeds = split(seed, 3)
         self.embedding = embedding
-        self.rnn: Recurrent = CELLS[cell](
+        make, self.cell = chosen(cell, cell_options)
+        self.rnn: Any = make(
             embedding.embedding_dim, hidden_size, num_layers, bidirectional=bidirectional, dropout=dropout,
             dtype=dtype, seed=seeds[0],
         )  # fmt: skip
-        open_forget_gates(self.rnn, cell)
-        self.cell, self.reverse = cell, bool(reverse)
-        equal = (num_layers, hidden_size) == (decoder_layers, decoder_hidden)
+        open_forget_gates(self.rnn)
+        self.reverse = bool(reverse)
+        given = getattr(self.rnn, "num_states", 1)
+        self.states = given if states is None else states  # of the decoder
+        shapes = getattr(self.rnn, "_state_shapes", lambda batch: [(0, batch, hidden_size)])(1)
+        width = shapes[0][2]  # an LRU's is not its hidden_size
+        equal = (
+            self.states == given
+            and width == hidden_size
+            and (num_layers, hidden_size) == (decoder_layers, decoder_hidden)
+        )
         self.kind = ("sum" if equal else "linear") if bridge is None else _check.choice(bridge, BRIDGES, "bridge")
         if self.kind == "sum" and not equal:
             raise ValueError(
@@ -76,15 +86,15 @@ class Encoder(Model):
         self.to_h: Linear | None = None
         self.to_c: Linear | None = None
         if self.kind == "linear":
-            sizes = ((1 + bool(bidirectional)) * num_layers * hidden_size, decoder_layers * decoder_hidden)
+            sizes = ((1 + bool(bidirectional)) * num_layers * width, decoder_layers * decoder_hidden)
             self.to_h = Linear(*sizes, dtype=dtype, seed=seeds[1])
-            if cell == "lstm":
-                self.to_c = Linear(*sizes, dtype=dtype, seed=seeds[2])
+            if self.states > 1:
+                self.to_c = Linear(sizes[0], (self.states - 1) * sizes[1], dtype=dtype, seed=seeds[2])
 
     @property
     def output_size(self) -> int:
         """K."""
-        return (2 if self.rnn.bidirectional else 1) * self.rnn.hidden_size
+        return (2 if self.rnn.bidirectional else 1) * int(self.rnn.hidden_size)
 
     def forward(self, source: NDArray[np.int64], lengths: NDArray[np.int64]) -> Encoded:
         """Sources [S, B] of those lengths, S ≥ 1."""
@@ -92,13 +102,19 @@ class Encoder(Model):
             source = reversed_rows(source, lengths)
         whole = bool((lengths == len(source)).all())
         outputs, state = self.rnn(self.embedding(source), lengths=None if whole else lengths)
-        if self.cell == "lstm":
-            h, c = self._bridge(state[0], self.to_h), self._bridge(state[1], self.to_c)
-        else:
-            h, c = self._bridge(state, self.to_h), None
+        h = self._bridge(first_state(state), self.to_h)
         if self.kind == "linear":
             h = ops.tanh(h)
-        return Encoded(outputs, lengths, h if c is None else (h, c), h[-1])
+        return Encoded(outputs, lengths, (h, *self._further(state)) if self.states > 1 else h, h[-1])
+
+    def _further(self, state: Any) -> list[Any]:
+        """What the decoder begins with beside h: a linear map of the encoder's c, or h where there is no c."""
+        if self.to_c is None:
+            return [self._bridge(part, None) for part in state[1:]]
+        last = state[1] if getattr(self.rnn, "num_states", 1) > 1 else first_state(state)
+        flat = last.transpose(1, 0, 2).reshape(last.shape[1], -1)
+        maps = self.to_c(flat).reshape(flat.shape[0], self.states - 1, *self.shape).transpose(1, 2, 0, 3)
+        return [maps[k] for k in range(self.states - 1)]
 
     def _bridge(self, states: Any, linear: Linear | None) -> Any:
         """[layers·directions, B, H] as [decoder_layers, B, decoder_hidden]."""
@@ -109,18 +125,6 @@ class Encoder(Model):
             return states[::2] + states[1::2]
         flat = states.transpose(1, 0, 2).reshape(batch, -1)
         return linear(flat).reshape(batch, *self.shape).transpose(1, 0, 2)
-
-
-def open_forget_gates(rnn: Recurrent, cell: str) -> None:
-    """Biases of 1 at the forget gates of an LSTM (Jozefowicz et al. 2015)."""
-    if cell != "lstm":
-        return
-    part = slice(rnn.hidden_size, 2 * rnn.hidden_size)
-    for name, bias in rnn._params.items():
-        if name.startswith("bias_ih"):
-            bias[part] = 1
-        elif name.startswith("bias_hh"):
-            bias[part] = 0
 
 
 def reversed_rows(x: NDArray[Any], lengths: NDArray[np.int64]) -> NDArray[Any]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check
-from fastrnn.models._cells import chosen
+from fastrnn.models._cells import chosen, first_state, open_forget_gates
 from fastrnn.models._fit_sequences import fit_sequences
-from fastrnn.nn import Dropout, Embedding, Linear, MaxPool, MeanPool, init, ops
+from fastrnn.nn import Dropout, Embedding, Linear, MaxPool, MeanPool, ops
 from fastrnn.nn._random import Seed, split
 from fastrnn.nn.model import Model
 
@@ -40,9 +40,10 @@ class SequenceModel(Model):
         embedding_dim: int | None,
         dtype: DTypeLike,
         seed: Seed,
+        cell_options: Any = None,
     ) -> None:
         seeds = split(seed, 3)
-        recurrent, self.cell = chosen(cell)
+        recurrent, self.cell = chosen(cell, cell_options)
         self.pooling = pooling
         self.input_size = _check.positive_int(input_size, "input_size")
         self.takes_tokens = embedding_dim is not None
@@ -58,8 +59,7 @@ class SequenceModel(Model):
             dtype=dtype,
             seed=seeds[1],
         )
-        if self.cell == "lstm":
-            init.lstm_forget_bias(self.rnn)
+        open_forget_gates(self.rnn)
         self.pools = [pool() for pool in _check.choice(pooling, POOLINGS, "pooling")]
         self.dropout = Dropout(dropout)
         features = (1 + bool(bidirectional)) * hidden_size * max(len(self.pools), 1)
@@ -79,7 +79,7 @@ class SequenceModel(Model):
         if self.pools:
             found = [pool(y, lengths=lengths) for pool in self.pools]
         else:  # the state at each row's end, of the second direction at its beginning
-            h = state[0] if self.rnn.num_states > 1 else state
+            h = first_state(state)
             found = [h[k] for k in range(-1 - self.rnn.bidirectional, 0)]
         pooled = found[0] if len(found) == 1 else ops.concat(found, -1)
         return self.output(self.dropout(pooled) if self.dropout.p else pooled)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +27,10 @@ class SequenceClassifier(SequenceModel):
     classes : int or sequence
         The number of classes, which are then 0, 1, …; or their labels, in the order of the model's outputs.
     hidden_size : int
-    cell : "lstm", "gru", "rnn", or a cell made by `fr.cell`
+    cell : "lstm", "gru", "rnn", "sru", "qrnn", "mingru", "minlstm", "lru", "indrnn", or a cell made by `fr.cell`
         The forget gates of an LSTM start with a bias of 1.
+    cell_options : dict, optional
+        Further arguments of the recurrent layers, such as ``{"layer_norm": True}``.
     num_layers : int
     bidirectional : bool
     pooling : {"last", "mean", "max", "both"}
@@ -75,6 +77,7 @@ class SequenceClassifier(SequenceModel):
         hidden_size: int = 64,
         *,
         cell: Any = "lstm",
+        cell_options: Mapping[str, Any] | None = None,
         num_layers: int = 1,
         bidirectional: bool = False,
         pooling: str = "last",
@@ -89,7 +92,7 @@ class SequenceClassifier(SequenceModel):
         self.label_smoothing = _check.fraction(label_smoothing, "label_smoothing")
         self._build(
             input_size, len(self.classes_), hidden_size, cell, num_layers, bidirectional, pooling, dropout,
-            embedding_dim, dtype, seed,
+            embedding_dim, dtype, seed, cell_options,
         )  # fmt: skip
 
     def loss(self, batch: Any, *, seed: Seed = None, train: bool = True) -> Any:

@@ -10,6 +10,8 @@ from fastrnn.models._dialogue import DialogueModel
 from fastrnn.nn._random import Seed, split
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import DTypeLike
 
 
@@ -30,7 +32,9 @@ class HRED(DialogueModel):
     vocabulary : int, Vocabulary, CharVocabulary, or a tokenizer that `fr.text.as_vocabulary` takes
         With a vocabulary the model takes and returns text. A number counts tokens, of which 0 to 3 are padding, begin,
         end and unknown.
-    cell : {"gru", "lstm", "rnn"}
+    cell : "gru", "lstm", "rnn", "sru", "mingru", "minlstm", "indrnn", or a cell made by `fr.cell`
+    cell_options : dict, optional
+        Further arguments of the recurrent layers, such as ``{"layer_norm": True}``.
         Of all three. They start out remembering: forget gates of an LSTM with a bias of 1, update gates of the context
         network's GRU with one of 2.
     embedding_dim : int
@@ -75,8 +79,9 @@ class HRED(DialogueModel):
     def __init__(
         self,
         vocabulary: Any,
-        cell: str = "gru",
+        cell: Any = "gru",
         *,
+        cell_options: Mapping[str, Any] | None = None,
         embedding_dim: int = 128,
         hidden_size: int = 256,
         context_size: int = 256,
@@ -89,7 +94,7 @@ class HRED(DialogueModel):
     ) -> None:
         self._build(
             vocabulary, cell, embedding_dim, hidden_size, context_size, 0, num_layers, bidirectional, peeky, dropout,
-            dtype, split(seed, 6),
+            dtype, split(seed, 6), cell_options,
         )  # fmt: skip
 
     def forward(self, dialogues: Any) -> Any:

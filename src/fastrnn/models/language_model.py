@@ -10,7 +10,7 @@ import numpy as np
 from fastrnn import _check
 from fastrnn._pullback import Pullback
 from fastrnn.models import _vocabulary
-from fastrnn.models._cells import cell_config, cell_name, chosen
+from fastrnn.models._cells import cell_config, cell_name, chosen, open_forget_gates
 from fastrnn.models._writing import Writing
 from fastrnn.nn import Dropout, Embedding, Linear, losses
 from fastrnn.nn._layer import Layer
@@ -21,6 +21,8 @@ from fastrnn.nn.layer_stream import LayerStream, stream_of
 from fastrnn.nn.stream import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 MOST_LOGITS = 1 << 24  # that an evaluation keeps at once: 64 MiB; twice as many are no faster
@@ -34,7 +36,10 @@ class LanguageModel(Writing, Layer):
     vocabulary : int, CharVocabulary, Vocabulary, or a tokenizer that `fr.text.as_vocabulary` takes
         The number of tokens, or a vocabulary; with a vocabulary the model also takes and returns text, and is
         saved together with it.
-    cell : "lstm", "gru", "rnn", "sru", "qrnn", "mingru", "minlstm", "lru", "indrnn", or a cell made by `fr.cell`
+    cell : "lstm", "gru", "rnn", "sru", "qrnn", "mingru", "minlstm", "lru", "indrnn", "fastrnn", "fastgrnn", or a cell
+        Made by `fr.cell`.
+    cell_options : dict, optional
+        Further arguments of the recurrent layers, such as ``{"layer_norm": True}``.
     embedding_dim, hidden_size, num_layers : int
     dropout : float
         Probability of a zero between recurrent layers and before the output layer, in training.
@@ -79,6 +84,7 @@ class LanguageModel(Writing, Layer):
         vocabulary: Any,
         cell: Any = "lstm",
         *,
+        cell_options: Mapping[str, Any] | None = None,
         embedding_dim: int = 64,
         hidden_size: int = 256,
         num_layers: int = 1,
@@ -88,17 +94,15 @@ class LanguageModel(Writing, Layer):
     ) -> None:
         super().__init__(dtype)
         self.vocabulary, self.vocab_size = _vocabulary.prepared(vocabulary)
-        make, self.cell = chosen(cell)
+        make, self.cell = chosen(cell, cell_options)
+        self._cell_options = _check.cell_options(cell_options)
         seeds = split(seed, 3)
         self.embedding = Embedding(self.vocab_size, embedding_dim, dtype=dtype, seed=seeds[0])
         self.rnn = make(embedding_dim, hidden_size, num_layers, dropout=dropout, dtype=dtype, seed=seeds[1])
         self.dropout = Dropout(dropout)
         self.output = Linear(hidden_size, self.vocab_size, dtype=dtype, seed=seeds[2])
         self._sizes = {"embedding_dim": embedding_dim, "hidden_size": hidden_size, "num_layers": num_layers}
-        if self.cell == "lstm":
-            for layer in range(num_layers):
-                for name, value in (("bias_ih", 1.0), ("bias_hh", 0.0)):
-                    self.rnn.params[f"{name}_l{layer}"][hidden_size : 2 * hidden_size] = value
+        open_forget_gates(self.rnn)
 
     @property
     def children(self) -> dict[str, Layer]:
@@ -108,6 +112,7 @@ class LanguageModel(Writing, Layer):
         return {
             "vocabulary": self.vocab_size if self.vocabulary is None else self.vocabulary.config(),
             "cell": cell_config(self.cell),
+            **({"cell_options": self._cell_options} if self._cell_options else {}),
             **self._sizes,
             "dropout": self.dropout.p,
             "dtype": self.dtype.name,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastrnn import _check
 from fastrnn.models import _parts, _vocabulary
-from fastrnn.models._cells import chosen
+from fastrnn.models._cells import chosen, open_forget_gates
 from fastrnn.models._word_queries import WordQueries
 from fastrnn.models._writing import top_tokens
-from fastrnn.nn import Dropout, Embedding, Linear, init, losses
+from fastrnn.nn import Dropout, Embedding, Linear, losses
 from fastrnn.nn._random import Seed, generator, split
 from fastrnn.nn.model import Model
 from fastrnn.train.data import SequenceBatches
@@ -44,7 +44,9 @@ class MaskedLanguageModel(WordQueries, Model):
     vocabulary : int, Vocabulary, CharVocabulary, or a tokenizer that `fr.text.as_vocabulary` takes
         The number of tokens, or a vocabulary; with one the model also takes text. The hidden token is a further one,
         which the model adds: its number is `vocab_size`.
-    cell : "lstm", "gru", "rnn", or a cell made by `fr.cell`
+    cell : "lstm", "gru", "rnn", "sru", "qrnn", "mingru", "minlstm", "lru", "indrnn", or a cell made by `fr.cell`
+    cell_options : dict, optional
+        Further arguments of the recurrent layers, such as ``{"layer_norm": True}``.
     embedding_dim, hidden_size, num_layers : int
         `hidden_size` units in each direction.
     hidden_share : float
@@ -97,6 +99,7 @@ class MaskedLanguageModel(WordQueries, Model):
         vocabulary: Any,
         cell: Any = "lstm",
         *,
+        cell_options: Mapping[str, Any] | None = None,
         embedding_dim: int = 64,
         hidden_size: int = 128,
         num_layers: int = 1,
@@ -108,16 +111,15 @@ class MaskedLanguageModel(WordQueries, Model):
     ) -> None:
         self.vocabulary, self.vocab_size = _vocabulary.prepared(vocabulary)
         _vocabulary.keep(self, "vocabulary", self.vocab_size if self.vocabulary is None else self.vocabulary)
-        self.cell, self.hidden_share = chosen(cell)[1], _check.share(hidden_share, "hidden_share")
+        self.hidden_share = _check.share(hidden_share, "hidden_share")
         self.replace = _shares(replace)
-        (recurrent, cell), seeds = chosen(cell), split(seed, 3)
+        (recurrent, self.cell), seeds = chosen(cell, cell_options), split(seed, 3)
         self.embedding = Embedding(self.vocab_size + 1, embedding_dim, dtype=dtype, seed=seeds[0])
         self.embedding.params["weight"][...] *= START
         self.rnn = recurrent(
             embedding_dim, hidden_size, num_layers, bidirectional=True, dropout=dropout, dtype=dtype, seed=seeds[1]
         )
-        if cell == "lstm":
-            init.lstm_forget_bias(self.rnn)
+        open_forget_gates(self.rnn)
         self.dropout = Dropout(dropout)
         self.output = Linear(2 * hidden_size, self.vocab_size, dtype=dtype, seed=seeds[2])
         self._special = _vocabulary.unspoken(self.vocabulary, end=True)

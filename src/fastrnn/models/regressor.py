@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,7 @@ class SequenceRegressor(SequenceModel):
         Values of a step; the number of tokens with `embedding_dim`.
     num_outputs : int, optional
         K numbers for each sequence, [N, K]; None for one, [N].
-    hidden_size, cell, num_layers, bidirectional, pooling, dropout, embedding_dim, dtype, seed
+    hidden_size, cell, cell_options, num_layers, bidirectional, pooling, dropout, embedding_dim, dtype, seed
         As for `SequenceClassifier`.
 
     Notes
@@ -50,6 +50,7 @@ class SequenceRegressor(SequenceModel):
         hidden_size: int = 64,
         *,
         cell: Any = "lstm",
+        cell_options: Mapping[str, Any] | None = None,
         num_layers: int = 1,
         bidirectional: bool = False,
         pooling: str = "last",
@@ -62,7 +63,7 @@ class SequenceRegressor(SequenceModel):
         self._tail = () if self.num_outputs is None else (self.num_outputs,)
         self._build(
             input_size, self.num_outputs or 1, hidden_size, cell, num_layers, bidirectional, pooling, dropout,
-            embedding_dim, dtype, seed,
+            embedding_dim, dtype, seed, cell_options,
         )  # fmt: skip
 
     def forward(self, x: Any, *, lengths: ArrayLike | None = None) -> Any:

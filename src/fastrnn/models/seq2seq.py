@@ -9,7 +9,7 @@ import numpy as np
 
 from fastrnn import _check
 from fastrnn.models import _parts
-from fastrnn.models._cells import CELLS
+from fastrnn.models._cells import cell_config, cell_states, chosen, steps
 from fastrnn.models._seq2seq_decoder import Decoder, check_sizes
 from fastrnn.models._seq2seq_encoder import Encoded, Encoder
 from fastrnn.models._seq2seq_search import Translating
@@ -25,6 +25,8 @@ from fastrnn.train.pair_data import PairBatches
 from fastrnn.train.progress import Counted, Progress, progress_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from fastrnn.train.history import History
@@ -47,7 +49,12 @@ class Seq2Seq(Translating, Model):
     source_vocabulary, target_vocabulary : vocabulary or int
         What `fr.text.as_vocabulary` takes, such as an `fr.text.Vocabulary`; or the number of tokens, of which 0 to 3
         are padding, begin, end and unknown. Without a target's the source's is taken.
-    cell : {"lstm", "gru", "rnn"}
+    cell : "lstm", "gru", "rnn", or a cell made by `fr.cell`
+    cell_options : dict, optional
+        Further arguments of the recurrent layers, such as ``{"layer_norm": True}``; see `AttentionDecoder`.
+    encoder_cell : optional
+        The encoder's cell, where it is another one; then also "sru", "qrnn", "mingru", "minlstm", "lru" or "indrnn".
+        With `encoder_options` like `cell_options`.
         The forget gates of an LSTM start with a bias of 1.
     embedding_dim, hidden_size, num_layers : int
         Of encoder and decoder.
@@ -104,8 +111,11 @@ class Seq2Seq(Translating, Model):
         self,
         source_vocabulary: Any,
         target_vocabulary: Any = None,
-        cell: str = "lstm",
+        cell: Any = "lstm",
         *,
+        cell_options: Mapping[str, Any] | None = None,
+        encoder_cell: Any = None,
+        encoder_options: Mapping[str, Any] | None = None,
         embedding_dim: int = 256,
         hidden_size: int = 256,
         num_layers: int = 1,
@@ -126,15 +136,23 @@ class Seq2Seq(Translating, Model):
         seed: Seed = None,
     ) -> None:
         self._given = {
-            "cell": cell, "embedding_dim": embedding_dim, "hidden_size": hidden_size, "num_layers": num_layers,
+            "cell": cell_config(steps(cell)[1]), "embedding_dim": embedding_dim, "hidden_size": hidden_size,
+            "num_layers": num_layers,
             "bidirectional": bidirectional, "decoder_hidden": decoder_hidden, "decoder_layers": decoder_layers,
             "attention": attention, "attention_size": attention_size, "input_feeding": input_feeding,
             "bridge": bridge, "reverse_source": reverse_source, "peeky": peeky, "tied": tied, "dropout": dropout,
             "label_smoothing": label_smoothing,
         }  # fmt: skip
+        ours, own = steps(cell)[1], encoder_cell is not None
+        theirs = chosen(encoder_cell)[1] if own else ours
+        if not own and encoder_options is not None:
+            raise ValueError("encoder_options: expected with encoder_cell, got it alone")
+        parts = {"cell_options": cell_options, "encoder_options": encoder_options}
+        self._given |= {name: dict(value) for name, value in parts.items() if value}
+        if own:
+            self._given["encoder_cell"] = cell_config(theirs)
         self.source = Side(source_vocabulary, "source")
         self.target = self.source if target_vocabulary is None else Side(target_vocabulary, "target")
-        _check.choice(cell, CELLS, "cell")
         check_sizes(attention, attention_size)
         hidden = _check.optional_positive_int(decoder_hidden, "decoder_hidden") or hidden_size
         layers = _check.optional_positive_int(decoder_layers, "decoder_layers") or num_layers
@@ -154,12 +172,12 @@ class Seq2Seq(Translating, Model):
         if tied != "all":
             table = Embedding(self.source.size, embedding_dim, dtype=dtype, seed=seeds[1])
         self.encoder = Encoder(
-            table, cell, hidden_size, num_layers, bidirectional, reverse_source, bridge, hidden, layers, dropout,
-            dtype, seeds[2],
+            table, theirs, hidden_size, num_layers, bidirectional, reverse_source, bridge, hidden, layers, dropout,
+            dtype, seeds[2], encoder_options if own else cell_options, cell_states(ours),
         )  # fmt: skip
         self.decoder = Decoder(
-            self.embedding, cell, hidden, layers, self.encoder.output_size, attention, attention_size, input_feeding,
-            peeky, tied is not None, dropout, dtype, seeds[3],
+            self.embedding, ours, hidden, layers, self.encoder.output_size, attention, attention_size, input_feeding,
+            peeky, tied is not None, dropout, dtype, seeds[3], cell_options,
         )  # fmt: skip
 
     def config(self) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _check
-from fastrnn.models._cells import CELLS
+from fastrnn.models._cells import open_forget_gates, steps
 from fastrnn.models._parts import noise_seeds
 from fastrnn.models._series import SeriesBatches, ends_of, padded, series, steps_of, without_gaps
 from fastrnn.models.scheduled_sampling import ScheduledSampling, sampling_of
-from fastrnn.nn import AttentionDecoder, Linear, ValueDecoder, init, losses, ops
+from fastrnn.nn import AttentionDecoder, Linear, ValueDecoder, losses, ops
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._random import Seed, generator, split
 from fastrnn.nn.decoder import SCORES
@@ -20,6 +20,8 @@ from fastrnn.train.fit import fit
 from fastrnn.train.optim import AdamW
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 STARTS = {"zero": "zero", "last": "last"}
@@ -42,7 +44,9 @@ class Seq2SeqRegressor(Model):
         O, values of a step of y.
     hidden_size : int
         H, units of the encoder in each direction, and of the decoder.
-    cell : "lstm", "gru" or "rnn"
+    cell : "lstm", "gru", "rnn", or a cell made by `fr.cell`
+    cell_options : dict, optional
+        Further arguments of the recurrent layers, such as ``{"layer_norm": True}``.
         Forget gates of an LSTM start with a bias of 1.
     num_layers : int
         Of the encoder and of the decoder.
@@ -97,7 +101,8 @@ class Seq2SeqRegressor(Model):
         output_size: int = 1,
         hidden_size: int = 64,
         *,
-        cell: str = "lstm",
+        cell: Any = "lstm",
+        cell_options: Mapping[str, Any] | None = None,
         num_layers: int = 1,
         bidirectional: bool = False,
         attention: str | None = None,
@@ -109,8 +114,8 @@ class Seq2SeqRegressor(Model):
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
-        seeds, recurrent = split(seed, 4), _check.choice(cell, CELLS, "cell")
-        self.cell, self.start = cell, _check.choice(start, STARTS, "start")
+        seeds, (recurrent, self.cell) = split(seed, 4), steps(cell, cell_options)
+        self.start = _check.choice(start, STARTS, "start")
         self.input_size = _check.positive_int(input_size, "input_size")
         self.output_size = _check.positive_int(output_size, "output_size")
         self.covariate_size = _check.natural(covariate_size, "covariate_size")
@@ -133,12 +138,11 @@ class Seq2SeqRegressor(Model):
         else:
             _check.choice(attention, SCORES, "attention")
             rnn = AttentionDecoder(
-                inputs, hidden_size, directions * hidden_size, num_layers, cell=cell, attention=attention, dtype=dtype,
-                seed=seeds[2],
+                inputs, hidden_size, directions * hidden_size, num_layers, cell=self.cell, attention=attention,
+                cell_options=cell_options, dtype=dtype, seed=seeds[2],
             )  # fmt: skip
-        if cell == "lstm":
-            init.lstm_forget_bias(self.encoder)
-            _remember(rnn)
+        open_forget_gates(self.encoder)
+        open_forget_gates(rnn)
         output = Linear(hidden_size, self.output_size, dtype=dtype, seed=seeds[3])
         self.decoder = ValueDecoder(rnn, output, feedback_grad)
 
@@ -347,13 +351,13 @@ class Seq2SeqRegressor(Model):
         """The decoder's initial state: the encoder's last one."""
         if self.bridge is None:
             return state
-        pairs = state if self.cell == "lstm" else (state,)
+        pairs = state if isinstance(state, tuple) else (state,)
         layers, hidden, found = self.encoder.num_layers, self.encoder.hidden_size, []
         for given in pairs:
             both = given.reshape(layers, 2, -1, hidden).transpose(0, 2, 1, 3).reshape(layers, -1, 2 * hidden)
             found.append(self.bridge(both))
         h = ops.tanh(found[0])
-        return (h, found[1]) if self.cell == "lstm" else h
+        return (h, *found[1:]) if isinstance(state, tuple) else h
 
     def _known(self, covariates: Any, count: int, horizon: Any) -> NDArray[Any]:
         if self.covariate_size == 0:
@@ -383,13 +387,6 @@ class Seq2SeqRegressor(Model):
             for position, (one, other) in enumerate(zip(known, y, strict=True)):
                 _check.same_size(len(one), len(other), f"{where}covariates, steps at {position}", f"{where}y")
         return x, y, known
-
-
-def _remember(rnn: Any) -> None:
-    """Forget gates' bias of 1, with attention or without."""
-    for layer in range(rnn.num_layers):
-        rnn.params[f"bias_ih_l{layer}"][rnn.hidden_size : 2 * rnn.hidden_size] = 1
-        rnn.params[f"bias_hh_l{layer}"][rnn.hidden_size : 2 * rnn.hidden_size] = 0
 
 
 def _with_batch(array: Any) -> Any:

@@ -10,7 +10,7 @@ from fastrnn import _check
 from fastrnn._pullback import Pullback
 from fastrnn.models import _parts, _vocabulary
 from fastrnn.models._annealing import Annealing
-from fastrnn.models._cells import CELLS
+from fastrnn.models._cells import chosen, count_states, first_state, own_states
 from fastrnn.models._sampling import sample_token, sampling_options
 from fastrnn.models.vae import Elbo, line
 from fastrnn.nn import Dropout, Embedding, Linear, losses, ops
@@ -19,6 +19,8 @@ from fastrnn.nn._random import Seed, generator, split
 from fastrnn.nn.model import Model
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 
@@ -62,7 +64,9 @@ class SequenceVAE(Model):
         and the hidden token are further ones, which the model adds.
     latent_size : int
         Z.
-    cell : {"lstm", "gru", "rnn"}
+    cell : "lstm", "gru", "rnn", "sru", "mingru", "minlstm", "indrnn", or a cell made by `fr.cell`
+    cell_options : dict, optional
+        Further arguments of the recurrent layers, such as ``{"layer_norm": True}``.
     embedding_dim, hidden_size, num_layers : int
         Of encoder and decoder.
     bidirectional : bool
@@ -106,8 +110,9 @@ class SequenceVAE(Model):
         self,
         vocabulary: Any,
         latent_size: int = 32,
-        cell: str = "lstm",
+        cell: Any = "lstm",
         *,
+        cell_options: Mapping[str, Any] | None = None,
         embedding_dim: int = 64,
         hidden_size: int = 256,
         num_layers: int = 1,
@@ -123,8 +128,7 @@ class SequenceVAE(Model):
         _vocabulary.keep(self, "vocabulary", self.vocab_size if self.vocabulary is None else self.vocabulary)
         self.latent_size = _check.positive_int(latent_size, "latent_size")
         self.hide = HideTokens(word_dropout, self.vocab_size + 1)
-        recurrent, seeds = _check.choice(cell, CELLS, "cell"), split(seed, 6)
-        self.cell = cell
+        (recurrent, self.cell), seeds = chosen(cell, cell_options), split(seed, 6)
         stack: dict[str, Any] = {"dropout": dropout, "dtype": dtype}
         # Tokens V and V + 1 are the end, which also begins a sequence, and a hidden token.
         self.embedding = Embedding(self.vocab_size + 2, embedding_dim, dtype=dtype, seed=seeds[0])
@@ -132,7 +136,7 @@ class SequenceVAE(Model):
             embedding_dim, hidden_size, num_layers, bidirectional=bidirectional, seed=seeds[1], **stack
         )
         self.to_latent = Linear((1 + bidirectional) * hidden_size, 2 * self.latent_size, dtype=dtype, seed=seeds[2])
-        states = num_layers * (2 if cell == "lstm" else 1)
+        states = num_layers * count_states(self.encoder)
         self.to_state = Linear(self.latent_size, states * hidden_size, dtype=dtype, seed=seeds[3])
         self.decoder = recurrent(embedding_dim + self.latent_size, hidden_size, num_layers, seed=seeds[4], **stack)
         self.dropout = Dropout(dropout)
@@ -291,17 +295,16 @@ class SequenceVAE(Model):
 
     def _encode(self, x: Any, ends: Any) -> tuple[Any, Any]:
         _, state = self.encoder(self.embedding(x), lengths=ends)
-        h = state[0] if self.cell == "lstm" else state
+        h = first_state(state)
         both = self.to_latent(ops.concat([h[-2], h[-1]], -1) if self.encoder.bidirectional else h[-1])
         return both[:, : self.latent_size], both[:, self.latent_size :]
 
     def _state(self, z: Any) -> Any:
         """The decoder's initial state: tanh of a linear map, for c the map itself."""
-        layers, hidden = self.decoder.num_layers, self.decoder.hidden_size
+        hidden = self.decoder.hidden_size
         both = self.to_state(z)
         maps = both.reshape(len(z), both.shape[-1] // hidden, hidden).transpose(1, 0, 2)
-        h = ops.tanh(maps[:layers])
-        return (h, maps[layers:]) if self.cell == "lstm" else h
+        return own_states(self.decoder, maps)
 
     def _logits(self, seen: Any, ends: Any, z: Any) -> Any:
         """Logits [T + 1, B, V + 1] after the beginning and after each token of `seen` [T, B]."""

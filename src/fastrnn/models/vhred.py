@@ -17,6 +17,8 @@ from fastrnn.nn._random import Seed, split
 from fastrnn.train.dialogue_data import Dialogues
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import DTypeLike, NDArray
 
 
@@ -36,7 +38,8 @@ class VHRED(DialogueModel):
 
     Parameters
     ----------
-    vocabulary, cell, embedding_dim, hidden_size, context_size, num_layers, bidirectional, peeky, dropout, dtype, seed
+    vocabulary, cell, cell_options, embedding_dim, hidden_size, context_size, num_layers, bidirectional, peeky, dropout,
+    dtype, seed
         As for `HRED`.
     latent_size : int
         Z.
@@ -73,8 +76,9 @@ class VHRED(DialogueModel):
     def __init__(
         self,
         vocabulary: Any,
-        cell: str = "gru",
+        cell: Any = "gru",
         *,
+        cell_options: Mapping[str, Any] | None = None,
         embedding_dim: int = 128,
         hidden_size: int = 256,
         context_size: int = 256,
@@ -94,7 +98,7 @@ class VHRED(DialogueModel):
         self.latent_size = _check.positive_int(latent_size, "latent_size")
         self._build(
             vocabulary, cell, embedding_dim, hidden_size, context_size, self.latent_size, num_layers, bidirectional,
-            peeky, dropout, dtype, seeds,
+            peeky, dropout, dtype, seeds, cell_options,
         )  # fmt: skip
         self.hide = HideTokens(word_dropout, self.unk)
         middle = _check.optional_positive_int(latent_hidden, "latent_hidden") or context_size

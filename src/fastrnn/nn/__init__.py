@@ -12,6 +12,7 @@ from fastrnn.nn.custom import CustomRNN
 from fastrnn.nn.decoder import AttentionDecoder
 from fastrnn.nn.dropout import Dropout
 from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.fast import FastGRNN, FastRNN
 from fastrnn.nn.gelu import GELU
 from fastrnn.nn.ind_rnn import IndRNN
 from fastrnn.nn.layer_norm import LayerNorm
@@ -55,6 +56,8 @@ __all__ = [
     "CustomRNN",
     "Dropout",
     "Embedding",
+    "FastGRNN",
+    "FastRNN",
     "GRUCell",
     "IndRNN",
     "LSTMCell",

@@ -106,15 +106,27 @@ class Recurrent(Layer):
 
     def _by_layer(self, arrays: dict[str, Any]) -> tuple[tuple[tuple[Any, ...], ...], ...]:
         """For each layer, for each direction, the arrays that `_core` takes: five, and what a variant adds."""
-        rows = [
-            (
-                *(arrays.get(name + suffix) for name in _NAMES),
-                *self.variant.arrays(arrays, suffix, self.hidden_size),
-            )
-            for _, suffix in self._suffixes()
-        ]
+        rows = [self._arrays(arrays, suffix) for _, suffix in self._suffixes()]
         n = self._directions
         return tuple(tuple(rows[k : k + n]) for k in range(0, len(rows), n))
+
+    def _arrays(self, arrays: dict[str, Any], suffix: str) -> tuple[Any, ...]:
+        """What the core takes of one direction: arrays of the dict, or some that a subclass computes from them.
+
+        One that computes some doesn't keep `_layers`, and has its own `_gradients` and `_add_gradients`.
+        """
+        found = (arrays.get(name + suffix) for name in _NAMES)
+        return (*found, *self.variant.arrays(arrays, suffix, self.hidden_size))
+
+    def _gradients(self) -> tuple[tuple[tuple[Any, ...], ...], ...]:
+        """What the core adds gradients to, in the order of `_layers`."""
+        layers: tuple[tuple[tuple[Any, ...], ...], ...] | None = self._layer_grads
+        if layers is None:
+            layers = self._layer_grads = self._by_layer(self._grads)
+        return layers
+
+    def _add_gradients(self, layers: tuple[tuple[tuple[Any, ...], ...], ...]) -> None:
+        """Add to `grads` what the core has put into those of `_gradients` that are not there."""
 
     def _layers(self) -> tuple[tuple[tuple[Any, ...], ...], ...]:
         """`_by_layer` of the parameters, whose arrays stay the same for ever."""
@@ -213,19 +225,27 @@ class Recurrent(Layer):
         inputs = draw.inputs(batch, sizes, batch_first, self.dtype) if masks else None
         if inputs is not None and x.ndim == 2:
             raise _check.no_one_hot("input_dropout")
-        return _core.Options(
-            **variant.functions(self.num_states > 1, self.dtype),
-            zoneout=variant.zoneout,
-            recurrent_dropout=variant.recurrent_dropout if masks else 0.0,
-            norm=variant.norm(self.gates, self.num_states),
-            expect=not masks,
-            seed=draw.seed,
-            reset=mask,
-            reset_h=reset_h,
-            reset_c=reset_c,
-            all_states=all_states,
+        return variant.options(
+            self, masks, seed=draw.seed, reset=mask, reset_h=reset_h, reset_c=reset_c, all_states=all_states,
             input_masks=inputs,
-        )
+        )  # fmt: skip
+
+    @property
+    def _in_python(self) -> bool:
+        """Whether the core calls back into Python, and `_guarded` is needed."""
+        return False
+
+    def _kernel_options(self, draw: Draw | None) -> dict[str, Any]:
+        """Of `_core.Options`: the cell, and its masks, or without `draw` what is expected of them."""
+        variant = self.variant
+        return {
+            **variant.functions(self.num_states > 1, self.dtype),
+            "zoneout": variant.zoneout,
+            "recurrent_dropout": variant.recurrent_dropout if draw else 0.0,
+            "norm": variant.norm(self.gates, self.num_states),
+            "expect": draw is None,
+            "seed": draw.seed if draw else 0,
+        }
 
     def _guarded(self, function: Any, *args: Any) -> Any:
         """A call into the core."""
@@ -372,6 +392,8 @@ class Recurrent(Layer):
 
         if type(self).__call__ is not Recurrent.__call__:
             raise AttributeError(f"{type(self).__name__} has a call of its own, which compiled code can't run")
+        if self.variant.in_kernel:
+            raise TypeError(_check.native_variant(type(self).__name__))
         return layer_type(self.dtype, self._cell == _core.LSTM)
 
     @property

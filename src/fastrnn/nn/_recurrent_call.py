@@ -100,9 +100,7 @@ class Call:
     def _pull(self, dy: Any, ends: tuple[Any, Any], states: tuple[Any, Any], input_grad: bool, retain: bool) -> Any:
         layer = self.layer
         with layer._lock:
-            if layer._layer_grads is None:
-                layer._layer_grads = layer._by_layer(layer._grads)
-            grads = layer._layer_grads
+            grads = wanted = layer._gradients()
             if self.dropped is not None:  # R's gradients apart, for their masks
                 grads = tuple(
                     tuple((dW, np.zeros_like(dR), *rest) for dW, dR, *rest in directions) for directions in grads
@@ -111,7 +109,8 @@ class Call:
                 _core.backward_layers, self.kept, dy, *ends, grads, input_grad, retain, self.rate, self.mask, *states
             )
             if self.dropped is not None:
-                for mine, theirs, masks in zip(layer._layer_grads, grads, self.dropped, strict=True):
+                for mine, theirs, masks in zip(wanted, grads, self.dropped, strict=True):
                     for (_, dR, *_), (_, apart, *_), mask in zip(mine, theirs, masks, strict=True):
                         dR += apart * mask
+            layer._add_gradients(wanted)
             return found

@@ -138,6 +138,10 @@ class CustomRNN(Recurrent):
                 values[first : first + self.hidden_size] = value if parameter == "bias_ih" else 0
         return values
 
+    @property
+    def _in_python(self) -> bool:
+        return self.cell.spec(self.dtype).callbacks is not None
+
     def _guarded(self, function: Any, *args: Any) -> Any:
         return self.cell.guarded(function, *args)
 

@@ -9,18 +9,18 @@ import numpy as np
 
 from fastrnn import _check, _core
 from fastrnn._pullback import Pullback
-from fastrnn._variant import RNN_CELLS
+from fastrnn._variant import Draw
 from fastrnn.nn import init
+from fastrnn.nn._decoder_cell import DecoderCell
 from fastrnn.nn._layer import Layer
 from fastrnn.nn._random import Seed, generator
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-CELLS = {"lstm": _core.LSTM, "gru": _core.GRU_AFTER, "rnn": _core.RNN_TANH}
 SCORES = {"dot": "dot", "scaled_dot": "dot", "general": "dot", "additive": "additive", "concat": "additive"}
-_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
-_STACK = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class AttentionDecoder(Layer):
@@ -44,7 +44,7 @@ class AttentionDecoder(Layer):
         K, the size of a source state.
     num_layers : int
         Each layer reads the outputs of the one below.
-    cell : "lstm", "gru" or "rnn"
+    cell : "lstm", "gru", "rnn", or a cell made by `fr.cell`
     attention : "dot", "scaled_dot", "general", "additive" or "concat"
         score(h, s): h·s and h·s/√H (both need K = H), h·(weight_key·s), v·tanh(weight_query·h + weight_key·s). The last
         is Bahdanau's; Luong's concat is the same function.
@@ -62,6 +62,8 @@ class AttentionDecoder(Layer):
         For "gru": as for `GRU`.
     nonlinearity : "tanh", "relu" or "sigmoid"
         For "rnn".
+    cell_options : dict, optional
+        Further arguments of the cell's layer, such as ``{"layer_norm": True}``; all but `input_dropout`.
     dtype : dtype
         float32 or float64.
     seed : None, int or numpy.random.Generator
@@ -102,7 +104,7 @@ class AttentionDecoder(Layer):
         source_size: int,
         num_layers: int = 1,
         *,
-        cell: str = "lstm",
+        cell: Any = "lstm",
         attention: str = "general",
         attention_size: int | None = None,
         output_size: int | None = None,
@@ -111,6 +113,7 @@ class AttentionDecoder(Layer):
         batch_first: bool = False,
         reset_after: bool = True,
         nonlinearity: str = "tanh",
+        cell_options: Mapping[str, Any] | None = None,
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
@@ -119,33 +122,32 @@ class AttentionDecoder(Layer):
         self.hidden_size = _check.positive_int(hidden_size, "hidden_size")
         self.source_size = _check.positive_int(source_size, "source_size")
         self.num_layers = _check.decoder_layers(num_layers, _core.DECODER_LAYERS)
-        self._cell = _check.choice(cell, CELLS, "cell")
         kind = _check.choice(attention, SCORES, "attention")
-        self.cell, self.attention = cell, attention
+        self.attention = attention
         self.attention_size = _check.optional_positive_int(attention_size, "attention_size")
         self.output_size = _check.optional_positive_int(output_size, "output_size") or self.hidden_size
         self.input_feeding, self.bias, self.batch_first = bool(input_feeding), bool(bias), bool(batch_first)
         self.reset_after, self.nonlinearity = bool(reset_after), nonlinearity
-        rnn = _check.choice(nonlinearity, RNN_CELLS, "nonlinearity")
-        if cell == "rnn":
-            self._cell = rnn
-        elif cell == "gru" and not self.reset_after:
-            self._cell = _core.GRU_BEFORE
+        self._steps = DecoderCell(
+            cell, cell_options, self.hidden_size, self.bias, self.reset_after, nonlinearity, self.dtype
+        )
+        self.cell, self.num_states = self._steps.cell, self._steps.num_states
+        self.takes_dropout = self._steps.variant.masks
         _check.score_sizes(attention, kind == "additive", self.hidden_size, self.source_size, self.attention_size)
         self._scale = 1 / math.sqrt(self.hidden_size) if attention == "scaled_dot" else 1.0
         rng = generator(seed)
         for name, shape in self._shapes(kind):
-            self._add_param(name, init.uniform(shape, fan=self.hidden_size, dtype=self.dtype, seed=rng))
+            if "_l" in name:
+                self._add_param(name, self._steps.initial(name, shape, rng))
+            else:
+                self._add_param(name, init.uniform(shape, fan=self.hidden_size, dtype=self.dtype, seed=rng))
 
     def _shapes(self, kind: str) -> list[tuple[str, tuple[int, ...]]]:
         H, A, K = self.hidden_size, self.output_size, self.source_size
-        rows = _GATES[self.cell] * H
         found: list[tuple[str, tuple[int, ...]]] = []
         for layer in range(self.num_layers):
             inputs = H if layer else self.input_size + (A if self.input_feeding else 0)
-            found += [(f"weight_ih_l{layer}", (rows, inputs)), (f"weight_hh_l{layer}", (rows, H))]
-            if self.bias:
-                found += [(f"bias_ih_l{layer}", (rows,)), (f"bias_hh_l{layer}", (rows,))]
+            found += self._steps.shapes(f"_l{layer}", inputs)
         if kind == "additive":
             Q = self.attention_size or H
             found += [("weight_query", (Q, H)), ("weight_key", (Q, K)), ("v", (Q,))]
@@ -155,7 +157,7 @@ class AttentionDecoder(Layer):
         return [*found, ("bias_c", (A,))] if self.bias else found
 
     def _by_layer(self, arrays: dict[str, Any]) -> tuple[tuple[Any, ...], ...]:
-        return tuple(tuple(arrays.get(f"{name}_l{l}") for name in _STACK) for l in range(self.num_layers))
+        return tuple(self._steps.arrays(arrays, f"_l{l}") for l in range(self.num_layers))
 
     # ---- arguments ---------------------------------------------------------------------------------------------
 
@@ -178,20 +180,13 @@ class AttentionDecoder(Layer):
         return source, source_lengths
 
     def _state(self, state: Any, batch: int, name: str) -> tuple[Any, Any]:
-        shape = (self.num_layers, batch, self.hidden_size)
-        if self._cell != _core.LSTM:
-            return _check.state(state, shape, False, self.dtype, name), None
-        h, c = _check.pair(state, name)
-        return tuple(_check.state(s, shape, False, self.dtype, f"{name}[{k}]") for k, s in enumerate((h, c)))  # type: ignore[return-value]
+        return self._steps.state(state, self.num_layers, batch, name)
 
     def _feed(self, feed: Any, batch: int) -> Any:
         if feed is None:
             return None
         shape = (1, batch, self.output_size)
         return _check.state(feed, shape, False, self.dtype, "feed", 1)
-
-    def _as_state(self, h: Any, c: Any) -> Any:
-        return h if self._cell != _core.LSTM else (h, c)
 
     # ---- scores ------------------------------------------------------------------------------------------------
 
@@ -223,6 +218,7 @@ class AttentionDecoder(Layer):
         weights: bool,
         save: bool,
         sampling: Any = None,
+        draw: Draw | None = None,
     ) -> tuple[Any, ...]:
         x, source, lengths, source_lengths = self._sequences(x, source, lengths, source_lengths)
         batch = x.shape[0 if self.batch_first else 1]
@@ -230,13 +226,17 @@ class AttentionDecoder(Layer):
         feed = self._feed(feed, batch)
         keys, rows, at = self._keys(source, source_lengths)
         params = dict(self._params)
-        y, h_n, c_n, w, saved = _core.decoder_forward(
-            self._cell, x, self._by_layer(params), h_0, c_0, feed, lengths, keys, source, source_lengths,
+        layers, dropped = self._by_layer(params), None
+        if draw is not None:
+            masked, dropped = draw.weights(tuple((layer,) for layer in layers))
+            layers = tuple(layer for (layer,) in masked)
+        y, h_n, c_n, w, saved = self._steps.guarded(
+            _core.decoder_forward, self._steps.core, x, layers, h_0, c_0, feed, lengths, keys, source, source_lengths,
             params.get("weight_query"), params.get("v"), self._scale, params["weight_c"], params.get("bias_c"),
-            self.input_feeding, self.batch_first, weights, save, sampling,
+            self.input_feeding, self.batch_first, weights, save, sampling, self._steps.options(draw),
         )  # fmt: skip
-        outputs = (y, self._as_state(h_n, c_n), w) if weights else (y, self._as_state(h_n, c_n))
-        return outputs, saved, source, keys, rows, at
+        outputs = (y, self._steps.as_state(h_n, c_n), *((w,) if weights else ()))
+        return outputs, saved, source, keys, rows, at, dropped
 
     # ---- the two entries ---------------------------------------------------------------------------------------
 
@@ -293,6 +293,8 @@ class AttentionDecoder(Layer):
         lengths: ArrayLike | None = None,
         source_lengths: ArrayLike | None = None,
         weights: bool = False,
+        dropout: bool = True,
+        seed: Seed = None,
         input_grad: bool = True,
         retain: bool = False,
     ) -> tuple[Any, Pullback]:
@@ -303,6 +305,8 @@ class AttentionDecoder(Layer):
         x, source, state, feed, lengths, source_lengths, weights
             As in the call. `x`, `source` and the parameters are held by reference: don't change them before the
             pullback has run.
+        dropout, seed
+            Whether and how masks of zoneout and dropouts among `cell_options` are drawn.
         input_grad : bool
             Compute the gradient of `x`; else it is None.
         retain : bool
@@ -316,14 +320,18 @@ class AttentionDecoder(Layer):
             `pullback(dy=None, dstate=None)` adds to `grads` and returns `(dx, dsource, dstate_0, dfeed)`. The weights
             take no gradient.
         """
-        return self._vjp(x, source, state, feed, lengths, source_lengths, bool(weights), input_grad, retain)
+        draw = self._draw(dropout, seed)
+        return self._vjp(x, source, state, feed, lengths, source_lengths, bool(weights), input_grad, retain, None, draw)
+
+    def _draw(self, dropout: bool, seed: Seed) -> Draw | None:
+        return Draw(self._steps.variant, seed, True) if dropout and self.takes_dropout else None
 
     def _vjp(
         self, x: Any, source: Any, state: Any, feed: Any, lengths: Any, source_lengths: Any, weights: bool,
-        input_grad: bool, retain: bool, sampling: Any = None,
+        input_grad: bool, retain: bool, sampling: Any = None, draw: Draw | None = None,
     ) -> tuple[Any, Pullback]:  # fmt: skip
-        given = (x, source, state, feed, lengths, source_lengths, weights, True, sampling)
-        outputs, saved, states, keys, rows, at = self._run(*given)
+        given = (x, source, state, feed, lengths, source_lengths, weights, True, sampling, draw)
+        outputs, saved, states, keys, rows, at, dropped = self._run(*given)
         y = outputs[0]
         y.flags.writeable = False
         batch = y.shape[0 if self.batch_first else 1]
@@ -338,12 +346,16 @@ class AttentionDecoder(Layer):
             with self._lock:
                 grads = dict(self._grads)
                 others = tuple(grads.get(name) for name in ("weight_query", "v", "weight_c", "bias_c"))
-                dx, dh_0, dc_0, dfeed = saved.backward(
-                    dy, dh_n, dc_n, self._by_layer(grads), others, input_grad, dkeys, dsource, retain
+                layers = self._by_layer(grads)
+                apart = layers if dropped is None else tuple((l[0], np.zeros_like(l[1]), *l[2:]) for l in layers)
+                dx, dh_0, dc_0, dfeed = self._steps.guarded(
+                    saved.backward, dy, dh_n, dc_n, apart, others, input_grad, dkeys, dsource, retain
                 )
+                for mine, theirs, (mask,) in zip(layers, apart, dropped or (), strict=False):
+                    mine[1][...] += theirs[1] * mask
                 if rows is not None:
                     self._keys_backward(dkeys, dsource, rows, at, grads["weight_key"])
-            return dx, dsource, self._as_state(dh_0, dc_0), dfeed
+            return dx, dsource, self._steps.as_state(dh_0, dc_0), dfeed
 
         return outputs, Pullback(run, "AttentionDecoder", retain)
 
@@ -367,7 +379,7 @@ class AttentionDecoder(Layer):
             "hidden_size": self.hidden_size,
             "source_size": self.source_size,
             "num_layers": self.num_layers,
-            "cell": self.cell,
+            **self._steps.config(),
             "attention": self.attention,
             "attention_size": self.attention_size,
             "output_size": self.output_size,

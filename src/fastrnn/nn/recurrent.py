@@ -279,6 +279,6 @@ class RNN(Recurrent):
 
     def config(self) -> dict[str, Any]:
         found = {**super().config(), "nonlinearity": self.nonlinearity}
-        if self.nonlinearity not in RNN_CELLS:  # it says the same
+        if self.nonlinearity not in RNN_CELLS:  # it is the activation
             del found["activations"]
         return found

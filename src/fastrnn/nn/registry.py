@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastrnn.nn.fast import FastGRNN, FastRNN
 from fastrnn.nn.ind_rnn import IndRNN
 from fastrnn.nn.lru import LRU
 from fastrnn.nn.min_rnn import MinGRU, MinLSTM
@@ -22,4 +23,6 @@ CELLS: dict[str, type[Any]] = {
     "minlstm": MinLSTM,
     "lru": LRU,
     "indrnn": IndRNN,
+    "fastrnn": FastRNN,
+    "fastgrnn": FastGRNN,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -260,6 +261,7 @@ class _Call:
             for token in tokens:
                 self.banned[_check.index(token, self.vocabulary, "banned")] = 1
         self.decoder = run
+        self.guarded = decoder._steps.guarded if attention else decoder._guarded
         self.table = embedding._params["weight"]
         self.output = output._params["weight"], output._params.get("bias")
         self.size = decoder.input_size
@@ -273,19 +275,23 @@ class _Call:
         keys, _, _ = decoder._keys(source, source_lengths)
         params = dict(decoder._params)
         return {
-            "cell": decoder._cell, "batch": batch, "layers": decoder._by_layer(params), "h_0": h_0, "c_0": c_0,
+            "cell": decoder._steps.core, "batch": batch, "layers": decoder._by_layer(params), "h_0": h_0, "c_0": c_0,
             "feed_0": decoder._feed(feed, batch), "keys": keys, "values": source, "source_lengths": source_lengths,
             "U": params.get("weight_query"), "v": params.get("v"), "scale": decoder._scale, "C": params["weight_c"],
             "b_c": params.get("bias_c"), "feeding": decoder.input_feeding, "batch_first": decoder.batch_first,
+            "options": decoder._steps.options(None),
         }  # fmt: skip
 
     def _without(self, decoder: Recurrent, state: Any) -> dict[str, Any]:
-        batch = _check.batch_of_state(state, decoder._cell == _core.LSTM)
+        batch = _check.batch_of_state(state, decoder.num_states)
         h_0, c_0 = decoder._state(state, batch, False, "state")
+        given = decoder.variant.in_kernel
+        layers = tuple(one if given else one[:4] for (one,) in decoder._layers())
         return {
-            "cell": decoder._cell, "batch": batch, "layers": tuple(one[:4] for (one,) in decoder._layers()),
-            "h_0": h_0, "c_0": c_0, "feed_0": None, "keys": None, "values": None, "source_lengths": None, "U": None,
-            "v": None, "scale": 1.0, "C": None, "b_c": None, "feeding": False, "batch_first": False,
+            "cell": decoder._cell, "batch": batch, "layers": layers, "h_0": h_0, "c_0": c_0, "feed_0": None,
+            "keys": None, "values": None, "source_lengths": None, "U": None, "v": None, "scale": 1.0, "C": None,
+            "b_c": None, "feeding": False, "batch_first": False,
+            "options": _core.Options(**decoder._kernel_options(None)) if given else None,
         }  # fmt: skip
 
     def run(
@@ -300,12 +306,13 @@ class _Call:
         if options["coverage_penalty"] and not self.attention:
             raise ValueError("coverage_penalty: expected 0, because this decoder has no attention")
         texts = Texts(
-            *_core.search(
+            *self.guarded(partial(
+                _core.search,
                 mode=mode, width=width, n_best=n_best, most=most, least=least, weights=self.weights,
                 bos=_check.index(bos, self.vocabulary, "bos"), eos=eos,
                 embedding=self.table, extra=self.extra, O=self.output[0], b_o=self.output[1], banned=self.banned,
                 input_size=self.size, **self.decoder, **options,
-            )
+            ))
         )  # fmt: skip
         if any(math.isnan(score) for score in texts.scores.flat) or (texts.lengths[:, :1] < 0).any():
             raise FloatingPointError("the model's logits are not finite; its weights are probably broken")

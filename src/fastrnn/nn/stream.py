@@ -62,12 +62,16 @@ class Stream(_core.Stream):
     (True, True)
     """
 
-    def __new__(cls, layer: Layer, batch_size: int = 1) -> Stream:
-        """A variant of a built-in cell, and a cell of a user, take their steps through calls of the layer."""
-        if cls is Stream and any(isinstance(m, Recurrent) and m.variant.in_kernel for _, m in _flat(layer)):
-            from fastrnn.nn.call_stream import CallStream
+    def __new__(cls, layer: Layer | None = None, batch_size: int = 1) -> Stream:
+        """Cells of users that run uncompiled raise what their functions raise."""
+        if (
+            cls is Stream
+            and layer is not None
+            and any(isinstance(member, Recurrent) and member._in_python for _, member in _flat(layer))
+        ):
+            from fastrnn.nn.guarded_stream import GuardedStream
 
-            cls = CallStream
+            cls = GuardedStream
         return super().__new__(cls)
 
     def __init__(self, layer: Layer, batch_size: int = 1) -> None:
@@ -95,18 +99,17 @@ class Stream(_core.Stream):
     def state(self) -> Any:
         """A copy of the state in the layer's form; assigning is `reset(state)`.
 
-        For an LSTM (h [num_layers, B, ·], c [num_layers, B, H]), for GRU and RNN one array; for a Sequential a tuple
-        with one of these for each recurrent layer.
+        For an LSTM (h [num_layers, B, ·], c [num_layers, B, H]), for GRU and RNN one array, for a user's cell one
+        array or a tuple of them; for a Sequential a tuple with one of these for each recurrent layer.
         """
-        found = []
-        for member in self._members:
-            if isinstance(member, Recurrent):
-                h = np.empty((member.num_layers, self.batch_size, member._h_size), self._dtype)
-                c = np.empty((*h.shape[:2], member.hidden_size), self._dtype) if _has_c(member) else None
-                found.append((h, c))
+        found = [
+            tuple(np.empty(shape, self._dtype) for shape in _state_shapes(member, self.batch_size))
+            for member in self._members
+            if isinstance(member, Recurrent)
+        ]
         self.read_states(self._by_layer(found))
         states = iter(found)
-        return _nested(self._layer, lambda member: next(states)[: 2 if _has_c(member) else 1])
+        return _nested(self._layer, lambda member: next(states))
 
     @state.setter
     def state(self, state: Any) -> None:
@@ -143,29 +146,29 @@ class Stream(_core.Stream):
                 read(part, given, f"{name}[{k}]")
 
         read(self._layer, state, "state")
-        self._write(found, where)
-
-    def _write(self, found: list[tuple[Any, ...]], where: NDArray[Any] | None) -> None:
         self.write_states(self._by_layer(found), where)
 
     def _given(self, layer: Recurrent, state: Any, count: int, name: str) -> tuple[Any, ...]:
-        """(h, c) of one recurrent layer as contiguous [num_layers, count, ·]; None for zeros."""
+        """The states of one recurrent layer as contiguous [num_layers, count, ·]; None for zeros."""
+        several = layer.num_states > 1
+        parts = _check.states(state, layer.num_states, name) if several else (state,)
+        return tuple(
+            _check.state(
+                part,
+                shape,
+                self.batch_size == 1 and np.ndim(part) == 2,
+                self._dtype,
+                f"{name}[{k}]" if several else name,
+            )
+            for k, (part, shape) in enumerate(zip(parts, _state_shapes(layer, count), strict=True))
+        )
 
-        def one(value: Any, size: int, name: str) -> Any:
-            unbatched = self.batch_size == 1 and np.ndim(value) == 2
-            return _check.state(value, (layer.num_layers, count, size), unbatched, self._dtype, name)
-
-        if not _has_c(layer):
-            return one(state, layer._h_size, name), None
-        h, c = _check.pair(state, name)
-        return one(h, layer._h_size, f"{name}[0]"), one(c, layer.hidden_size, f"{name}[1]")
-
-    def _by_layer(self, states: list[tuple[Any, ...]]) -> list[tuple[int, Any, Any]]:
-        """What `_core` takes: the number of each cell among the stream's layers, its h and its c."""
+    def _by_layer(self, states: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """What `_core` takes: the number of each cell among the stream's layers, and its states."""
         recurrent = [member for member in self._members if isinstance(member, Recurrent)]
         return [
-            (first + k, None if h is None else h[k], None if c is None else c[k])
-            for first, member, (h, c) in zip(self._first, recurrent, states, strict=True)
+            (first + k, *(None if part is None else part[k] for part in parts))
+            for first, member, parts in zip(self._first, recurrent, states, strict=True)
             for k in range(member.num_layers)
         ]
 
@@ -174,7 +177,10 @@ class Stream(_core.Stream):
         """Numba asks for it when a stream comes to an ``@njit`` function: see `fastrnn.jit.native`."""
         from fastrnn.jit.native import stream_type
 
-        form = _nested(self._layer, lambda member: ("h", "c") if _has_c(member) else ("h",))
+        most = max(member.num_states for member in self._members if isinstance(member, Recurrent))
+        if most > 2:
+            raise TypeError(_check.native_states(most))
+        form = _nested(self._layer, lambda member: ("h", "c")[: member.num_states])
         return stream_type(self._dtype, isinstance(self._members[0], Embedding | OneHot), form)
 
     # ---- arguments that `_core` didn't take as they are ----------------------------------------------------------
@@ -205,8 +211,8 @@ class Stream(_core.Stream):
         return f"Stream({self._layer!r}, batch_size={self.batch_size})"
 
 
-def _has_c(layer: Layer) -> bool:
-    return isinstance(layer, Recurrent) and layer._cell == _core.LSTM
+def _state_shapes(layer: Recurrent, rows: int) -> list[tuple[int, int, int]]:
+    return [(layer.num_layers, rows, layer.hidden_size if k else layer._h_size) for k in range(layer.num_states)]
 
 
 def _nested(layer: Layer, state_of: Any) -> Any:
@@ -287,13 +293,14 @@ def _width(members: list[Layer]) -> int:
 
 
 def _layers(member: Layer, width: int) -> Iterator[tuple[Any, ...]]:
-    """One layer as `_core.Stream` takes it: kind, function, I, H, P, alpha, W, R, M, b_w, b_r."""
+    """One layer as `_core.Stream` takes it: kind, function, I, H, P, alpha, five weights, and what a variant adds."""
     params, nothing = member._params, (None,) * 5
     if isinstance(member, Recurrent):
-        for ((w, r, b_w, b_r, m),) in member._by_layer(params):
-            yield (
-                _core.STREAM_CELL, member._cell, w.shape[1], member.hidden_size, member._h_size, 0.0, w, r, m, b_w, b_r,
-            )  # fmt: skip
+        options = member.variant.options(member, False) if member.variant.in_kernel else None
+        for ((w, r, b_w, b_r, m, *given),) in member._by_layer(params):
+            sizes = w.shape[1], member.hidden_size, member._h_size
+            more = () if options is None else (options, *given)
+            yield (_core.STREAM_CELL, member._cell, *sizes, 0.0, w, r, m, b_w, b_r, *more)
     elif isinstance(member, Linear):
         size = member.out_features
         weights = (params["weight"], None, None, params.get("bias"), None)

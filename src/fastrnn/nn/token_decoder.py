@@ -67,6 +67,7 @@ class TokenDecoder(Layer):
         self.output: Linear = parts[2]  # type: ignore[assignment]
         _check.search_sizes(self.dtype, self.embedding, self.output, self.decoder.output_size)
         _check.extra_size(self.decoder.input_size - self.embedding.embedding_dim)
+        self.takes_dropout = self.decoder.takes_dropout
 
     @property
     def children(self) -> dict[str, Layer]:
@@ -135,6 +136,7 @@ class TokenDecoder(Layer):
         source_lengths: ArrayLike | None = None,
         weights: bool = False,
         sampling: float = 0.0,
+        dropout: bool = True,
         seed: Seed = None,
         input_grad: bool = True,
         retain: bool = False,
@@ -147,8 +149,10 @@ class TokenDecoder(Layer):
             As in the call.
         sampling : float
             Probability from 0 to 1 of reading the decoder's own token.
+        dropout : bool
+            As for `AttentionDecoder`.
         seed : None, int or numpy.random.Generator
-            For which steps read it. The same seed gives the same ones for any number of threads.
+            For which steps read it, and for masks. The same seed gives the same ones for any number of threads.
         input_grad : bool
             Accepted because all layers do; tokens have no gradient.
         retain : bool
@@ -168,8 +172,9 @@ class TokenDecoder(Layer):
             weight, output = self.embedding._params["weight"], self.output._params
             drawn = (rate, mask_seed(seed), weight, output["weight"], output.get("bias"), tokens)
         outputs, below = self.decoder._vjp(
-            x, source, state, feed, lengths, source_lengths, bool(weights), True, retain, drawn
-        )
+            x, source, state, feed, lengths, source_lengths, bool(weights), True, retain, drawn,
+            self.decoder._draw(dropout, seed),
+        )  # fmt: skip
         size, time = self.embedding.embedding_dim, 1 if self.decoder.batch_first else 0
 
         def run(dy: ArrayLike | None = None, dstate: Any = None, dweights: Any = None) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from fastrnn import _check, _core
 from fastrnn._pullback import Pullback
 from fastrnn.nn._layer import Layer, from_spec, to_spec
 from fastrnn.nn._recurrent import Recurrent
+from fastrnn.nn.custom import CustomRNN
 from fastrnn.nn.decoder import AttentionDecoder
 from fastrnn.nn.linear import Linear
 from fastrnn.nn.recurrent import GRU
@@ -33,12 +34,12 @@ class ValueDecoder(Layer):
     No loop over steps is needed for most decoders, since O is linear: what a step adds by reading v_{t−1} is
     W_v·(O·y_{t−1} + b), so own steps run as one call of the layer with W_v·O added to its recurrent weights (of an
     `AttentionDecoder`, to those of input feeding), and b as the value. So do their gradients. A GRU, whose reset gate
-    stands between, and a stack run their own steps one by one, in inference as a stream.
+    stands between, a layer norm, a user's cell and a stack run their own steps one by one, in inference as a stream.
 
     Parameters
     ----------
-    rnn : RNN, LSTM, GRU (in one direction) or AttentionDecoder
-        It reads [value, covariates], time-major.
+    rnn : RNN, LSTM, GRU, CustomRNN (in one direction) or AttentionDecoder
+        It reads [value, covariates], time-major. Without what is drawn in training, such as zoneout.
     output : Linear
         From the outputs of `rnn` to values.
     feedback_grad : bool
@@ -238,7 +239,7 @@ class ValueDecoder(Layer):
     def _folded(self) -> Any:
         """The layer as it is where it reads its own values: W_v·O among the weights that y_{t−1} meets."""
         rnn, params = self.rnn, self.rnn._params
-        if not self.attends and (rnn.num_layers > 1 or isinstance(rnn, GRU)):
+        if not self.attends and (rnn.num_layers > 1 or isinstance(rnn, GRU | CustomRNN) or rnn.variant.layer_norm):
             return None
         below, name = params["weight_ih_l0"], "weight_ih_l0" if self.attends else "weight_hh_l0"
         back = _product(below[:, : self._size], self.output._params["weight"])
