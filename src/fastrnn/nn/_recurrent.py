@@ -230,7 +230,8 @@ class Recurrent(_Weights):
             if return_all_states:
                 chosen["return_all_states"] = True
             return tape.call(self, (x, state), {"lengths": lengths, **chosen})
-        plain = state is None and lengths is None and not dropout and reset_mask is None and not return_all_states
+        resets = reset_mask is not None or reset_state is not None
+        plain = state is None and lengths is None and not dropout and not resets and return_all_states is False
         if plain and self._plain and self._fits(x):  # most calls: nothing to look at
             y, h_n, c_n, _ = _core.forward_layers(
                 self._cell, x, self._layers(), None, None, None, self.batch_first, False, 0, 0.0, 0

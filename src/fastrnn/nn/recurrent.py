@@ -37,6 +37,24 @@ class LSTM(Recurrent):
         Add a second direction, which reads each row from its end; D = 2.
     proj_size : int
         P, the size of h with a projection; 0 for none, then P = H.
+    peephole : bool
+        z_i += p_i ⊙ c₋₁, z_f += p_f ⊙ c₋₁, z_o += p_o ⊙ c: parameter `peephole_l0` [3·H] ([2·H], i and o, if coupled).
+    coupled : bool
+        f = 1 − i; weights and biases have 3·H rows, in the order i, g, o.
+    clip : float, optional
+        Limits z to [−clip, clip] before each gate's activation.
+    forget_bias : float, optional
+        Initial value of the forget gate's part of bias_ih; that of bias_hh is 0 then.
+    layer_norm : bool
+        Normalise W·x, R·h₋₁, and c in h: parameters `gain_ih_l0`, `gain_hh_l0` [4·H], `gain_c_l0`, `bias_c_l0` [H].
+    zoneout : float, or a pair for h and c
+        Probability that a number keeps its old value, in `vjp`; by expectation in inference.
+    recurrent_dropout, input_dropout : float
+        Probability of dropping a number of h₋₁ before R, of x before W, by one mask for a sequence, in `vjp`.
+    weight_dropout : float
+        Probability of dropping an element of R, in `vjp`.
+    activations : sequence of three, optional
+        Of the gates, of g, and of c in h: each one of ONNX's names, or (name, alpha, beta).
     dtype : dtype
         float32 or float64: of parameters, inputs and outputs.
     seed : None, int or numpy.random.Generator
@@ -44,13 +62,18 @@ class LSTM(Recurrent):
 
     Notes
     -----
+    With layer_norm z = gain_ih ⊙ N(W·x) + bias_ih + gain_hh ⊙ N(R·h₋₁) + bias_hh, h = o ⊙ tanh(gain_c ⊙ N(c) + bias_c),
+    N(v) = (v − mean)/√(var + 1e-5). With zoneout c = d_c ⊙ c₋₁ + (1 − d_c) ⊙ c̃, h likewise with o ⊙ tanh(c̃).
+
     `params` are PyTorch's: `weight_ih_l0` [4·H, I], `weight_hh_l0` [4·H, P], `bias_ih_l0`, `bias_hh_l0` [4·H],
     `weight_hr_l0` [P, H], with suffix `_reverse` for the second direction and `_l1` … above; gates in the order
     i, f, g, o. The state is a tuple (h [num_layers·D, B, P], c [num_layers·D, B, H]).
 
     References
     ----------
-    Hochreiter & Schmidhuber 1997, "Long Short-Term Memory"; Gers et al. 2000; Sak et al. 2014 (projection).
+    Hochreiter & Schmidhuber 1997, "Long Short-Term Memory"; Gers et al. 2000; Sak et al. 2014 (projection); Gers &
+    Schmidhuber 2000 (peephole); Greff et al. 2017 (coupled); Ba, Kiros & Hinton 2016 (layer_norm); Krueger et al. 2016
+    (zoneout); Gal & Ghahramani 2016 (recurrent_dropout, input_dropout); Merity et al. 2017 (weight_dropout).
 
     Examples
     --------
@@ -64,6 +87,10 @@ class LSTM(Recurrent):
     >>> dx, (dh_0, dc_0) = pullback(np.ones_like(y))
     >>> dx.shape, lstm.grads["weight_ih_l0"].shape
     ((7, 2, 3), (20, 3))
+    >>> lstm = fr.LSTM(3, 5, layer_norm=True, peephole=True, zoneout=(0.1, 0.05), seed=0)
+    >>> (y, _), pullback = lstm.vjp(x, seed=1)
+    >>> lstm.params["gain_ih_l0"].shape, lstm.params["peephole_l0"].shape
+    ((20,), (15,))
     """
 
     gates = 4
@@ -120,6 +147,12 @@ class GRU(Recurrent):
         As for `LSTM`.
     reset_after : bool
         Apply the reset gate after the recurrent product, as PyTorch and cuDNN do, or before it, as in the paper.
+    layer_norm : bool
+        Normalise W·x and R·h₋₁, r and z together and n alone: parameters `gain_ih_l0`, `gain_hh_l0` [3·H].
+    activations : sequence of two, optional
+        Of the gates and of n: each one of ONNX's names, or (name, alpha, beta).
+    clip, zoneout, recurrent_dropout, input_dropout, weight_dropout
+        As for `LSTM`, with one state.
 
     Notes
     -----
@@ -187,6 +220,12 @@ class RNN(Recurrent):
         As for `LSTM`.
     nonlinearity : "tanh", "relu", "sigmoid", "leaky_relu" or "identity"
         φ; relu's derivative at 0 is 0, the slope of leaky_relu below it 0.01.
+    layer_norm : bool
+        Normalise W·x and R·h₋₁: parameters `gain_ih_l0`, `gain_hh_l0` [H].
+    activations : one of ONNX's names, or (name, alpha, beta), optional
+        In place of nonlinearity.
+    clip, zoneout, recurrent_dropout, input_dropout, weight_dropout
+        As for `LSTM`, with one state.
 
     Notes
     -----
