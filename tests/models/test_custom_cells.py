@@ -34,9 +34,15 @@ MODELS = {
         lambda cell, **more: fr.models.SequenceRegressor(2, None, 8, cell=cell, dtype=np.float64, seed=0, **more),
         (SERIES, np.array([0.0, 1.0, 2.0])),
     ),
-    "sequence vae": (lambda cell, **more: fr.models.SequenceVAE(9, 4, cell, **SIZES, **more), (TOKENS, None)),
+    "sequence vae": (
+        lambda cell, **more: fr.models.SequenceVAE(9, 4, cell, annealing=0, **SIZES, **more),
+        (TOKENS, None),
+    ),
     "hred": (lambda cell, **more: fr.models.HRED(9, cell, context_size=7, **SIZES, **more), TURNS),
-    "vhred": (lambda cell, **more: fr.models.VHRED(9, cell, context_size=7, latent_size=3, **SIZES, **more), TURNS),
+    "vhred": (
+        lambda cell, **more: fr.models.VHRED(9, cell, context_size=7, latent_size=3, annealing=0, **SIZES, **more),
+        TURNS,
+    ),
     "seq2seq": (seq2seq(bidirectional=True), pairs),
     "seq2seq without attention": (seq2seq(None), pairs),
     "seq2seq peeky": (seq2seq(None, peeky=True, bridge="linear"), pairs),
