@@ -46,7 +46,8 @@ struct Given {
         const Segments k{1, st.q.P, {0}};
         gemm_then(st, st.ts.h_prev, st.ts.gates, st.m, k, st.R, low, [&](ptrdiff_t u0, ptrdiff_t u1) {
             if (st.p.cell.G > kMaxNV)
-                gemm_panels(st.ts.h_prev, st.ts.gates, st.m, k, st.R_high, int(u0 / VL<T>), int((u1 + VL<T> - 1) / VL<T>), high);
+                gemm_panels(st.ts.h_prev, st.ts.gates, st.m, k, st.R_high, int(u0 / VL<T>), int((u1 + VL<T> - 1) / VL<T>),
+                            high);
             epilogue(u0, u1);
         });
     }

@@ -83,7 +83,8 @@ void input_rows_backward(const DecoderRun<T>& run, const Step<T>& st, const Pack
         run.t.in[r] = st.gates(st.s, run.row(r));
         run.t.out[r] = to.at(0, run.batch(r));
     }
-    gemm_panels(run.t.in, run.t.out, st.m, gate_segments(st.p, run.cell.section_x, run.cell.G), W, 0, W.panels(), Columns<T>{{}, nullptr, 0u, false});
+    gemm_panels(run.t.in, run.t.out, st.m, gate_segments(st.p, run.cell.section_x, run.cell.G), W, 0, W.panels(),
+                Columns<T>{{}, nullptr, 0u, false});
 }
 
 template <class T>

@@ -22,8 +22,8 @@ struct DecoderRun {
         const int base = d.save ? 0 : l ? s : s0;  // of upper layers' gates one step is enough
         const Plan<T>& plan = p.plan[l];
         const int m = mine(plan.active[s]), next = s + 1 < d.T ? mine(plan.active[s + 1]) : 0;
-        return {plan, p.q[l], p.q[l].dir[0], plan.dir[0], t.ts, team, W[l], R[l], R2[l], s, s0, base, !d.save, 0, -1, m, next,
-                nullptr, 0, false, W_high[l], R_high[l]};
+        return {plan, p.q[l], p.q[l].dir[0], plan.dir[0], t.ts, team,  W[l],      R[l],     R2[l], s, s0, base, !d.save, 0,
+                -1,   m,      next,          nullptr,     0,    false, W_high[l], R_high[l]};
     }
     int mine(int rows) const { return rows > team.group ? (rows - team.group + team.groups - 1) / team.groups : 0; }
     int row(int r) const { return team.group + r * team.groups; }
@@ -132,7 +132,8 @@ void attend_rows(const DecoderRun<T>& run, int s, int m) {
 
 // W's part of the gates of m rows, from or on top of what they hold: a sum of products, and the same for gates past the fourth
 template <class T>
-void gate_terms(const Step<T>& st, const Factors<T>* low, const Factors<T>* high, int count, T* const* gates, int m, bool onto) {
+void gate_terms(const Step<T>& st, const Factors<T>* low, const Factors<T>* high, int count, T* const* gates, int m,
+                bool onto) {
     Columns<T> cols = input_columns(st);
     if (onto) cols.from_c = ~0u;
     gemm_panels(low, count, gates, m, 0, low[0].B->panels(), cols);

@@ -160,7 +160,8 @@ size_t lay_out_states(DecoderPlan<T>& p, const Decoder& d, Arena& m, size_t* gat
     }
     if (gates) *gates = m.used;
     for (int l = 0; l < d.layers; ++l) {
-        if (p.plan[l].cell.kept) p.plan[l].dir[0].cell = m.take<T>((all ? d.B + ptrdiff_t(d.steps) : 2 * d.B) * p.plan[l].cell_stride);
+        if (p.plan[l].cell.kept)
+            p.plan[l].dir[0].cell = m.take<T>((all ? d.B + ptrdiff_t(d.steps) : 2 * d.B) * p.plan[l].cell_stride);
         p.h[l] = take_rows<T>(m, d, row_stride<T>(d.H), true);
     }
     p.keys_s = round_up(d.Q, VL<T>);
