@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastrnn._variant import Variant
 from fastrnn.nn import init
 from fastrnn.nn._layer import Layer
-from fastrnn._variant import Variant
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

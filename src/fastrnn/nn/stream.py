@@ -83,17 +83,29 @@ class Stream(_core.Stream):
         self._members = list(_members(layer))
         self._dtype: np.dtype[Any] = next(m.dtype for m in self._members if isinstance(m, Recurrent))
         self._batch_first = next(m.batch_first for m in self._members if isinstance(m, Recurrent))
-        rows: list[tuple[Any, ...]] = []
         self._first: list[int] = []  # of each recurrent member, the number of its lowest layer
         sizes = [(m.num_layers, m._h_size, m.hidden_size) for m in self._members if isinstance(m, Recurrent)]
+        self._rows = self._described()
+        super().__init__(self._rows, self.batch_size, self._dtype, self._batch_first, np.array(sizes, np.int64))
+
+    def _described(self) -> list[tuple[Any, ...]]:
+        """The layers as `_core.Stream` takes them."""
+        rows: list[tuple[Any, ...]] = []
+        self._first = []
         for member in self._members:
             if isinstance(member, Recurrent):
                 self._first.append(len(rows))
             rows += _layers(member, rows[-1][4] if rows else _width(self._members))
-        super().__init__(rows, self.batch_size, self._dtype, self._batch_first, np.array(sizes, np.int64))
+        return rows
 
     def refresh(self) -> None:
         """Pack the layer's weights again, after training has changed them. The state stays."""
+        for kept, now in zip(self._rows, self._described(), strict=True):
+            for array, value in zip(kept[6:], now[6:], strict=True):
+                if array is not value and isinstance(
+                    array, np.ndarray
+                ):  # computed from parameters, as weights of low rank
+                    array[...] = value
         self.pack()
 
     # ---- states ----------------------------------------------------------------------------------------------------
