@@ -212,6 +212,10 @@ struct Given {
                 st.ts.gradient[k][r] = k ? st.ts.dc[r] + (k - 1) * p.wide : projects ? scratch(st, r, 1) : dh[r];
             }
         }
+        // layer norm's rows come from far away, while the products run
+        for (int r = own.first; norm && r < own.last; ++r)
+            for (ptrdiff_t at = 0; at < p.gates_stride(); at += 64 / ptrdiff_t(sizeof(T)))
+                __builtin_prefetch(st.ts.gates[r] + at, 1, 2);
         // all of dh is there: the arithmetic, in one stage or the first of two
         auto arithmetic = [&](int r0, int r1, ptrdiff_t u0, ptrdiff_t u1) {
             for (int k = projects; k < p.states(); ++k) keep_aside(st, k, r0, r1, u0, u1);

@@ -169,7 +169,7 @@ def test_train_and_sample(folder, capsys):
 @pytest.mark.parametrize(
     "cell, text",
     [
-        ("lstn", "indrnn, or module:name of a cell made by fr.cell, got 'lstn'"),
+        ("lstn", "fastgrnn, or module:name of a cell made by fr.cell, got 'lstn'"),
         ("nowhere_at_all:cell", "nowhere_at_all can't be imported: ModuleNotFoundError"),
         ("broken_cells:cell", "broken_cells can't be imported: ZeroDivisionError"),
         ("cells_of_mine:number", "expected number of cells_of_mine to be a cell made by fr.cell, got int"),
