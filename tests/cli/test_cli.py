@@ -99,7 +99,7 @@ def test_epochs_and_minutes(text, capsys):
         (["train", "--lr", "-1"], "fastrnn train: --lr: expected a number > 0, got '-1'"),
         (["train", "--lr", "nan"], "fastrnn train: --lr: expected a number > 0, got 'nan'"),
         (["train", "--dropout", "1"], "fastrnn train: --dropout: expected a number >= 0 and < 1, got '1'"),
-        (["train", "--cell", "tcn"], "fastrnn train: --cell: expected one of lstm, .*indrnn, or module:name"),
+        (["train", "--cell", "tcn"], "fastrnn train: --cell: expected one of lstm, .*fastgrnn, or module:name"),
         (["train", "--minutes", "1", "--epochs", "1"], "fastrnn train: --epochs: not allowed with"),
         (["train", "--threads", "0"], "fastrnn train: --threads: expected a whole number >= 1, got '0'"),
         (["train", "--seed", "-1"], "fastrnn train: --seed: expected a whole number >= 0, got '-1'"),
