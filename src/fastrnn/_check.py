@@ -549,12 +549,19 @@ def states(state: Any, count: int, name: str) -> tuple[Any, ...]:
     return tuple(state)
 
 
+def forget_bias(value: float | None, coupled: bool, bias: bool) -> None:
+    """An LSTM's forget gate needs to be there, and to have a bias."""
+    if value is not None and (coupled or not bias):
+        why = "coupled=True has no forget gate" if coupled else "bias=False leaves none to set"
+        raise ValueError(f"forget_bias: expected None, since {why}; got {value}")
+
+
 def reset_mask(value: Any, shape: tuple[int, ...], unbatched: bool) -> NDArray[np.uint8]:
     mask = np.asarray(value)
     wanted = shape[:1] if unbatched else shape
     if mask.dtype != np.bool_ or mask.shape != wanted:
         raise (TypeError if mask.dtype != np.bool_ else ValueError)(
-            f"reset_mask: expected bool {list(wanted)}, as the first axes of x, got {describe(mask)}"
+            f"reset_mask: expected bool {list(wanted)}, as the first axes of x, got {mask.dtype} {list(mask.shape)}"
         )
     return np.array(mask, np.uint8, order="C").reshape(shape)
 
@@ -1417,6 +1424,14 @@ def native_plain(plain: bool, owner: str) -> None:
         raise TypeError(
             f"{owner}: expected a plain cell in compiled code, got a variant or a user's cell: pass its stream instead"
         )
+
+
+def native_steps(owner: str) -> str:
+    """Layers and streams whose steps go through Python."""
+    return (
+        f"{owner}: its steps go through Python, so compiled code can't take it; expected RNN, GRU, LSTM, or a stream "
+        "of these, of FastRNN, FastGRNN, or of cells made by fr.cell"
+    )
 
 
 def needs_numba() -> ImportError:

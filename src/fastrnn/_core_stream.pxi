@@ -198,7 +198,7 @@ cdef class Stream:
         kind, function, I, H, P, alpha, W, R, M, b_w, b_r, *given = layer
         l.kind, l.I, l.H, l.P, l.alpha = kind, I, H, P, alpha
         l.function = activation_of(function) if l.kind == STREAM_ACTIVATION else function
-        if l.I < 1 or l.H < 1 or l.P < 1 or not 0 <= l.kind < 6 or not 0 <= l.function < 6:
+        if l.I < 1 or l.H < 1 or l.P < 1 or not 0 <= l.kind < 6 or not 0 <= l.function <= (FAST_GRNN if given else 5):
             raise ValueError("layers: out of range")
         rows = l.H
         if l.kind == STREAM_CELL:

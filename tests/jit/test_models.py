@@ -5,6 +5,7 @@ import pytest
 
 import fastrnn as fr
 from fastrnn.cli import main
+from fastrnn.jit.cell import _known
 from tests.jit import cells
 from tests.jit.cells import CELLS
 
@@ -166,6 +167,14 @@ def test_train_and_sample(folder, capsys):
     assert len(capsys.readouterr().out) >= 12
 
 
+def test_sample_asks_for_the_cell(folder, capsys):
+    cell = ["--cell", "cells_of_mine:light"]
+    assert main([*TRAIN, *cell, "--steps", "2"]) == 0
+    _known.pop("cells_of_mine:light")  # as in another process
+    assert main(["sample", "run"]) == 2
+    assert "name its cell: --cell module:name" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "cell, text",
     [
@@ -173,7 +182,7 @@ def test_train_and_sample(folder, capsys):
         ("nowhere_at_all:cell", "nowhere_at_all can't be imported: ModuleNotFoundError"),
         ("broken_cells:cell", "broken_cells can't be imported: ZeroDivisionError"),
         ("cells_of_mine:number", "expected number of cells_of_mine to be a cell made by fr.cell, got int"),
-        ("cells_of_mine:nothing", "got NoneType"),
+        ("cells_of_mine:nothing", "cells_of_mine has no nothing"),
     ],
 )
 def test_wrong_cells(folder, capsys, cell, text):

@@ -96,6 +96,14 @@ def test_types_that_do_not_fit_layers():
             call(layer, *arguments)
 
 
+@pytest.mark.parametrize("cell", [fr.SRU, fr.LRU])
+def test_steps_that_go_through_python(cell):
+    layer = cell(4, 9)
+    for found in (layer, layer.stream()):
+        with pytest.raises(TypeError, match=f"{cell.__name__}: its steps go through Python"):
+            call(found, sequence(5, 3, 4))
+
+
 class Changed(fr.GRU):
     def __call__(self, *args, **kwargs):
         return super().__call__(*args, **kwargs)

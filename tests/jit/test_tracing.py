@@ -17,6 +17,25 @@ def make(function, gates=("a", "b"), **arguments):
     return fr.cell(gates=gates, **arguments)(function)
 
 
+@pytest.mark.parametrize(
+    ("function", "vectors", "expected"),
+    [
+        (lambda wx, rh: wx.a + rh.b, (), "(wx, rh, s), for it has no vectors; got (wx, rh)"),
+        (lambda wx, rh, s, v: wx.a + rh.b, (), "(wx, rh, s), for it has no vectors; got (wx, rh, s, v)"),
+        (lambda wx, rh, s: wx.a + rh.b, ("p",), "(wx, rh, s, v), for it has vectors; got (wx, rh, s)"),
+    ],
+)
+def test_the_number_of_arguments(function, vectors, expected):
+    message = rf"test_tracing\.py:\d+: expected a function of {re.escape(expected)}"
+    with pytest.raises(TypeError, match=message):
+        make(function, vectors=vectors)
+
+
+def test_arguments_of_any_name():
+    cell = make(lambda *parts, scale=2.0: scale * parts[0].a + parts[1].b)
+    assert expression(cell._traced[1][0]) == "rh_1 + 2 * wx_0"
+
+
 # ---- what works
 
 

@@ -33,6 +33,8 @@ def x_of(steps=7, batch=4):
         (lambda: fr.LSTM(3, 5, clip=0), ValueError, "clip: expected a number > 0"),
         (lambda: fr.GRU(3, 5, clip=np.inf), ValueError, "clip: expected a finite number"),
         (lambda: fr.LSTM(3, 5, forget_bias="one"), TypeError, "forget_bias: expected a number"),
+        (lambda: fr.LSTM(3, 5, forget_bias=1, coupled=True), ValueError, "forget_bias: expected None, since coupled"),
+        (lambda: fr.LSTM(3, 5, forget_bias=1, bias=False), ValueError, "forget_bias: expected None, since bias=False"),
         (lambda: fr.RNN(3, 5, layer_norm=None), TypeError, "layer_norm: expected True or False"),
         (lambda: fr.LSTM(3, 5, zoneout=(0.1,)), ValueError, "zoneout: expected a number or 2 of them"),
         (lambda: fr.LSTM(3, 5, zoneout=(0.1, 1.0)), ValueError, "zoneout: expected 0 ≤ zoneout < 1"),

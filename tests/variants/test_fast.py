@@ -277,6 +277,25 @@ def test_one_hot_input_and_one_sequence(cell):
     np.testing.assert_allclose(layer(x[:, 1])[0], y[:, 1], rtol=1e-13, atol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    ("cell", "options"), [pytest.param(cell, o, id=f"{cell} {o}") for cell in LAYERS for o in VARIANTS[cell]]
+)
+def test_streams_have_the_bits_of_the_layer(cell, options, dtype):
+    layer = make(cell, {"num_layers": 2, **options}, dtype=dtype)
+    x = np.random.default_rng(3).standard_normal((7, 3, 4)).astype(dtype)
+    y, h_n = layer(x)
+    s = layer.stream(3)
+    np.testing.assert_array_equal([s.step(x_t) for x_t in x[:4]], y[:4])
+    np.testing.assert_array_equal(s.run(x[4:]), y[4:])
+    np.testing.assert_array_equal(s.state, h_n)
+    for array in layer.params.values():  # scalars and factors go through σ and a product on their way into the stream
+        array *= 0.5
+    s.refresh()
+    s.reset()
+    np.testing.assert_array_equal(s.run(x), layer(x)[0])
+
+
 @pytest.mark.parametrize("cell", LAYERS)
 def test_in_a_model_with_the_tape(cell):
     model = fr.Sequential(make(cell, {"rank_hh": 2}, 4, 7, np.float32), fr.Last(), fr.Linear(7, 3, seed=0))

@@ -47,11 +47,14 @@ def imported(text: str) -> Any:
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
-        found = getattr(importlib.import_module(module), name, None)
+        holder = importlib.import_module(module)
     except Exception as error:  # whatever a user's module does
         raise CliError(f"--cell: {module} can't be imported: {type(error).__name__}: {reason(error)}") from error
     finally:
         sys.path.remove(here)
+    if not hasattr(holder, name):
+        raise CliError(f"--cell: {module} has no {name}")
+    found = getattr(holder, name)
     if not isinstance(found, Cell):
         raise CliError(f"--cell: expected {name} of {module} to be a cell made by fr.cell, got {type(found).__name__}")
     return found

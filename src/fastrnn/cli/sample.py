@@ -68,7 +68,8 @@ def _load(path: Path, cell: str | None) -> LanguageModel:
     try:
         model = load(path, cells={} if cell is None else {cell: imported(cell)})
     except (OSError, ValueError, ImportError) as error:
-        raise CliError(str(error)) from None
+        hint = "; name its cell: --cell module:name" if cell is None and "fr.load(path, cells=" in str(error) else ""
+        raise CliError(f"{error}{hint}") from None
     if not isinstance(model, LanguageModel) or model.vocabulary is None:
         raise CliError(f"{path}: holds a {type(model).__name__}, expected a language model with its vocabulary")
     return model

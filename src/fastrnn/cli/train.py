@@ -15,6 +15,7 @@ from fastrnn.cli.settings import (
     DEFAULT_MINUTES,
     DEFAULT_OUT,
     LEARNING_RATES,
+    OTHER_RATE,
     Settings,
     choose_folder,
     digest,
@@ -48,7 +49,7 @@ def add(subparsers: Any) -> None:
         "standard library. Ctrl-C saves; --resume goes on.",
     )
     d = Settings()
-    rates = ", ".join(f"{name} {rate}" for name, rate in LEARNING_RATES.items())
+    rates = ", ".join([*(f"{name} {rate}" for name, rate in LEARNING_RATES.items()), f"others {OTHER_RATE}"])
     positive: Any = number(0.0, open_low=True)
     text = parser.add_argument_group("text")
     text.add_argument("--text", metavar="PATH", help="a text file, or a folder (default: the standard library)")

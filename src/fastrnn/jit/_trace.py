@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -315,6 +316,18 @@ def new_states(result: Any, states: tuple[str, ...], where: str) -> tuple[Any, .
     return values
 
 
+def _expect_arguments(function: Callable[..., Any], count: int, where: str) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some callables written in C have none; the call will tell
+        return
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        expected = "(wx, rh, s, v), for it has vectors" if count == 4 else "(wx, rh, s), for it has no vectors"
+        raise TypeError(f"{where}expected a function of {expected}; got {signature}") from None
+
+
 def trace(
     function: Callable[..., Any], gates: tuple[str, ...], states: tuple[str, ...], vectors: tuple[str, ...]
 ) -> tuple[Graph, list[Node]]:
@@ -328,6 +341,7 @@ def trace(
     if vectors:
         arguments.append(scope("v", "vector", vectors))
     where = origin(function)
+    _expect_arguments(function, len(arguments), where)
     values = new_states(function(*arguments), states, where)
     nodes = []
     for name, value in zip(states, values):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -352,6 +352,11 @@ class Scan(Layer):
         from fastrnn.nn.layer_stream import LayerStream
 
         return LayerStream(self, batch_size)
+
+    @property
+    def _numba_type_(self) -> NoReturn:
+        """Numba asks for it when a layer comes to an ``@njit`` function."""
+        raise TypeError(_check.native_steps(type(self).__name__))
 
     def config(self) -> dict[str, Any]:
         return {

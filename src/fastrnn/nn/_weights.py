@@ -59,7 +59,7 @@ class _Weights(Layer):
         if name.startswith(("gain", "bias_c")):
             return np.full(shape, name.startswith("gain"), self.dtype)
         values: NDArray[Any] = init.uniform(shape, fan=self.hidden_size, dtype=self.dtype, seed=rng)
-        if self.variant.forget_bias is not None and name.startswith("bias") and not self.variant.coupled:
+        if self.variant.forget_bias is not None and name.startswith("bias"):
             values[self.hidden_size : 2 * self.hidden_size] = self.variant.forget_bias * name.startswith("bias_ih")
         return values
 

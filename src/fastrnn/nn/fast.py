@@ -97,13 +97,13 @@ class _Fast(Recurrent):
         if self._biases_are_vectors and not self.bias:
             biases = [self._zeros() for _ in biases]
         scalars = [np.full(self.hidden_size, _sigmoid(arrays[name + suffix]), self.dtype) for name in self._scalars]
-        return (*matrices, *self._in_order(biases, scalars))
+        return (*matrices, *self._as_core_takes(biases, scalars))
 
     @staticmethod
     def _factors(arrays: dict[str, Any], name: str, suffix: str) -> tuple[NDArray[Any], NDArray[Any]]:
         return arrays[f"{name}_1{suffix}"], arrays[f"{name}_2{suffix}"]
 
-    def _in_order(self, biases: list[Any], scalars: list[Any]) -> tuple[Any, ...]:
+    def _as_core_takes(self, biases: list[Any], scalars: list[Any]) -> tuple[Any, ...]:
         """b_w, b_r, M, two gains, and vectors."""
         raise NotImplementedError
 
@@ -122,7 +122,7 @@ class _Fast(Recurrent):
                 for (name, rank), columns in zip(self._ranks(), sizes, strict=True)
             ]
             biases = [self._grads.get(name + suffix) for name in self._biases]
-            found.append((*matrices, *self._in_order(biases, [self._zeros() for _ in self._scalars])))
+            found.append((*matrices, *self._as_core_takes(biases, [self._zeros() for _ in self._scalars])))
         n = self._directions
         return tuple(tuple(found[k : k + n]) for k in range(0, len(found), n))
 
@@ -232,7 +232,7 @@ class FastRNN(_Fast):
         self._cell = _core.FAST_RNN
         self.nonlinearity = nonlinearity
 
-    def _in_order(self, biases: list[Any], scalars: list[Any]) -> tuple[Any, ...]:
+    def _as_core_takes(self, biases: list[Any], scalars: list[Any]) -> tuple[Any, ...]:
         return (*biases, None, None, None, None, *scalars)
 
     def config(self) -> dict[str, Any]:
@@ -311,5 +311,5 @@ class FastGRNN(_Fast):
         )  # fmt: skip
         self._cell = _core.FAST_GRNN
 
-    def _in_order(self, biases: list[Any], scalars: list[Any]) -> tuple[Any, ...]:
+    def _as_core_takes(self, biases: list[Any], scalars: list[Any]) -> tuple[Any, ...]:
         return (None, None, None, None, None, *biases, *scalars)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -75,6 +75,11 @@ class LayerStream:
         for _, member in _flat(self._layer):
             if isinstance(member, Scan):
                 member._frozen = {}
+
+    @property
+    def _numba_type_(self) -> NoReturn:
+        """Numba asks for it when a stream comes to an ``@njit`` function."""
+        raise TypeError(_check.native_steps(f"stream of {type(self._of).__name__}"))
 
     # ---- steps -----------------------------------------------------------------------------------------------------
 

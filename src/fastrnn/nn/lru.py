@@ -74,7 +74,8 @@ class LRU(Scan):
         dtype: DTypeLike = np.float32,
         seed: Seed = None,
     ) -> None:
-        self.state_size = _check.positive_int(hidden_size if state_size is None else state_size, "state_size")
+        hidden_size = _check.positive_int(hidden_size, "hidden_size")
+        self.state_size = hidden_size if state_size is None else _check.positive_int(state_size, "state_size")
         self.r_min, self.r_max = _check.ring(r_min, r_max)
         self.max_phase = _check.above_zero(max_phase, "max_phase")
         super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, seed)

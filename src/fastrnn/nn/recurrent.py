@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastrnn import _core
+from fastrnn import _check, _core
 from fastrnn._variant import RNN_CELLS, Variant, rnn_variant
 from fastrnn.nn._random import Seed
 from fastrnn.nn._recurrent import Recurrent
@@ -44,7 +44,7 @@ class LSTM(Recurrent):
     clip : float, optional
         Limits z to [−clip, clip] before each gate's activation.
     forget_bias : float, optional
-        Initial value of the forget gate's part of bias_ih; that of bias_hh is 0 then.
+        Initial value of the forget gate's part of bias_ih; that of bias_hh is 0 then. Needs biases, and not `coupled`.
     layer_norm : bool
         Normalise W·x, R·h₋₁, and c in h: parameters `gain_ih_l0`, `gain_hh_l0` [4·H], `gain_c_l0`, `bias_c_l0` [H].
     zoneout : float, or a pair for h and c
@@ -125,6 +125,7 @@ class LSTM(Recurrent):
             clip=clip, layer_norm=layer_norm, zoneout=zoneout, recurrent_dropout=recurrent_dropout,
             input_dropout=input_dropout, weight_dropout=weight_dropout, activations=activations,
         )  # fmt: skip
+        _check.forget_bias(variant.forget_bias, variant.coupled, bool(bias))
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, dtype, seed,
             variant,

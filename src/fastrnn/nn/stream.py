@@ -102,10 +102,8 @@ class Stream(_core.Stream):
         """Pack the layer's weights again, after training has changed them. The state stays."""
         for kept, now in zip(self._rows, self._described(), strict=True):
             for array, value in zip(kept[6:], now[6:], strict=True):
-                if array is not value and isinstance(
-                    array, np.ndarray
-                ):  # computed from parameters, as weights of low rank
-                    array[...] = value
+                if isinstance(array, np.ndarray) and array is not value:
+                    array[...] = value  # computed from parameters, as weights of low rank are
         self.pack()
 
     # ---- states ----------------------------------------------------------------------------------------------------
@@ -252,7 +250,7 @@ def _runs_as(layer: Layer, base: type[Any]) -> bool:
 def _in_order(layer: Layer) -> bool:
     """Whether a call hands `children` one after the other what the one before returned: a class says so by
     `_in_order = True`, and nobody has changed its call."""
-    owner = next((base for base in type(layer).__mro__ if vars(base).get("_in_order")), None)
+    owner = next((base for base in type(layer).__mro__ if vars(base).get("_in_order") is True), None)
     return owner is not None and type(layer).__call__ is owner.__call__
 
 
