@@ -78,8 +78,8 @@ struct Direction {
     // backward (in)
     const void* dy;  // like y, or null for zeros; ignored past a row's length
     ptrdiff_t dy_t, dy_b;
-    const void* dh_n;  // [B, P] or null
-    const void* dc_n;  // [B, H] or null
+    const void* dh_n;    // [B, P] or null
+    const void* dc_n;    // [B, H] or null
     const void* dc_all;  // like c_all
     ptrdiff_t dc_all_t, dc_all_b, dc_all_next;
 
@@ -121,7 +121,7 @@ struct Sequence {
     double zoneout[kMostStates];  // probability of keeping each state
     double recurrent_dropout;     // of h₋₁ as R sees it, one mask a sequence
     uint64_t mask_seed;
-    void* workspace;         // Sizes::forward or ::backward bytes, 64-byte aligned, contents undefined
+    void* workspace;  // Sizes::forward or ::backward bytes, 64-byte aligned, contents undefined
     Direction dir[2];
 };
 

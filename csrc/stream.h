@@ -52,8 +52,8 @@ struct StreamLayer {
     // one row: the same for up to kStreamBlock time steps, x_t elements apart; their y go to `block`, y_b apart
     void (*run)(StreamLayer*, const void* x, ptrdiff_t x_t, ptrdiff_t steps);
     ptrdiff_t y_b, c_b, c_next;
-    void* h;  // [B, y_b] cell: the state, and y (inout between steps: the caller may read and write it)
-    void* c;  // [B, c_b] LSTM: the cell state (as h); kGiven: further states, c_next apart
+    void* h;                       // [B, y_b] cell: the state, and y (inout between steps: the caller may read and write it)
+    void* c;                       // [B, c_b] LSTM: the cell state (as h); kGiven: further states, c_next apart
     void* h_next;                  // [B, y_b] where the next step's h goes; the two take turns
     void* inner;                   // [B, c_b] projection: o ⊙ tanh(c); GRU, reset before: r ⊙ h
     void* inner2;                  // [B, 2·c_b] GRU, reset before: z and n's share of x

@@ -49,10 +49,12 @@ template <class T>
 void add_gradients(const Step<T>& st) {
     const Packed<T>& B = st.p.cell.second ? st.R2 : st.R;
     const Range own = st.panels(B);
-    const ptrdiff_t u0 = own.first * ptrdiff_t(B.width()), last = own.last * ptrdiff_t(B.width()), u1 = last < st.q.H ? last : st.q.H;
+    const ptrdiff_t u0 = own.first * ptrdiff_t(B.width()), last = own.last * ptrdiff_t(B.width()),
+                    u1 = last < st.q.H ? last : st.q.H;
     for (int r = 0; r < st.m; ++r) {
         const int i = st.row(r);
-        const T* from = static_cast<const T*>(st.d.dc_all) + st.p.time(st.d, st.s, i) * st.d.dc_all_t + st.p.index[i] * st.d.dc_all_b;
+        const T* from =
+            static_cast<const T*>(st.d.dc_all) + st.p.time(st.d, st.s, i) * st.d.dc_all_t + st.p.index[i] * st.d.dc_all_b;
         for (int k = 1; k < st.p.states(); ++k, from += st.d.dc_all_next) {
             T* to = st.ds.dc + i * st.p.dc_stride + (k - 1) * st.p.wide;
             each_vector(u0, u1, VL<T>, [&](ptrdiff_t u, int lanes) { store(to + u, load(to + u) + load_n(from + u, lanes)); });
@@ -125,7 +127,8 @@ void hand_out_further_gradients(const Step<T>& st) {
     for (int r = 0; r < st.m && st.team.slice == 0; ++r)
         for (int k = 1; k < st.p.states(); ++k) {
             const int i = st.row(r);
-            copy_n(const_cast<T*>(further_state<T>(st, st.d.dc_0, k, i)), st.ds.dc + i * st.p.dc_stride + (k - 1) * st.p.wide, st.q.H);
+            copy_n(const_cast<T*>(further_state<T>(st, st.d.dc_0, k, i)), st.ds.dc + i * st.p.dc_stride + (k - 1) * st.p.wide,
+                   st.q.H);
         }
 }
 
@@ -146,9 +149,8 @@ void initial_gradient(Step<T>& st) {
     }
     if (st.p.cell.spec) return initial_given(st);
     const Columns<T> cols{{}, nullptr, st.p.cell.carries ? ~0u : 0u, false};
-    gemm_then(st, (const T* const*)st.ts.next_gates, st.ts.dh, st.m,
-              gate_segments(st.p, st.p.cell.section_r, st.p.cell.first), st.R, cols,
-              [&](ptrdiff_t u0, ptrdiff_t u1) { hand_out_gradients(st, u0, u1); });
+    gemm_then(st, (const T* const*)st.ts.next_gates, st.ts.dh, st.m, gate_segments(st.p, st.p.cell.section_r, st.p.cell.first),
+              st.R, cols, [&](ptrdiff_t u0, ptrdiff_t u1) { hand_out_gradients(st, u0, u1); });
     hand_out_further_gradients(st);
 }
 

@@ -21,11 +21,11 @@ struct CellShape {
     bool second;                // a second product in a step: a projection, or the candidate of GRU without reset_after
     bool candidate;             // that second one: the candidate's rows of R, times section `product`
     int product;
-    bool carries;               // dh of the step before starts from a carried term
-    int kept, first_kept;       // states that `cell` keeps, from this one on; given cells: and h as R sees it
-    int operand;                // given cells: which of them R multiplies
-    const CellSpec* spec;       // of a cell given by functions
-    void (*forward)(Step<T>&);  // one step: its GEMM tiles with the gate arithmetic as each tile's epilogue
+    bool carries;                // dh of the step before starts from a carried term
+    int kept, first_kept;        // states that `cell` keeps, from this one on; given cells: and h as R sees it
+    int operand;                 // given cells: which of them R multiplies
+    const CellSpec* spec;        // of a cell given by functions
+    void (*forward)(Step<T>&);   // one step: its GEMM tiles with the gate arithmetic as each tile's epilogue
     void (*backward)(Step<T>&);  // the same step reversed
     T* (*state_gradient)(const Step<T>&, int row);  // where the gradient at h of a row is summed
 

@@ -31,7 +31,8 @@ void input_gemm(Step<T>& st, int s1) {
     const Range own = st.panels(st.W);
     gemm_panels(st.ts.a, st.ts.c, n, Segments{1, st.q.I, {0}}, st.W, own.first, own.last, input_columns<T>(st));
     if (st.W_high.data)
-        gemm_panels(st.ts.a, st.ts.c, n, Segments{1, st.q.I, {0}}, st.W_high, own.first, own.last, input_columns<T>(st, kMaxNV));
+        gemm_panels(st.ts.a, st.ts.c, n, Segments{1, st.q.I, {0}}, st.W_high, own.first, own.last,
+                    input_columns<T>(st, kMaxNV));
 }
 
 // panels p0 … p1-1 of W or R
@@ -137,7 +138,8 @@ void hand_out_states(const Step<T>& st) {
     const Range own = share(int(st.q.H), st.team.slice, st.team.slices);
     for (int r = 0; r < st.m; ++r) {
         const int i = st.row(r);
-        T* to = static_cast<T*>(st.d.c_all) + st.p.time(st.d, st.s, i) * st.d.c_all_t + st.p.index[i] * st.d.c_all_b + own.first;
+        T* to =
+            static_cast<T*>(st.d.c_all) + st.p.time(st.d, st.s, i) * st.d.c_all_t + st.p.index[i] * st.d.c_all_b + own.first;
         for (int k = 1; k < st.p.states(); ++k, to += st.d.c_all_next)
             copy_n(to, st.cell(st.s, i) + st.p.kept_at(k) + own.first, own.last - own.first);
     }

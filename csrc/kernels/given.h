@@ -47,8 +47,7 @@ void start_given(const Step<T>& st) {
         const int i = st.row(r);
         const uint64_t first = uint64_t(p.index[i]) * uint64_t(round_up(q.P, 64));
         for (ptrdiff_t u = 0; u < p.wide; u += VL<T>) {
-            const auto dropped =
-                chosen<T>(mask_seed(q, d, kMaskOfRecurrent), first + uint64_t(u), q.recurrent_dropout);
+            const auto dropped = chosen<T>(mask_seed(q, d, kMaskOfRecurrent), first + uint64_t(u), q.recurrent_dropout);
             store(st.ds.mask + i * p.wide + u, (broadcast(T(1)) - dropped) * scale);
         }
     }

@@ -88,8 +88,8 @@ void look_up_in_place(Step<T>& st, int s1) {
     const Range own = units(st, st.panels(st.W));
     const ptrdiff_t rs = st.d.W_rs;
     each_gate_vector(st, own.first, own.last, [&](int g, ptrdiff_t u, int lanes) {
-        look_up_vector<T>(st.ts.c, st.p.cell.section_x[g] * st.p.Hp + u, st.ts.a, (g * st.q.H + u) * rs, rs,
-                          st.bias_x(g, u), n, lanes);
+        look_up_vector<T>(st.ts.c, st.p.cell.section_x[g] * st.p.Hp + u, st.ts.a, (g * st.q.H + u) * rs, rs, st.bias_x(g, u), n,
+                          lanes);
     });
 }
 

@@ -42,14 +42,14 @@ struct ThreadSpace {
 
 template <class T>
 struct DirectionSpace {
-    T *W, *R, *R2;             // packed weights: input, recurrent, and the second recurrent product of a step
-    T *bias_x, *bias_r;        // packed like W's and R's panels
-    T *dh, *dc;                // [B, wide] each
-    T* dhs[2];                 // projection: gradient at h, of a chunk [chunk rows, Pp]
-    T* reset;                  // [B, cell_stride] states that a reset goes to, or null for zeros
-    T* sums;                   // given cells with layer norm: see norm.h
+    T *W, *R, *R2;              // packed weights: input, recurrent, and the second recurrent product of a step
+    T *bias_x, *bias_r;         // packed like W's and R's panels
+    T *dh, *dc;                 // [B, wide] each
+    T* dhs[2];                  // projection: gradient at h, of a chunk [chunk rows, Pp]
+    T* reset;                   // [B, cell_stride] states that a reset goes to, or null for zeros
+    T* sums;                    // given cells with layer norm: see norm.h
     T *vectors, *mask, *extra;  // given cells: [vectors, Hp], [B, wide] of recurrent dropout, [B, states + 2, wide] scratch
-    T *gates, *cell, *hidden;  // [rows, S·Hp], [B + rows, Hp] or [2, B, Hp], [rows, Hp]: the caller's or the workspace's
+    T *gates, *cell, *hidden;   // [rows, S·Hp], [B + rows, Hp] or [2, B, Hp], [rows, Hp]: the caller's or the workspace's
     // checkpoint, backward: packed weights of the forward pass, where its h goes, dG of the step after the segment
     T *fW, *fR, *fR2, *again_h, *next_gates;
 };

@@ -24,7 +24,7 @@ extern const SearchTable search_table;
 const SearchTable search_table = {search_bytes, search_run};
 bool variant_spec(const VariantSettings*, int dtype, int cell, CellSpec*);  // variants.cpp
 extern const Ops ops_table;                                                 // ops.cpp
-extern const ScanTable scan_table;                                           // scan.cpp
+extern const ScanTable scan_table;                                          // scan.cpp
 extern const Streams stream_table;                                          // stream.cpp
 extern const TreeKernels tree_table;                                        // tree.cpp
 extern const Word2VecKernels word2vec_table;                                // word2vec.cpp

@@ -204,7 +204,9 @@ def test_without_numba(tmp_path):
     assert "ImportError: cells are compiled with Numba" in errors and 'pip install "fastrnn[jit]"' in errors
     assert run(hide + script(), tmp_path, FASTRNN_JIT="numpy")[0]
     names = "\n".join(
-        f"import fastrnn.jit.{p.stem}" for p in (ROOT / "src/fastrnn/jit").glob("*.py") if p.stem[0] != "_" and p.stem != "native"
+        f"import fastrnn.jit.{p.stem}"
+        for p in (ROOT / "src/fastrnn/jit").glob("*.py")
+        if p.stem[0] != "_" and p.stem != "native"
     )
     run(hide + names + "\nimport fastrnn.jit._emit, fastrnn.jit._vector_math", tmp_path)
 
