@@ -103,7 +103,8 @@ struct GradientSections {
             const ptrdiff_t row = g * p.q->H;
             if (merge && g > 0) break;
             x[at(cell.section_x[g] * p.Hp)] = row;
-            (cell.candidate && g + 1 == cell.G ? product : h)[at(cell.section_r[g] * p.Hp)] = row;
+            ptrdiff_t* const to = cell.candidate && g + 1 == cell.G ? product : h;
+            to[at(cell.section_r[g] * p.Hp)] = row;
         }
         if (merge) width *= cell.G;
     }

@@ -23,7 +23,7 @@ struct alignas(64) Track {
 template <class T>
 struct StackLayer {
     Plan<T> p;
-    Packed<T> W, R, R2;  // as Step's
+    Packed<T> W, R, R2, W_high, R_high;  // as Step's
     Track steps;
     Track shares[kMostTeams];  // backward: of the weight gradients
 };
@@ -144,10 +144,11 @@ void forward_piece(Stack<T>& s, StackLayer<T>& l, int at, const ThreadSpace<T>& 
     Step<T> st{p, q, q.dir[0], p.dir[0], ts, team, l.W, l.R, l.R2, 0, 0, 0, q.save != kSaveAll, 0, -1, 0, 0};
     if (at < 0) {
         start_forward<T>(st);
-        if (team.id == 0) l.W = st.W, l.R = st.R, l.R2 = st.R2;
+        if (team.id == 0) l.W = st.W, l.R = st.R, l.R2 = st.R2, l.W_high = st.W_high, l.R_high = st.R_high;
         return;
     }
     if (team.idle) return;
+    st.W_high = l.W_high, st.R_high = l.R_high;
     const Block b = next_block(s, p, at);
     const int first = p.chunk[b.chunk];
     if (q.save != kSaveAll) st.base = first;

@@ -12,6 +12,7 @@
 #include "decoder_group.h"
 #include "fastrnn.h"
 #include "gemm_group.h"
+#include "given_group.h"
 #include "naive.h"
 #include "one_hot_group.h"
 #include "ops_group.h"
@@ -338,6 +339,13 @@ void word2vec() {
 
 void variants() { variants_group(isas()); }
 
+void given() {
+    for (const std::string& isa : kThreadSanitizer ? std::vector<std::string>{isas()[0]} : isas()) {
+        use(isa);
+        given_group(kThreadSanitizer);
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -363,6 +371,7 @@ int main(int argc, char** argv) {
         {"search_threads", search_threads},
         {"trees", trees},
         {"variants", variants},
+        {"given", given},
         {"scans", scans},
     };
     int ran = 0;

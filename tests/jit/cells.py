@@ -65,12 +65,21 @@ def everything(f):
     return my_everything
 
 
+def many_gates(f):
+    def my_gates(wx, rh, s):
+        a, b = f.tanh(wx.a + rh.a), f.sigmoid(wx.b + rh.b)
+        return b * a + (1 - b) * s.h + 0.3 * f.tanh(wx.c + rh.c) * f.sigmoid(wx.d + rh.d) * wx.e * f.tanh(rh.e)
+
+    return my_gates
+
+
 ARGUMENTS = {
     gru: {"gates": ("r", "z", "n")},
     lstm: {"gates": ("i", "f", "g", "o"), "states": ("h", "c"), "initial": {"f": 1.0}},
     peephole: {"gates": ("i", "f", "g", "o"), "states": ("h", "c"), "vectors": ("p_i", "p_f", "p_o")},
     fast_grnn: {"gates": ("n",), "vectors": ("zeta", "nu"), "initial": {"zeta": 1.0, "nu": -4.0}},
     several_states: {"gates": ("a", "b"), "states": ("h", "slow", "fast"), "vectors": ("rate",)},
+    many_gates: {"gates": ("a", "b", "c", "d", "e")},
     everything: {"gates": ("a", "b", "c"), "states": ("h", "m", "q")},
 }
 CELLS = {make.__name__: fr.cell(**arguments)(make(jit)) for make, arguments in ARGUMENTS.items()}

@@ -148,6 +148,25 @@ def test_threads_and_checkpoints_don_t_change_a_bit(name, batch, hidden, threads
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("name", ["many_gates", "lstm"])
+def test_stacks_side_by_side(name, threads):
+    """Layers that run as a wavefront on several threads."""
+    layer = fr.CustomRNN(CELLS[name], 48, 48, 4, seed=0)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((300, 4, 48), dtype=np.float32)
+    dy = rng.standard_normal(x.shape, dtype=np.float32)
+    found = []
+    for count in (1, 2, 4):
+        threads(count)
+        layer.zero_grads()
+        (y, state), pullback = layer.vjp(x)
+        dx, dstate = pullback(dy)
+        found.append([layer(x)[0], y, *tuples(state), dx, *tuples(dstate), *(g.copy() for g in layer.grads.values())])
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_retain():
     layer = fr.CustomRNN(CELLS["peephole"], INPUTS, 6, 2, seed=0)
     (y, _), pullback = layer.vjp(inputs(np.float32), retain=True)
