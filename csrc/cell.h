@@ -10,7 +10,8 @@
 //   else                           x·W + b_w in section_x[g], h₋₁·R + b_r in section_r[g]
 // `forward` writes the new states, and leaves in any sections what `backward` will want. `backward` finds those, and writes the
 // gradients at the products into the sections that held them; `gradient` of each state comes in as that at the new state, and
-// goes out as that at the state before, as far as the arithmetic itself passes it on: h₋₁·R is the schedule's.
+// goes out as that at the state before, as far as the arithmetic itself passes it on: h₋₁·R is the schedule's. With a
+// projection `after[0]` and `gradient[0]` are of h before it, and the arithmetic must not read h₋₁.
 //
 // A cell in two stages has a product of its own in the last gate n, section_x[n] == section_r[n]: `forward` leaves what R_n
 // multiplies in section_product (GRU: r ⊙ h₋₁), the schedule adds section_product·R_n to the section of n, and `forward2`
