@@ -9,12 +9,12 @@
 // Note [sums over rows]: gradients of gains and biases are summed for each row of the batch apart, while it is in cache, and
 // over the rows at the end: an order that no split of the work changes.
 #pragma once
+#include "../variant.h"
 #include "given.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-constexpr double kNormEpsilon = 1e-5;
 enum { kNormX = 0, kNormR = 1 };  // of x·W, of h₋₁·R
 
 template <class T>
@@ -74,7 +74,7 @@ void moments(const Plan<T>& p, const T* row, int which, const Gates& gates, T& m
             const V d = (load(at + u) - m) * mask;
             square[k] = fma(d, d, square[k]);
         });
-    rsd = T(1 / __builtin_sqrt(double(total<T>(square) / n) + kNormEpsilon));
+    rsd = T(1 / __builtin_sqrt(double(total<T>(square) / n) + kLayerNormEps));
 }
 
 // z of a group of gates for row r of this step

@@ -24,7 +24,7 @@ cdef class Options:
     address: that of a CellSpec, which `owner` keeps alive; zoneout: the rates of each state; norm: gates that are normalised
     together, or 0; expect: zoneout by its expectation; seed: of the masks; reset: uint8 [T, B] in x's layout, with reset_h and
     reset_c like initial states, or None; all_states: return the states of every step and layer; input_masks: for each layer an
-    array to multiply its input with, or None; reverse_c… see `forward_layers`.
+    array to multiply its input with, or None.
     """
     cdef VariantSettings settings
     cdef CellSpec given
