@@ -2,7 +2,8 @@
 
 All blocks of a page run one after the other, as a reader would type them. What a page takes for granted (data, say)
 is in comments of the page that aren't shown, `<!-- python … -->`, and so are checks of what the blocks made. Pages
-without such a comment are compiled only.
+without such a comment are compiled only. A page that takes a library for granted that may be missing says so,
+`<!-- needs: torch, onnx -->`, and is skipped without.
 """
 
 import re
@@ -27,6 +28,8 @@ def test_page(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
     text = page.read_text(encoding="utf-8")
+    for library in re.findall(r"[\w.]+", "".join(re.findall(r"^<!-- needs:(.*)-->$", text, re.MULTILINE))):
+        pytest.importorskip(library)
     for line, source in blocks(text):
         code = compile("\n" * (line - 1) + source, str(page), "exec")  # so that errors name the page's line
         if "<!-- python" in text:
