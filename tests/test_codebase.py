@@ -19,8 +19,20 @@ SOURCE = ROOT / "src" / "fastrnn"
 
 # A room imports from the rooms before it. "fastrnn" stands for the package as users see it.
 ROOMS = [
-    *("_core", "_check", "_info", "_one_hot", "_random", "_variant", "reference", "_pullback", "_call", "_attention"),
-    *("functional", "jit"),
+    *(
+        "_core",
+        "_check",
+        "_threads",
+        "_info",
+        "_one_hot",
+        "_random",
+        "_variant",
+        "reference",
+        "_pullback",
+        "_call",
+        "_attention",
+    ),
+    *("_threads", "functional", "jit"),
     *("nn", "io", "text", "train", "optim", "models", "fastrnn", "interop", "bench", "cli", "__main__"),
 ]
 MODULES = sorted(path.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
@@ -98,7 +110,7 @@ def test_ci_runs_the_command_of_the_readme():
 
 
 def test_one_limit_of_threads():
-    from fastrnn._info import _MAX_THREADS
+    from fastrnn._threads import _MAX_THREADS
 
     (limit,) = re.findall(r"kMaxThreads = (\d+);", (ROOT / "csrc" / "pool.cpp").read_text(encoding="utf-8"))
     assert int(limit) == _MAX_THREADS
