@@ -12,6 +12,7 @@ import operator
 import os
 import sys
 import warnings
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from fastrnn import _core
@@ -97,39 +98,29 @@ def _begin() -> None:
     openmp = _positive(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip())
     _told = openmp is not None
     _core.set_num_threads(min(openmp or cpus, cpus))
-    _in_worker()
 
 
 # ---- workers of pools of processes
 
+_process: weakref.ref[Any] | None = None  # multiprocessing's object of this process
 
-def _in_worker(*_: object) -> None:
-    """Begin with one thread in a worker, unless a number was told."""
-    process = sys.modules.get("multiprocessing.process")
-    if process is None or _told:
+
+def _in_process(*_: object) -> None:
+    """Begin with one thread in a worker, unless a number was told; and again in a child of this process.
+
+    However a child is started, it knows what it is when its own object takes the place of the one that stood there
+    before, which is gone then.
+    """
+    global _process
+    module = sys.modules.get("multiprocessing.process")
+    current = module.current_process() if module is not None else None
+    if current is None:  # nobody has imported it, or Python is ending
         return
-    current = process.current_process()
+    _process = weakref.ref(current, _in_process)
     # ProcessPoolExecutor's workers are no daemons
     target = getattr(current, "_target", None)
-    if current.daemon or getattr(target, "__module__", None) == "concurrent.futures.process":
+    if not _told and (current.daemon or getattr(target, "__module__", None) == "concurrent.futures.process"):
         _core.set_num_threads(1)
-
-
-class _Marker:
-    """What `register_after_fork` wants beside the function; it keeps a weak reference."""
-
-
-_marker = _Marker()
-_watched = False
-
-
-def _watch() -> None:
-    """Have multiprocessing call `_in_worker` when a child knows what it is, however it was started."""
-    global _watched
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None and not _watched:
-        util.register_after_fork(_marker, _in_worker)
-        _watched = True
 
 
 # ---- threadpoolctl
@@ -197,6 +188,6 @@ def _meet_threadpoolctl() -> None:
 
 
 _begin()
-_watch()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_watch)
+_in_process()
+if hasattr(os, "register_at_fork"):  # multiprocessing may be imported later, but before it forks
+    os.register_at_fork(after_in_child=_in_process)
