@@ -6,7 +6,7 @@ from typing import Any
 
 from fastrnn import _core
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 
 def info() -> dict[str, Any]:
