@@ -93,7 +93,7 @@ NativeResults<T> native_forward(const NativeStack<T>& stack, const std::vector<d
     Rows<T> rows(s.T, s.B, I, layout);
     rows.fill(x, std::vector<int64_t>(size_t(s.B), s.T));
     const Buffer<T> h_0 = stack.initial(false, from, to), c_0 = stack.initial(true, from, to);
-    const Buffer<T> y(size_t(s.T * s.B * N), sizeof(T)), h_n(size_t(L * s.B * s.P)), c_n(size_t(s.lstm() ? L * s.B * s.H : 0));
+    const Buffer<T> y(size_t(s.T * s.B * N), sizeof(void*)), h_n(size_t(L * s.B * s.P)), c_n(size_t(s.lstm() ? L * s.B * s.H : 0));
     Buffer<int64_t> lengths(size_t(s.B), sizeof(int64_t));
     for (size_t b = 0; b < lengths.size(); ++b) lengths[b] = s.lengths[b];
     const bool first = layer.batch_first != 0;
@@ -161,7 +161,7 @@ void native_layer_errors() {
     const Shape q{fastrnn::kLstm, 5, 3, 4, 7, 7, 1, {5, 5, 5}};
     const NativeStack<T> stack(q, Options(), 1, false);
     const fastrnn::NativeLayer& l = stack.layer;
-    const Buffer<T> x(5 * 3 * 4 + 1, sizeof(T)), y(5 * 3 * 7), h(3 * 7), c(3 * 7);
+    const Buffer<T> x(5 * 3 * 4 + 1, sizeof(void*)), y(5 * 3 * 7), h(3 * 7), c(3 * 7);
     Buffer<int64_t> lengths(3);
     for (size_t i = 0; i < x.size(); ++i) x[i] = T(1);
     lengths[0] = lengths[1] = lengths[2] = 5;
