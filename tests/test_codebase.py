@@ -109,6 +109,20 @@ def test_ci_runs_the_command_of_the_readme():
     assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == commands[1]
 
 
+def test_ci_runs_what_there_is():
+    """Sessions that the workflows name, and groups of the C++ tests that sessions name."""
+    noxfile = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    sessions = set(re.findall(r"^@nox\.session.*\ndef (\w+)", noxfile, re.MULTILINE))
+    workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    (named,) = re.findall(r"session: \[(.+)\]", workflow)
+    assert set(named.split(", ")) <= sessions
+    known = set(re.findall(r'^\s+\{"(\w+)", \w+\},$', (ROOT / "tests/ctest/main.cpp").read_text(), re.MULTILINE))
+    lists = re.findall(r"groups ?= ?\(([^)]+)\)", noxfile)
+    assert len(lists) == 2
+    for groups in lists:
+        assert set(re.findall(r'"(\w+)"', groups)) <= known
+
+
 def test_one_limit_of_threads():
     from fastrnn._threads import _MAX_THREADS
 
