@@ -347,12 +347,7 @@ void given() {
     }
 }
 
-void native() {
-    for (const std::string& isa : kThreadSanitizer ? std::vector<std::string>{isas()[0]} : isas()) {
-        use(isa);
-        native_group(kThreadSanitizer);
-    }
-}
+void native() { native_group(isas(), kThreadSanitizer); }
 
 }  // namespace
 

@@ -93,7 +93,8 @@ NativeResults<T> native_forward(const NativeStack<T>& stack, const std::vector<d
     Rows<T> rows(s.T, s.B, I, layout);
     rows.fill(x, std::vector<int64_t>(size_t(s.B), s.T));
     const Buffer<T> h_0 = stack.initial(false, from, to), c_0 = stack.initial(true, from, to);
-    const Buffer<T> y(size_t(s.T * s.B * N), sizeof(void*)), h_n(size_t(L * s.B * s.P)), c_n(size_t(s.lstm() ? L * s.B * s.H : 0));
+    const Buffer<T> y(size_t(s.T * s.B * N), sizeof(void*)), h_n(size_t(L * s.B * s.P)),
+        c_n(size_t(s.lstm() ? L * s.B * s.H : 0));
     Buffer<int64_t> lengths(size_t(s.B), sizeof(int64_t));
     for (size_t b = 0; b < lengths.size(); ++b) lengths[b] = s.lengths[b];
     const bool first = layer.batch_first != 0;
@@ -297,16 +298,18 @@ inline void native_overlaps() {
     }
 }
 
-inline void native_group(bool quick) {
+inline void native_group(const std::vector<std::string>& isas, bool quick) {
     const int before = fastrnn::pool_threads();
-    native_layers<float>(quick);
-    native_streams<float>();
-    if (!quick) {
+    for (const std::string& isa : isas) {
+        fastrnn::select(isa.c_str());
+        native_layers<float>(quick);
+        native_streams<float>();
+        native_layer_errors<float>();
+        if (quick) break;
         native_layers<double>(quick);
         native_streams<double>();
         native_layer_errors<double>();
-        native_overlaps();
     }
-    native_layer_errors<float>();
+    native_overlaps();
     fastrnn::pool_set_threads(before);
 }
