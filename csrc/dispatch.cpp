@@ -31,31 +31,25 @@ struct Candidate {
     bool (*runs)();
 };
 
-#if defined(__x86_64__)
-bool runs_avx512() {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-}
-bool runs_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"); }
-bool runs_v2() { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"); }
-#else
-bool runs_always() { return true; }
-#endif
-
+// best first
 const Candidate kCandidates[] = {
-    // best first
 #if defined(__x86_64__)
 #ifdef FASTRNN_HAVE_avx512
-    {"avx512", &avx512::table, runs_avx512},
+    {"avx512", &avx512::table,
+     [] {
+         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+     }},
 #endif
 #ifdef FASTRNN_HAVE_avx2
-    {"avx2", &avx2::table, runs_avx2},
+    {"avx2", &avx2::table,
+     [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"); }},
 #endif
 #ifdef FASTRNN_HAVE_v2
-    {"v2", &v2::table, runs_v2},
+    {"v2", &v2::table, [] { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"); }},
 #endif
 #elif defined(__aarch64__)
-    {"neon", &neon::table, runs_always},
+    {"neon", &neon::table, [] { return true; }},
 #endif
 };
 

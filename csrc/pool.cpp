@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -9,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 #include <new>
 #include <string>
 #include <thread>
@@ -110,7 +112,7 @@ struct Pool {
 };
 
 Pool* g_pool = nullptr;  // never freed: workers may outlive static destructors
-std::atomic<int> g_threads{0};
+std::atomic<int> g_threads{1};
 std::atomic<int> g_cpus{1};
 std::atomic<int64_t> g_cpus_read{0};
 constexpr int64_t kSpinNs = 50'000;
@@ -152,7 +154,16 @@ uint64_t wait_for_region(Pool* p, int id, uint64_t seen) {
     return word;
 }
 
+void name_thread() {  // as top and debuggers show it
+#if defined(__linux__)
+    pthread_setname_np(pthread_self(), "fastrnn");
+#elif defined(__APPLE__)
+    pthread_setname_np("fastrnn");
+#endif
+}
+
 void* worker(void* arg) {
+    name_thread();
     Start s = *static_cast<Start*>(arg);
     delete static_cast<Start*>(arg);
     Pool* p = s.pool;
@@ -164,6 +175,13 @@ void* worker(void* arg) {
     return nullptr;
 }
 
+// Signals that a worker leaves to the program's own threads, for a call that one of these waits in is to be interrupted by
+// them. Not those that tell of what the worker itself did, nor the profiler's.
+void signals_of_others(sigset_t* set) {
+    sigfillset(set);
+    for (int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF}) sigdelset(set, own);
+}
+
 // threads that could be started of those wanted
 int ensure(Pool* p, int n) {
     while (p->started < n) {
@@ -172,8 +190,12 @@ int ensure(Pool* p, int n) {
         pthread_attr_t attr;
         pthread_attr_init(&attr);
         pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+        sigset_t others, before;
+        signals_of_others(&others);
+        pthread_sigmask(SIG_BLOCK, &others, &before);  // inherited
         pthread_t t;
         int failed = pthread_create(&t, &attr, worker, s);
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
         pthread_attr_destroy(&attr);
         if (failed) {
             delete s;
@@ -263,3 +285,9 @@ void barrier_wait(Barrier* b, int n) noexcept {
 }
 
 }  // namespace fastrnn
+
+// The setting under names that can be looked up in the loaded library: by them threadpoolctl knows it, and sets the number
+// (src/fastrnn/interop/threads.py).
+#define FASTRNN_EXPORT extern "C" __attribute__((visibility("default")))
+FASTRNN_EXPORT int fastrnn_get_num_threads() noexcept { return fastrnn::pool_threads(); }
+FASTRNN_EXPORT void fastrnn_set_num_threads(int n) noexcept { fastrnn::pool_set_threads(n); }

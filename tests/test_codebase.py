@@ -19,8 +19,20 @@ SOURCE = ROOT / "src" / "fastrnn"
 
 # A room imports from the rooms before it. "fastrnn" stands for the package as users see it.
 ROOMS = [
-    *("_core", "_check", "_info", "_one_hot", "_random", "_variant", "reference", "_pullback", "_call", "_attention"),
-    *("functional", "jit"),
+    *(
+        "_core",
+        "_check",
+        "_threads",
+        "_info",
+        "_one_hot",
+        "_random",
+        "_variant",
+        "reference",
+        "_pullback",
+        "_call",
+        "_attention",
+    ),
+    *("_threads", "functional", "jit"),
     *("nn", "io", "text", "train", "optim", "models", "fastrnn", "interop", "bench", "cli", "__main__"),
 ]
 MODULES = sorted(path.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
@@ -97,8 +109,22 @@ def test_ci_runs_the_command_of_the_readme():
     assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == commands[1]
 
 
+def test_ci_runs_what_there_is():
+    """Sessions that the workflows name, and groups of the C++ tests that sessions name."""
+    noxfile = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    sessions = set(re.findall(r"^@nox\.session.*\ndef (\w+)", noxfile, re.MULTILINE))
+    workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    (named,) = re.findall(r"session: \[(.+)\]", workflow)
+    assert set(named.split(", ")) <= sessions
+    known = set(re.findall(r'^\s+\{"(\w+)", \w+\},$', (ROOT / "tests/ctest/main.cpp").read_text(), re.MULTILINE))
+    lists = re.findall(r"groups ?= ?\(([^)]+)\)", noxfile)
+    assert len(lists) == 2
+    for groups in lists:
+        assert set(re.findall(r'"(\w+)"', groups)) <= known
+
+
 def test_one_limit_of_threads():
-    from fastrnn._info import _MAX_THREADS
+    from fastrnn._threads import _MAX_THREADS
 
     (limit,) = re.findall(r"kMaxThreads = (\d+);", (ROOT / "csrc" / "pool.cpp").read_text(encoding="utf-8"))
     assert int(limit) == _MAX_THREADS

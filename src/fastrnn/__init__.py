@@ -12,8 +12,9 @@ Examples
 
 from typing import TYPE_CHECKING
 
-from fastrnn import functional, io, nn
-from fastrnn._info import __version__, get_num_threads, info, set_num_threads
+from fastrnn import _threads, functional, io, nn
+from fastrnn._info import __version__, info
+from fastrnn._threads import get_num_threads, set_num_threads
 from fastrnn.io import load, save
 from fastrnn.nn import (
     GELU,
@@ -209,3 +210,4 @@ else:  # a type checker that saw this would believe in every name
 
 
 nn._layer.LATER.append("fastrnn.models")  # where the class of a file may be that isn't known yet
+_threads._meet_threadpoolctl()

@@ -198,18 +198,7 @@ def fma_peak(dtype, int64_t rounds):
     return done
 
 
-def _initialise():
-    select_isa(os.environ.get("FASTRNN_ISA") or None)
-    text = os.environ.get("FASTRNN_NUM_THREADS")
-    if not text:
-        pool_set_threads(pool_default_threads())
-        return
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise ValueError(f"FASTRNN_NUM_THREADS: expected an integer of at least 1, got {text!r}")
-    pool_set_threads(min(int(text), 1 << 20))
-
-
-_initialise()
+select_isa(os.environ.get("FASTRNN_ISA") or None)
 
 
 # ---- arrays

@@ -14,6 +14,7 @@
 #include "gemm_group.h"
 #include "given_group.h"
 #include "naive.h"
+#include "native_group.h"
 #include "one_hot_group.h"
 #include "ops_group.h"
 #include "pool_group.h"
@@ -346,6 +347,8 @@ void given() {
     }
 }
 
+void native() { native_group(isas(), kThreadSanitizer); }
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -373,6 +376,7 @@ int main(int argc, char** argv) {
         {"variants", variants},
         {"given", given},
         {"scans", scans},
+        {"native", native},
     };
     int ran = 0;
     for (const auto& [name, group] : groups) {

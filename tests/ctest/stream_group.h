@@ -1,5 +1,6 @@
 // stream_group.h: streams in exact buffers, bitwise against the layers' own kernels and operations.
 #pragma once
+#include "ops.h"
 #include "recurrent.h"
 #include "stream.h"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastrnn import _check, _core
-from fastrnn._info import _MAX_THREADS, get_num_threads
+from fastrnn._threads import _MAX_THREADS, get_num_threads
 from fastrnn.models._word_corpus import PIECE, Piece, Scan
 from fastrnn.nn._random import mask_seed
 from fastrnn.train import History, Interrupted, Progress
