@@ -51,11 +51,13 @@ def _loop(node: Node, values: Values, most: Array = None, condition: Array = Non
     return (*states, *(np.stack(stack) for stack in stacks))
 
 
-@operator("Scan")
+def _old_scan(node: Node) -> str | None:
+    return "expected Scan of operator set 9 or later" if node.version < 9 else None
+
+
+@operator("Scan", limit=_old_scan)
 def _scan(node: Node, values: Values, *arrays: Array) -> tuple[Any, ...]:
     """States go round; the rest is taken apart along an axis, and what comes out is put together along one."""
-    if node.version < 9:
-        raise ValueError("expected Scan of operator set 9 or later")
     body, inputs = node.get("body"), node.get("num_scan_inputs")
     count = len(arrays) - inputs
     states, scanned = list(arrays[:count]), arrays[count:]

@@ -80,10 +80,13 @@ def _for_channels(a: Array, ndim: int) -> Array:
     return a.reshape(-1, *(1,) * (ndim - 2))
 
 
-@operator("BatchNormalization")
+def _training(node: Node) -> str | None:
+    training = node.get("training_mode", 0) or node.num_outputs > 1
+    return "training_mode: expected 0 and one output, a loaded graph is for inference" if training else None
+
+
+@operator("BatchNormalization", limit=_training)
 def _batch_norm(node: Node, x: Array, scale: Array, bias: Array, mean: Array, variance: Array) -> Array:
-    if node.get("training_mode", 0) or node.num_outputs > 1:
-        raise ValueError("training_mode: expected 0 and one output, a loaded graph is for inference")
     factor = scale / np.sqrt(variance + variance.dtype.type(node.get("epsilon", 1e-5)))
     shift = bias - mean * factor
     return (x * _for_channels(factor, x.ndim) + _for_channels(shift, x.ndim)).astype(x.dtype)
@@ -145,11 +148,13 @@ def _conv(node: Node, x: Array, weight: Array, bias: Array = None) -> Array:
     return y if bias is None else y + _for_channels(bias, x.ndim)
 
 
-@operator("MaxPool", "AveragePool")
+def _places_of_maxima(node: Node) -> str | None:
+    return "expected one output, the places of maxima are not computed" if node.num_outputs > 1 else None
+
+
+@operator("MaxPool", "AveragePool", limit=_places_of_maxima)
 def _pool(node: Node, x: Array) -> Array:
     """Windows may reach beyond the end with `ceil_mode`; what lies in the padding doesn't count unless asked to."""
-    if node.num_outputs > 1 or node.get("storage_order", 0):
-        raise ValueError("expected one output and storage_order 0; the places of maxima are not computed")
     kernel, count = node.get("kernel_shape"), x.ndim - 2
     strides, dilations = node.get("strides") or [1] * count, node.get("dilations") or [1] * count
     wide = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]

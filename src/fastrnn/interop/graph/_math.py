@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastrnn.interop.graph._node import Node, operator
 from fastrnn.nn.activations import _apply
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Array = Any  # of any dtype
 
@@ -222,7 +219,7 @@ def _matmul(node: Node, a: Array, b: Array) -> Array:
 
 
 @operator("Gemm")
-def _gemm(node: Node, a: Array, b: Array, c: Array = None) -> NDArray[Any]:
+def _gemm(node: Node, a: Array, b: Array, c: Array = None) -> Array:
     """α·A'·B' + β·C."""
     alpha, beta = node.get("alpha", 1.0), node.get("beta", 1.0)
     y = np.matmul(a.T if node.get("transA", 0) else a, b.T if node.get("transB", 0) else b)

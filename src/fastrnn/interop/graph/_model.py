@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Port(NamedTuple):
-    """An input or output: its name, type and shape; a size that may vary is a name or None, an unknown shape is None."""
+    """An input or output: name, type and shape. A size that may vary is a name or None, an unknown shape is None."""
 
     name: str
     dtype: np.dtype[Any]
@@ -134,7 +134,7 @@ class OnnxModel(Layer):
         if RECORDING and current() is not None:
             raise TypeError(self._no_gradients())
         if len(args) == 1 and isinstance(args[0], Mapping) and not kwargs:
-            args, kwargs = (), args[0]
+            return self(**args[0])
         if len(args) > len(self.inputs):
             raise TypeError(f"expected at most {len(self.inputs)} inputs ({self._names()}), got {len(args)}")
         feeds = dict(zip((port.name for port in self.inputs), args, strict=False))
@@ -186,8 +186,8 @@ class OnnxModel(Layer):
 
     def _no_gradients(self) -> str:
         return (
-            "OnnxModel is for inference and has no gradients; fastrnn.interop.onnx.load(file, layers=True) makes layers "
-            "of a graph that is a chain of them"
+            "OnnxModel is for inference and has no gradients; fastrnn.interop.onnx.load(file, layers=True) makes "
+            "layers of a graph that is a chain of them"
         )
 
 

@@ -11,15 +11,19 @@ OPERATORS: dict[str, Callable[..., Any]] = {}
 OLDEST = 7  # the operator set in which Add and its kin got NumPy's broadcasting
 STANDARD = ("", "ai.onnx")
 
+# Operator → what says of a node why it can't run, or nothing: so that loading fails, and not the first call.
+LIMITS: dict[str, Callable[[Node], str | None]] = {}
+
 Function = Callable[..., Any]
 
 
-def operator(*names: str) -> Callable[[Function], Function]:
+def operator(*names: str, limit: Callable[[Node], str | None] | None = None) -> Callable[[Function], Function]:
     """Enter a function in the table."""
 
     def enter(function: Function) -> Function:
-        for name in names:
-            OPERATORS[name] = function
+        OPERATORS.update(dict.fromkeys(names, function))
+        if limit is not None:
+            LIMITS.update(dict.fromkeys(names, limit))
         return function
 
     return enter

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastrnn.interop.graph import _control, _index, _layers, _math, _recurrent, _reduce, _shape  # noqa: F401  # enter
 from fastrnn.interop.graph._arrays import decode
-from fastrnn.interop.graph._node import OLDEST, OPERATORS, STANDARD, Node
+from fastrnn.interop.graph._node import LIMITS, OLDEST, OPERATORS, STANDARD, Node
 
 Values = dict[str, Any]
 MOST = 1 << 24  # bytes of a result that is computed once and kept, unless its inputs are as large
@@ -82,8 +82,8 @@ class Program:
             if not all(name in known for name in _reads(node)) or node.op in ("LSTM", "GRU", "RNN", "Loop", "Scan"):
                 continue
             results = _named(node, _results(node, known))
-            size, given = (sum(a.nbytes for a in arrays) for arrays in (results.values(), map(known.get, _reads(node))))
-            if size <= max(MOST, given):
+            size = sum(a.nbytes for a in results.values())
+            if size <= max(MOST, sum(known[name].nbytes for name in _reads(node))):
                 found |= results
                 known |= results
         return found
@@ -125,6 +125,8 @@ def _node(given: Mapping[str, Any], opsets: Mapping[str, int], known: set[str]) 
         elif kind == "graph":
             value = Program(value, opsets, known)
         node.attributes[name] = value
+    if node.op in LIMITS and (why := LIMITS[node.op](node)):
+        raise ValueError(f"{node}: {why}")
     return node
 
 

@@ -78,7 +78,10 @@ def _sizes(node: Node, W: Array, R: Array, B: Array, P: Array) -> tuple[int, int
     if W.ndim != 3 or R.ndim != 3:
         raise ValueError(f"W and R: expected 3 axes, got shapes {W.shape} and {R.shape}")
     hidden = node.get("hidden_size", R.shape[2])
-    expected = {"W": (count, gates * hidden, W.shape[2]), "R": (count, gates * hidden, hidden)}
+    expected: dict[str, tuple[int, ...]] = {
+        "W": (count, gates * hidden, W.shape[2]),
+        "R": (count, gates * hidden, hidden),
+    }
     expected |= {"B": (count, 2 * gates * hidden), "P": (count, 3 * hidden)}
     for name, array in (("W", W), ("R", R), ("B", B), ("P", P)):
         if array is not None and array.shape != expected[name]:
@@ -144,7 +147,8 @@ def build(node: Node, W: Array, R: Array, B: Array = None, P: Array = None) -> l
 
 
 def _function(op: str, arrays: dict[str, Array], reverse: bool, options: dict[str, Any]) -> Run:
-    function = {"LSTM": functional.lstm, "GRU": functional.gru, "RNN": functional.rnn}[op]
+    functions: dict[str, Any] = {"LSTM": functional.lstm, "GRU": functional.gru, "RNN": functional.rnn}
+    function = functions[op]
     weights = [arrays.get(name) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
     if "peephole" in arrays:
         options = {**options, "peephole": arrays["peephole"]}

@@ -13,18 +13,18 @@ Array = Any
 
 
 def _log_sum_exp(x: Array, axis: Any, keepdims: bool) -> Array:
-    top = np.max(x, axis=axis, keepdims=True)
+    top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
     found = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
     return found if keepdims else np.squeeze(found, axis=axis)
 
 
 def _smallest(dtype: Any) -> Any:
-    return False if dtype == bool else -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
+    return False if dtype.kind == "b" else -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
 
 
 def _largest(dtype: Any) -> Any:
-    return True if dtype == bool else np.inf if dtype.kind == "f" else np.iinfo(dtype).max
+    return True if dtype.kind == "b" else np.inf if dtype.kind == "f" else np.iinfo(dtype).max
 
 
 # x, axis, keepdims → reduced; of nothing, Max and Min are the other end of their type

@@ -25,7 +25,7 @@ def _identity(node: Node, x: Array) -> Array:
 @operator("Dropout")
 def _dropout(node: Node, x: Array, ratio: Array = None, training: Array = None) -> Any:
     """Nothing is dropped in inference; the mask says that all stays."""
-    if training is not None and bool(training):
+    if training is not None and bool(training) and (0.5 if ratio is None else float(ratio)):
         raise ValueError("training_mode: expected false, a loaded graph is for inference")
     return (x, np.ones(x.shape, x.dtype if node.version < 10 else bool)) if node.num_outputs > 1 else x
 
@@ -142,7 +142,8 @@ def _constant_of_shape(node: Node, shape: Array) -> Array:
 @operator("EyeLike")
 def _eye_like(node: Node, x: Array) -> Array:
     code = node.get("dtype")
-    return np.eye(*x.shape, k=node.get("k", 0), dtype=x.dtype if code is None else DTYPES[code])
+    rows, columns = x.shape
+    return np.eye(rows, columns, k=node.get("k", 0), dtype=x.dtype if code is None else DTYPES[code])
 
 
 @operator("Trilu")

@@ -82,7 +82,10 @@ class Backend(base.Backend):
 
     @classmethod
     def run_node(cls, node: Any, inputs: Any, device: str = "CPU", outputs_info: Any = None, **kwargs: Any) -> Any:
-        """The outputs of one node, of operator set `opset_version` or the newest; `inputs` for those that have a name."""
+        """The outputs of one node of operator set `opset_version`, by default the newest.
+
+        `inputs` are for the node's inputs that have a name.
+        """
         cls._check_device(device)
         version = kwargs.get("opset_version", onnx.defs.onnx_opset_version())
         params: dict[str, Any] = {}

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, TensorProto, numpy_helper
+from onnx import AttributeProto, TensorProto, inliner, numpy_helper
 
-from fastrnn.interop.graph import OnnxModel
+from fastrnn.interop.graph import OPERATORS, OnnxModel
 from fastrnn.interop.graph._arrays import DTYPES, encode
 from fastrnn.interop.graph._node import STANDARD
 
 FLOATS = (np.float32, np.float64)
+DEEPEST = 8  # operators defined by operators defined by …
 SMALL = 16  # numbers: constants in the graph, such as an epsilon, that are no parameters
-LATEST_IR = 1 << 30
 
 
 def load(file: Any, *, layers: bool = False) -> Any:
@@ -80,9 +80,52 @@ def _message(file: Any) -> Any:
         raise
     except Exception as error:  # protobuf's and the checker's errors have no class in common but this one
         raise ValueError(f"{_named(file)}: not a whole ONNX model: {_first_line(error)}") from error
+    return _inlined(message)
+
+
+def _inlined(message: Any) -> Any:
+    """Functions as nodes: the file's own, and operators that ONNX defines by others, where there is none here."""
     if message.functions:
-        message = onnx.inliner.inline_local_functions(message)
+        message = inliner.inline_local_functions(message)
+    known = {(domain, op) for domain in STANDARD for op in (*OPERATORS, "Constant")}
+    for _ in range(DEEPEST):
+        versions = {one.domain: one.version for one in message.opset_import}
+        given, chosen = [], set()
+        for node in message.graph.node:
+            schema = None if (node.domain, node.op_type) in known else _schema(node, versions)
+            if schema is not None and (schema.has_function or schema.has_context_dependent_function):
+                chosen.add((node.domain, node.op_type))
+                node = _with_defaults(node, schema)
+            given.append(node)
+        if not chosen:
+            break
+        whole = onnx.ModelProto()
+        whole.CopyFrom(message)
+        del whole.graph.node[:]
+        whole.graph.node.extend(given)
+        try:
+            message = inliner.inline_selected_functions(whole, sorted(chosen), inline_schema_functions=True)
+        except RuntimeError:  # it can't do all of them; what is left over is named as unknown
+            break
     return message
+
+
+def _schema(node: Any, versions: dict[str, int]) -> Any:
+    try:
+        return onnx.defs.get_schema(node.op_type, versions.get(node.domain, 0), node.domain)
+    except onnx.defs.SchemaError:
+        return None
+
+
+def _with_defaults(node: Any, schema: Any) -> Any:
+    """The node with all its attributes: inlining takes those that aren't given for absent."""
+    whole = onnx.NodeProto()
+    whole.CopyFrom(node)
+    given = {attribute.name for attribute in node.attribute}
+    for name, attribute in schema.attributes.items():
+        if name not in given and attribute.default_value.name:
+            whole.attribute.append(attribute.default_value)
+    return whole
 
 
 def _named(file: Any) -> str:

@@ -1,0 +1,4 @@
+from typing import Any
+
+
+def to_layers(model: Any) -> Any: ...
