@@ -28,6 +28,7 @@ DTYPES: dict[int, np.dtype[Any]] = {
     13: np.dtype(np.uint64),
     16: np.dtype(np.float32),
 }
+BFLOAT16 = 16
 NAMES = {dtype.name: dtype for dtype in DTYPES.values()}
 
 

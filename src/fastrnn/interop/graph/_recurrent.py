@@ -112,13 +112,15 @@ def directions_of(node: Node, W: Array, R: Array, B: Array = None, P: Array = No
     return [parameters(node.op, coupled, *(None if a is None else a[d] for a in (W, R, B, P))) for d in range(count)]
 
 
-def layer_of(node: Node, W: Array, R: Array, B: Array = None, P: Array = None) -> Recurrent | None:
+def layer_of(
+    node: Node, W: Array, R: Array, B: Array = None, P: Array = None, batch_first: bool = False
+) -> Recurrent | None:
     """A node as a layer; None if there is none: the reverse direction alone, or two with different activations."""
     weights = directions_of(node, W, R, B, P)
     chosen = activations(node, len(weights))
     if node.get("direction") == "reverse" or chosen[0] != chosen[-1]:
         return None
-    options = options_of(node) | _activated(node.op, chosen[0])
+    options = options_of(node) | _activated(node.op, chosen[0]) | {"batch_first": batch_first}
     if P is not None:
         options["peephole"] = True
     layer: Recurrent = LAYERS[node.op](

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.interop.graph._arrays import DTYPES
+from fastrnn.interop.graph._arrays import BFLOAT16, DTYPES
 from fastrnn.interop.graph._node import Node, operator
 
 Array = Any
@@ -156,16 +156,20 @@ def _cast(node: Node, x: Array) -> Array:
     code = node.get("to")
     if code not in DTYPES:
         raise ValueError(f"to: expected a type of numbers or bool, got ONNX's number {code}")
-    return _to(x, DTYPES[code])
+    found = x.astype(DTYPES[code])
+    return _as_bfloat16(found) if code == BFLOAT16 else found
 
 
 @operator("CastLike")
 def _cast_like(node: Node, x: Array, like: Array) -> Array:
-    return _to(x, like.dtype)
+    return x.astype(like.dtype)
 
 
-def _to(x: Array, dtype: Any) -> Array:
-    return x.astype(dtype)
+def _as_bfloat16(x: Array) -> Array:
+    """float32 to the nearest number whose lower half is zeros, of two as near the even one."""
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
+    return np.where(np.isfinite(x), rounded.view(np.float32).reshape(x.shape), x)
 
 
 @operator("Pad")

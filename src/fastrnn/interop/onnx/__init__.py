@@ -24,6 +24,7 @@ needed("onnx", "ONNX", "onnx")
 
 from fastrnn.interop.graph import OnnxModel, Port  # noqa: E402
 from fastrnn.interop.onnx._backend import Backend, BackendRep, prepare, run_model, run_node, supports_device  # noqa: E402
+from fastrnn.interop.onnx._chain import to_layers  # noqa: E402
 from fastrnn.interop.onnx._read import load  # noqa: E402
 from fastrnn.interop.onnx._save import save, to_proto  # noqa: E402
 
@@ -38,5 +39,6 @@ __all__ = [
     "run_node",
     "save",
     "supports_device",
+    "to_layers",
     "to_proto",
 ]
