@@ -52,11 +52,11 @@ def test_pools(pool, tmp_path):
         onnx.load(tmp_path / "m.onnx", layers=True)
 
 
-WEIGHTS = "<float[1,12,3] W = {%s}, float[1,12,4] R = {%s}, float[4,2] M = {%s}, float[2] b = {1, 2}>" % (
-    ", ".join(["0.5"] * 36),
-    ", ".join(["0.25"] * 48),
-    ", ".join(["1"] * 8),
-)
+def numbers(count):
+    return ", ".join(["0.5"] * count)
+
+
+WEIGHTS = f"<float[1,12,3] W = {{{numbers(36)}}}, float[1,12,4] R = {{{numbers(48)}}}, float[2] b = {{1, 2}}>"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ WEIGHTS = "<float[1,12,3] W = {%s}, float[1,12,4] R = {%s}, float[4,2] M = {%s},
         ("y = Sin(x)", "Sin .* of the node that makes 'y': it is no layer; these are: Add, Dropout, GRU"),
         ("y = Add(x, b)", "Add .*: expected the bias of a MatMul before it"),
         ("z = Relu(x) y = Add(x, z)", "Add .*: it doesn't go on from 'z' alone"),
-        ("y, h = GRU <direction = \"reverse\"> (x, W, R)", "GRU .*: there is no layer of the reverse direction alone"),
+        ('y, h = GRU <direction = "reverse"> (x, W, R)', "GRU .*: there is no layer of the reverse direction alone"),
         ("y = Softmax <axis = 0> (x)", "Softmax .*: expected along the features"),
         ("y = ReduceMean <axes = [0], keepdims = 0> (x)", "ReduceMean .*: expected over time, after a recurrent layer"),
         ("z = Transpose <perm = [2, 0, 1]> (x) y, h = GRU(z, W, R)", r"GRU .*: expected \[T, B, F\]"),

@@ -1,5 +1,6 @@
 """Graphs read from ONNX: how they are called, what broken ones say, files that hold them, layers made of them."""
 
+import contextlib
 import copy
 import pickle
 import subprocess
@@ -29,7 +30,13 @@ def model_of(text):
 def test_calls_by_position_and_by_name():
     model, x = model_of(ADD), np.ones((3, 2), np.float32)
     expected = (2 * x, 2 * x * np.float32([1, 2]))
-    for found in (model(x, x), model(x=x, z=x), model(x, z=x), model({"x": x, "z": x}), model.run(None, {"x": x, "z": x})):
+    for found in (
+        model(x, x),
+        model(x=x, z=x),
+        model(x, z=x),
+        model({"x": x, "z": x}),
+        model.run(None, {"x": x, "z": x}),
+    ):
         assert len(found) == 2 and all(np.array_equal(a, b) for a, b in zip(found, expected))
     (w,) = model.run(["w"], {"x": x, "z": x})
     assert np.array_equal(w, expected[1])
@@ -67,7 +74,9 @@ def test_whole_numbers_are_converted():
 def test_sizes_that_do_not_fit_inside():
     """NumPy's words, and where it was."""
     x = np.ones((3, 2), np.float32)
-    with pytest.raises(ValueError, match=r"^Add .* of the node that makes 'y', inputs float32\[3, 2\], float32\[2, 2\]: "):
+    with pytest.raises(
+        ValueError, match=r"^Add .* of the node that makes 'y', inputs float32\[3, 2\], float32\[2, 2\]: "
+    ):
         model_of(ADD)(x, x[:2])
 
 
@@ -77,7 +86,9 @@ def test_unknown_operators_are_named(tmp_path):
     graph = helper.make_graph([node], "g", infos[:1], infos[1:])
     sets = [helper.make_opsetid("", 17), helper.make_opsetid("com.example", 1)]
     proto = helper.make_model(graph, opset_imports=sets, ir_version=8)
-    message = r"^Frobnicate \(domain com.example\) of node 'the node': there is no such operator here, fastrnn runs Abs, "
+    message = (
+        r"^Frobnicate \(domain com.example\) of node 'the node': there is no such operator here, fastrnn runs Abs, "
+    )
     with pytest.raises(ValueError, match=message):
         onnx.load(proto)
     assert not onnx.Backend.is_compatible(proto)
@@ -92,7 +103,8 @@ def test_functions_of_the_file_and_of_onnx():
     f (float[N] x) => (float[N] y) { y = mine.twice(x) }
     <domain: "mine", opset_import: ["": 17]> twice (x) => (y) { y = Add(x, x) }"""
     assert model_of(text)(np.ones(2, np.float32)).tolist() == [2, 2]
-    text = '<ir_version: 8, opset_import: ["": 17]> f (float[1,2,1,2] x) => (float[1,2,1,2] y) { y = MeanVarianceNormalization(x) }'
+    text = """<ir_version: 8, opset_import: ["": 17]>
+    f (float[1, 2, 1, 2] x) => (float[1, 2, 1, 2] y) { y = MeanVarianceNormalization(x) }"""
     x = np.float32([[[[1, 3]], [[4, 8]]]])
     assert np.abs(model_of(text)(x) - [[[[-1, 1]], [[-1, 1]]]]).max() < 1e-4
 
@@ -101,7 +113,7 @@ BROKEN = [
     b"",
     b"not a model",
     b"\x08\x08" + b"\xff" * 20,
-    helper.make_model(helper.make_graph([helper.make_node("Add", ["x"], ["y"])], "g", [], [])).SerializeToString(),
+    onnx_library.ModelProto(ir_version=8).SerializeToString(),
 ]
 
 
@@ -118,24 +130,20 @@ def test_every_cut_is_refused_or_runs():
     """Half a file may be a whole message; it is never anything but a model or a ValueError."""
     whole = onnx.to_proto(fr.Sequential(fr.GRU(3, 4, seed=0), fr.Last(), fr.Linear(4, 2))).SerializeToString()
     for end in range(0, len(whole), 7):
-        try:
+        with contextlib.suppress(ValueError):
             onnx.load(whole[:end])
-        except ValueError:
-            pass
     rng = np.random.default_rng(0)
     for _ in range(200):
         data = bytearray(whole)
         for place in rng.integers(0, len(data), 3):
             data[place] = rng.integers(256)
-        try:
+        with contextlib.suppress(ValueError, TypeError):
             model = onnx.load(bytes(data))
             model(np.ones((2, 1, 3), np.float32))
-        except (ValueError, TypeError):
-            pass
 
 
 def test_files_that_are_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match="none.onnx: no such file"):
+    with pytest.raises(FileNotFoundError, match=r"none\.onnx: no such file"):
         onnx.load(tmp_path / "none.onnx")
     with pytest.raises(TypeError, match=r"^file: expected a path, bytes or an onnx.ModelProto, got int$"):
         onnx.load(3)
@@ -170,7 +178,7 @@ def test_weights_outside_of_the_folder(location, tmp_path):
     (folder / "m.onnx").write_bytes(with_external_weights(location))
     with pytest.raises(ValueError, match="not a whole ONNX model"):
         onnx.load(folder / "m.onnx")
-    with pytest.raises(ValueError, match="not a whole ONNX model"):
+    with pytest.raises(ValueError, match="^W_l0: an array that can't be read"):
         onnx.load((folder / "m.onnx").read_bytes())
 
 

@@ -25,9 +25,10 @@ class Tagger(nn.Module):
     def __init__(self, cell, layers, both, batch_first, head, seed=0):
         super().__init__()
         torch.manual_seed(seed)
-        more = {"nonlinearity": "relu"} if cell == "RNN" and layers == 2 else {}
+        more = {"dropout": 0.1} if layers > 1 else {}
+        more |= {"nonlinearity": "relu"} if cell == "RNN" and layers > 1 else {}
         self.embedding = nn.Embedding(20, 8)
-        self.rnn = getattr(nn, cell)(8, 12, layers, bidirectional=both, batch_first=batch_first, dropout=0.1, **more)
+        self.rnn = getattr(nn, cell)(8, 12, layers, bidirectional=both, batch_first=batch_first, **more)
         self.norm = nn.LayerNorm(12 * (1 + both))
         self.linear = nn.Linear(12 * (1 + both), 5)
         self.head, self.time = head, int(batch_first)

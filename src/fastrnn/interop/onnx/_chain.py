@@ -22,8 +22,8 @@ def to_layers(model: OnnxModel) -> Any:
     """The layers of a graph that is a chain of them, with its weights, so that it can be trained.
 
     Known are RNN, GRU and LSTM in one direction or two, from a zero state, with or without lengths; Gather as an
-    embedding; MatMul, Gemm; LayerNormalization; Relu, LeakyRelu, Sigmoid, Tanh, Softmax; of time the last step, the mean
-    and the maximum; and the transpositions between them, which become `batch_first`.
+    embedding; MatMul, Gemm; LayerNormalization; Relu, LeakyRelu, Sigmoid, Tanh, Softmax; of time the last step, the
+    mean and the maximum; and the transpositions between them, which become `batch_first`.
 
     Returns
     -------
@@ -35,6 +35,14 @@ def to_layers(model: OnnxModel) -> Any:
     ------
     ValueError
         The graph is no such chain; the message names the first node that doesn't fit.
+
+    Examples
+    --------
+    >>> import fastrnn as fr
+    >>> from fastrnn.interop import onnx
+    >>> model = onnx.load(onnx.to_proto(fr.Sequential(fr.GRU(3, 4), fr.Linear(4, 2)), lengths=False))
+    >>> [type(layer).__name__ for layer in onnx.to_layers(model)]
+    ['GRU', 'Linear']
     """
     chain = Chain(model)
     for node in model._program.nodes:

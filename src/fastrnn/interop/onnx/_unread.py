@@ -33,7 +33,7 @@ def _graph(given: Any, name: str, params: dict[str, Any]) -> Any:
         name,
         [_port(one) for one in given["inputs"]],
         [_port(one) for one in given["outputs"]],
-        [numpy_helper.from_array(array, key) for key, array in arrays.items()],
+        [numpy_helper.from_array(array, key) for key, array in sorted(arrays.items())],
     )
 
 
@@ -46,7 +46,7 @@ def _node(given: Any) -> Any:
     node = helper.make_node(
         given["op"], given["inputs"], given["outputs"], name=given.get("name", ""), domain=given.get("domain", "")
     )
-    for name, (kind, value) in given["attributes"].items():
+    for name, (kind, value) in sorted(given["attributes"].items()):
         if kind == "tensor":
             value = numpy_helper.from_array(decode(value))
         elif kind == "graph":
