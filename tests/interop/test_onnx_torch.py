@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
+import torch
 from torch import nn
 
 import fastrnn as fr
@@ -149,8 +150,8 @@ def test_packed_sequences():
 @pytest.mark.parametrize("dynamo", [False, True])
 @pytest.mark.parametrize("head", ["all", "last", "mean", "softmax"])
 def test_layers(head, dynamo):
-    """What is loaded as layers gives the same, and trains."""
-    for seed, kind in enumerate(KINDS if not dynamo else KINDS[::3]):
+    """What is loaded as layers gives the same, and trains. Of RNN the new exporter writes every step."""
+    for seed, kind in enumerate(KINDS if not dynamo else [kind for kind in KINDS[::3] if kind[0] != "RNN"]):
         model = Tagger(*kind, head, seed)
         x = torch.randint(0, 20, (3, 7))
         layers = onnx.load(export(model, (x,), dynamo), layers=True)
