@@ -209,5 +209,6 @@ else:  # a type checker that saw this would believe in every name
         return sorted({*globals(), *__all__})
 
 
-nn._layer.LATER.append("fastrnn.models")  # where the class of a file may be that isn't known yet
+# where the class of a file may be that isn't known yet
+nn._layer.LATER += ["fastrnn.models", "fastrnn.interop.graph"]
 _threads._meet_threadpoolctl()

@@ -14,6 +14,7 @@ from fastrnn.interop import needed
 # what each module of the room imports
 LIBRARIES = {
     "autograd": "autograd",
+    "graph": "fastrnn.interop.graph",  # none: it runs graphs where onnx isn't installed
     "jax": "jax",
     "keras": "h5py",
     "onnx": "onnx",

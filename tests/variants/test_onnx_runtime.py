@@ -1,4 +1,5 @@
-"""ONNX Runtime on random attributes: the same from `fastrnn.functional`, from layers, and from a few lines of NumPy.
+"""ONNX Runtime on random attributes: the same from `fastrnn.functional` and layers, from the reference, and from a few
+lines of NumPy.
 
 The last show that `to_fastrnn` says what a node means, so that what differs is ours or ONNX Runtime's.
 """
@@ -89,16 +90,20 @@ def test_onnx_runtime_computes_what_the_equations_say():
             assert abs(found - right[name]).max() <= 1e-5 * scale, f"case {seed}: {name} of {case}"
 
 
-def by_function(case):
-    """Y, Y_h and Y_c of `fastrnn.functional`, one call a direction."""
+def by_function(case, functions=F, dtype=np.float32):
+    """Y, Y_h and Y_c of `fastrnn.functional` or of the reference, one call a direction."""
     parts = []
+
+    def cast(a):
+        return None if a is None else a.astype(dtype)
+
     for one in to_fastrnn(case):
         settings = dict(one["settings"])
-        parameters = dict(one["parameters"])
+        parameters = {name: cast(a) for name, a in one["parameters"].items()}
         settings.pop("peephole", None)
-        state = one["h_0"] if case.op != "LSTM" else (one["h_0"], one["c_0"])
-        found = getattr(F, case.op.lower())(
-            case.inputs["X"], state, **parameters, **settings, reverse=one["reverse"],
+        state = cast(one["h_0"]) if case.op != "LSTM" else (cast(one["h_0"]), cast(one["c_0"]))
+        found = getattr(functions, case.op.lower())(
+            cast(case.inputs["X"]), state, **parameters, **settings, reverse=one["reverse"],
             lengths=case.inputs.get("sequence_lens"),
         )  # fmt: skip
         parts.append((found[0], *(found[1] if case.op == "LSTM" else found[1:])))
@@ -139,7 +144,8 @@ def test_fastrnn_computes_what_onnx_runtime_does():
         if not all(np.isfinite(right).all() for right in outputs.values()):
             infinite.append(any(name == "Softplus" for one in case.activations for name, _, _ in one))
             continue
-        for what, ours in (("function", by_function(case)), ("layer", layer)):
+        reference = by_function(case, fr.reference, np.float64)
+        for what, ours in (("function", by_function(case)), ("layer", layer), ("reference", reference)):
             for name, right in outputs.items() if ours is not None else ():
                 error, scale = abs(ours[name] - right).max(), max(1, abs(right).max())
                 assert error <= 1e-5 * scale, f"case {seed}: {name} of the {what}, {case}"
