@@ -32,11 +32,12 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "sphinx_copybutton",
     "code_links",
+    "docstrings",
     "gallery",
     "mathml",
     "speed_figure",
 ]
-exclude_patterns = ["_build", "_ext", "_templates"]
+exclude_patterns = ["_build", "_ext", "_templates", "**/sg_execution_times.rst"]
 templates_path = ["_templates"]
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 suppress_warnings = ["toc.empty_glob"]  # pages about libraries come and go with their rooms

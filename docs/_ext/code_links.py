@@ -62,7 +62,7 @@ def candidates(text: str) -> list[str]:
         return [BEFORE[start] + rest]
     if rest.startswith(("models.", "nn.", "losses.", "optim.", "train.", "functional.", "schedules.", "ops.", "init.")):
         return ["fastrnn." + rest]
-    return [before + rest for before in CLASSES] if rest[0].isupper() and not rest.isupper() or rest in SHORT else []
+    return [before + rest for before in CLASSES] if (rest[0].isupper() and not rest.isupper()) or rest in SHORT else []
 
 
 SHORT = {"LSTM", "GRU", "RNN", "SRU", "QRNN", "LRU", "GELU", "HRED", "VHRED", "VAE", "VQVAE", "SGD"}

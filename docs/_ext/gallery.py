@@ -1,4 +1,4 @@
-"""The gallery of `examples/`: what each printed and drew when it ran in full, as `docs/gallery/collect.py` stored it."""
+"""The gallery of `examples/`: each with what it printed and drew in full, stored by `docs/gallery/collect.py`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ ORDER = (
     "predict_word", "translate_numbers", "seq2seq_sine_cosine", "speech_classification", "dialogue", "tree_sentiment",
     "word_vectors", "vae_digits", "vqvae_digits", "realtime_audio",
 )  # fmt: skip
+INDENTED = re.compile(r"(?:^    \S.*\n)+", re.MULTILINE)  # lines of commands, diagrams, samples
 
 
 class Order:
@@ -55,7 +56,7 @@ def results(app: Sphinx, docname: str, source: list[str]) -> None:
     if folder != FOLDER or name in {"index", "sg_execution_times"}:
         return
     here = Path(app.srcdir)
-    shown = []
+    shown: list[str] = []
     image = figure(here, name)
     if image:
         shown += [f".. image:: {image}", "   :alt: The figure that the example draws", "   :class: result", ""]
@@ -63,10 +64,10 @@ def results(app: Sphinx, docname: str, source: list[str]) -> None:
     if printed.exists():
         lines = printed.read_text(encoding="utf-8").splitlines()
         shown += ["It prints", "", ".. code-block:: text", "", *(f"    {line}" for line in lines), ""]
-    marker = re.search(r"^\.\. code-block:: Python$", source[0], re.MULTILINE)
-    if marker and shown:
-        at = marker.start()
-        source[0] = "\n".join([source[0][:at], *shown, "The program", "-----------", "", source[0][at:]])
+    text, code, rest = source[0].partition("\n.. code-block:: Python\n")
+    head, line, text = text.partition("\n.. _sphx_glr_")  # what sphinx-gallery writes comes before, our words behind
+    text = INDENTED.sub("\n.. code-block:: text\n\n\\g<0>", text)
+    source[0] = "\n".join([head + line + text, *shown, "The program", "-----------", code + rest])
 
 
 def thumbnails(app: Sphinx) -> None:

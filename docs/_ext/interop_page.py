@@ -44,8 +44,18 @@ def section(name: str) -> str:
         return text + "Not described here: the library that it is for was missing where these pages were built.\n"
     doc = inspect.cleandoc(importlib.import_module(full).__doc__ or "").split("\n\nExamples\n---")[0]
     intro = "\n\n".join(part for part in doc.split("\n\n") if not part.startswith(("Notes\n", "Parameters\n")))
-    entries = "".join(f"   {full}.{entry}\n" for entry in names)
-    return f"{text}{intro}\n\n.. autosummary::\n   :toctree: generated\n   :nosignatures:\n\n{entries}"
+    module = importlib.import_module(full)
+    classes = [entry for entry in names if inspect.isclass(getattr(module, entry))]
+    rest = [entry for entry in names if entry not in classes]
+    parts = [text + intro, table(full, classes, "   :toctree: generated\n"), table(full, rest)]
+    parts += [f".. auto{'function' if callable(getattr(module, entry)) else 'data'}:: {full}.{entry}" for entry in rest]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def table(module: str, names: list[str], options: str = "") -> str:
+    """A table of names; nothing for none."""
+    entries = "".join(f"   {module}.{name}\n" for name in names)
+    return f".. autosummary::\n{options}   :nosignatures:\n\n{entries}" if names else ""
 
 
 def write(path: Path) -> None:

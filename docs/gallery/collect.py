@@ -1,4 +1,4 @@
-"""What the examples print and draw when they run in full: the gallery of the site shows it, its build runs none of them.
+"""What the examples print and draw when they run in full: the site shows it, and its build runs none of them.
 
     python docs/gallery/collect.py              # all, some ten minutes
     python docs/gallery/collect.py bptt         # one
@@ -22,9 +22,9 @@ EXAMPLES = HERE.parents[1] / "examples"
 MODELS = HERE.parent / "models"
 
 
-def without_json(text: str) -> str:
-    """What was printed, less a last line for machines and the names of files written."""
-    kept = [line for line in text.rstrip().splitlines() if "wrote" not in line]
+def for_people(text: str, folder: str) -> str:
+    """What was printed, less a last line for machines and names of files in `folder`."""
+    kept = [line for line in text.rstrip().splitlines() if folder not in line]
     try:
         json.loads(kept[-1])
     except (ValueError, IndexError):
@@ -41,7 +41,7 @@ def collect(script: Path) -> None:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{script.name}: {done.stderr}")
-        (HERE / f"{script.stem}.txt").write_text(without_json(done.stdout), encoding="utf-8")
+        (HERE / f"{script.stem}.txt").write_text(for_people(done.stdout, folder), encoding="utf-8")
         figures = sorted(Path(folder).rglob("*.png"))
         print(script.name, *(figure.name for figure in figures), flush=True)
         if figures and not (MODELS / f"{script.stem}.png").exists():
