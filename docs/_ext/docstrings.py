@@ -28,7 +28,8 @@ def readable(lines: list[str]) -> list[str]:
         if shown and line and not indented:
             shown = False
         if not shown and indented and (not section or section in PROSE) and at and not lines[at - 1]:
-            done += [".. code-block:: text", ""]
+            if not "".join(done[-2:]).rstrip().endswith("::"):
+                done += [".. code-block:: text", ""]
             shown = True
         if not (shown or line.lstrip().startswith(">>>") or section == "Examples"):
             line = PLURAL.sub(r"\1\\ ", line)
