@@ -4,6 +4,7 @@ Pages are Markdown (MyST), docstrings NumPy's; what Sphinx doesn't do by itself 
 other servers: no fonts, no scripts; equations are MathML, made when the site is built.
 """
 
+import logging
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ extensions = [
     "numpydoc",
     "sphinx_gallery.gen_gallery",
     "sphinx_copybutton",
+    "sphinx_design",
     "code_links",
     "docstrings",
     "gallery",
@@ -40,7 +42,8 @@ extensions = [
 exclude_patterns = ["_build", "_ext", "_templates", "**/sg_execution_times.rst"]
 templates_path = ["_templates"]
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
-suppress_warnings = ["toc.empty_glob"]  # pages about libraries come and go with their rooms
+# pages about other libraries are there or not, as their rooms are
+logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda record: "didn't match any" not in str(record.msg))
 nitpicky = True
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
@@ -51,6 +54,7 @@ myst_heading_anchors = 3
 default_role = "code"  # `x` in a docstring is code; code_links makes links of names that have a page
 autosummary_generate = True
 autosummary_imported_members = True
+autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # the section Parameters says it, with shapes
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "special-members": "__call__"}
@@ -67,7 +71,7 @@ copybutton_prompt_is_regexp = True
 # ---- pages
 
 html_theme = "furo"
-html_title = f"fastrnn {version}"
+html_title = "fastrnn"
 html_logo = "_static/logo.svg"
 html_favicon = "_static/logo.svg"
 html_static_path = ["_static"]
