@@ -16,6 +16,8 @@ NAME = re.compile(r"(?:(fr|fastrnn|F)\.)?([A-Za-z_]\w*(?:\.\w+)*)(?:\(.*\))?", r
 BEFORE = {"fr": "fastrnn.", "fastrnn": "fastrnn.", "F": "fastrnn.functional."}
 # where a class spoken of by its name alone may be
 CLASSES = ("fastrnn.", "fastrnn.models.", "fastrnn.nn.", "fastrnn.optim.", "fastrnn.text.")
+FOREIGN = ("moving/", "interop/")  # pages where `LSTM` and `F.gru` may be another library's
+SCRIPT = re.compile(r"examples/(\w+)\.py")
 INSIDE = (nodes.reference, nodes.title, nodes.literal_block)
 
 
@@ -32,15 +34,19 @@ class Links(SphinxPostTransform):
 
     def link(self, node: nodes.literal) -> None:
         """Put a reference around one literal, if its name is known and has another page than this one."""
+        here = self.env.current_document.docname
+        place = self.place(node.astext(), bare=not here.startswith(FOREIGN))
+        if place and place[0] != (here if "/generated/" in here else None):
+            node.replace_self(make_refnode(self.app.builder, here, *place, node.deepcopy(), node.astext()))
+
+    def place(self, text: str, bare: bool) -> tuple[str, str] | None:
+        """Page and anchor of what a piece of code names."""
+        script = SCRIPT.fullmatch(text)
+        if script and f"examples/{script[1]}" in self.env.found_docs:
+            return f"examples/{script[1]}", ""
         objects = self.env.domaindata["py"]["objects"]
-        for name in candidates(node.astext()):
-            found = objects.get(name)
-            if found is not None:
-                if found.docname != self.env.current_document.docname:
-                    docname = self.env.current_document.docname
-                    to = make_refnode(self.app.builder, docname, found.docname, found.node_id, node.deepcopy(), name)
-                    node.replace_self(to)
-                return
+        found = next((objects[name] for name in candidates(text, bare) if name in objects), None)
+        return found and (found.docname, found.node_id)
 
 
 def parents(node: nodes.Node) -> list[nodes.Node]:
@@ -52,14 +58,16 @@ def parents(node: nodes.Node) -> list[nodes.Node]:
     return above
 
 
-def candidates(text: str) -> list[str]:
-    """Full names that a piece of code may stand for."""
+def candidates(text: str, bare: bool) -> list[str]:
+    """Full names that a piece of code may stand for; `bare` ones such as `LSTM`, too."""
     found = NAME.fullmatch(text)
     if not found:
         return []
     start, rest = found.groups()
     if start:
-        return [BEFORE[start] + rest]
+        return [BEFORE[start] + rest] if bare or start != "F" else []
+    if not bare:
+        return []
     if rest.startswith(("models.", "nn.", "losses.", "optim.", "train.", "functional.", "schedules.", "ops.", "init.")):
         return ["fastrnn." + rest]
     return [before + rest for before in CLASSES] if (rest[0].isupper() and not rest.isupper()) or rest in SHORT else []
