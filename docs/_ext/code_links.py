@@ -34,7 +34,7 @@ class Links(SphinxPostTransform):
 
     def link(self, node: nodes.literal) -> None:
         """Put a reference around one literal, if its name is known and has another page than this one."""
-        here = self.env.current_document.docname
+        here = self.env.docname
         place = self.place(node.astext(), bare=not here.startswith(FOREIGN))
         if place and place[0] != (here if "/generated/" in here else None):
             node.replace_self(make_refnode(self.app.builder, here, *place, node.deepcopy(), node.astext()))

@@ -43,7 +43,7 @@ def draw(values: dict[str, float], path: Path, ink: tuple[str, str, str]) -> Non
     ours, theirs, text = ink
     settings = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "svg.hashsalt": "fastrnn"}
     with plt.rc_context(settings):
-        figure, axes = plt.subplots(figsize=(7.4, 0.42 * len(values) + 0.5), layout="constrained")
+        figure, axes = plt.subplots(figsize=(6, 0.4 * len(values) + 0.5), layout="constrained")
         ordered = sorted(values.items(), key=lambda item: item[1])
         axes.barh([label for label, _ in ordered], [ratio for _, ratio in ordered], color=ours, height=0.6)
         axes.axvline(1, color=theirs, lw=1.5)
