@@ -139,6 +139,20 @@ def package(session: nox.Session) -> None:
         session.run(str(empty / "fastrnn"), "info", env=path, external=True)
 
 
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site into build/site, warnings being errors: ``nox -s docs -- --open`` shows it."""
+    args = [arg for arg in session.posargs if arg != "--open"]
+    session.install(".[docs]")
+    # afresh: pages made from docstrings that are gone would stay
+    for made in (ROOT / "docs" / "api" / "generated", ROOT / "docs" / "examples"):
+        shutil.rmtree(made, ignore_errors=True)
+    site = ROOT / "build" / "site"
+    session.run("python", "-m", "sphinx", "-E", "-W", "--keep-going", *args, str(ROOT / "docs"), str(site))
+    if "--open" in session.posargs:
+        session.run("python", "-m", "webbrowser", (site / "index.html").as_uri())
+
+
 # ---- C++, without Python
 
 

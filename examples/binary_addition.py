@@ -1,4 +1,5 @@
-"""Binary addition: a simple recurrent network learns to carry.
+"""Binary addition: a recurrent network learns to carry
+=======================================================
 
 Two numbers of seven bits come in, the lowest bits first, two bits a step; the eight bits of their sum come out. To
 know a bit of the sum, the network has to remember the carry. It sees one pair at a step, half of all 16,384 pairs,
@@ -29,6 +30,11 @@ INITS = {"normal": fr.init.normal, "Xavier": fr.init.xavier_normal, "He": fr.ini
 RATES = {"sigmoid": 1.0, "tanh": 0.1, "relu": 0.1}
 
 
+# %%
+# Data
+# ----
+
+
 def bits(numbers):
     """[..., BITS], the lowest bit first."""
     return (np.asarray(numbers)[..., None] >> np.arange(BITS) & 1).astype(np.float32)
@@ -56,6 +62,11 @@ class Pairs:
         return np.stack([bits(a), bits(b)], -1)[:, :, None], bits(a + b)[:, :, None, None]
 
 
+# %%
+# The model, and what counts
+# --------------------------
+
+
 def make_model(hidden, init, activation, seed):
     model = fr.Sequential(fr.RNN(2, hidden, nonlinearity=activation, seed=seed), fr.Linear(hidden, 1, seed=seed))
     rng = np.random.default_rng(seed)
@@ -69,6 +80,11 @@ def exact(model, pairs):
     x, target = as_steps(*pairs.held_out)
     logits, _ = model(x)
     return float(((logits > 0) == (target > 0.5)).all(axis=(0, 2)).mean())
+
+
+# %%
+# The same training by hand, in NumPy
+# -----------------------------------
 
 
 def numpy_loop(params, x, target, rate):
@@ -117,6 +133,11 @@ def compare_speed(pairs, steps, repeats, seed):
     return *(float(np.median(times[k])) for k in ("loop", "ours")), float(np.median(differences))
 
 
+# %%
+# Sweeps, and the figure
+# ----------------------
+
+
 def sweep(pairs, hidden_sizes, steps, seeds):
     """{(hidden, init, activation): (median share of exact sums, losses of the first seed)} for every setting."""
     found = {}
@@ -163,6 +184,11 @@ def plot(found, hidden_sizes, path):
     axes[1, 0].legend(title="initialisation", loc="upper right", fontsize=8)
     figure.savefig(path, dpi=110)
     print(f"plot: {path}")
+
+
+# %%
+# Run it
+# ------
 
 
 def main():

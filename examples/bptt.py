@@ -1,4 +1,7 @@
-"""Backpropagation through time: two ways to write it, what truncation loses, how gradients vanish and explode.
+"""Backpropagation through time: truncated, vanishing, exploding
+================================================================
+
+Two ways to write it, what truncation loses, and how gradients vanish and explode:
 
 1. The gradient of a recurrent weight as textbooks print it, a nested sum over pairs of steps (s, t) in which the error
    of step t goes back to step s, and as it is computed, one pass that accumulates: the same numbers, T² against T.
@@ -28,7 +31,9 @@ def make_rnn(rng, inputs, hidden, radius):
     return W, R * (radius / abs(np.linalg.eigvals(R)).max())
 
 
-# ---- 1: nested and accumulated
+# %%
+# Nested and accumulated
+# ----------------------
 
 
 def nested(h, R, dh):
@@ -74,7 +79,9 @@ def two_forms(rng, lengths, hidden):
     return found
 
 
-# ---- 2: truncation
+# %%
+# Truncation
+# ----------
 
 
 def truncation_errors(rng, lengths, T, radii, hidden=32):
@@ -103,7 +110,9 @@ def truncation_errors(rng, lengths, T, radii, hidden=32):
     return errors
 
 
-# ---- 3: vanishing
+# %%
+# Vanishing gradients
+# -------------------
 
 
 def gradient_norms(cell, T, hidden, repeats, seed):
@@ -132,7 +141,9 @@ def gradient_norms(cell, T, hidden, repeats, seed):
     return np.exp(np.mean(logs, axis=0))  # [k]: k+1 steps back
 
 
-# ---- 4: exploding
+# %%
+# Exploding gradients
+# -------------------
 
 
 def explode(rng, steps, T, clip, radius=1.3, hidden=32):
@@ -158,7 +169,9 @@ def explode(rng, steps, T, clip, radius=1.3, hidden=32):
     return np.array(losses), np.array(norms)
 
 
-# ---- everything
+# %%
+# Everything
+# ----------
 
 
 def plot(forms, errors, ks, norms, runs, path):

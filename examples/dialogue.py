@@ -1,7 +1,8 @@
-"""Who said what, some turns ago: seq2seq, HRED and VHRED in dialogues whose answers depend on earlier turns.
+"""Who said what, some turns ago: seq2seq, HRED and VHRED
+=========================================================
 
-Dialogues are made by a small grammar. Somebody tells a name and a colour, talks of other things, and asks for one of
-them later; to small talk there are many good replies:
+Dialogues whose answers depend on earlier turns, made by a small grammar. Somebody tells a name and a colour, talks of
+other things, and asks for one of them later; to small talk there are many good replies:
 
     my name is ann        pleased to meet you
     how is the weather    it is warm and the sun shines
@@ -51,6 +52,11 @@ REPLIES = {
 }
 
 
+# %%
+# The grammar
+# -----------
+
+
 def tell(fact, value):
     return f"my {fact} is {value}"
 
@@ -85,6 +91,11 @@ def pairs(dialogues):
     return [(turns[k], turns[k + 1]) for turns in dialogues for k in range(0, len(turns), 2)]
 
 
+# %%
+# What is measured
+# ----------------
+
+
 def accuracy(answers, asked):
     """Share of exact answers: of all, and by distance in turns."""
     right = np.array([reply == answer(*fact) for reply, (_, fact) in zip(answers, asked)])
@@ -107,6 +118,11 @@ def variety(questions, replies):
     return {"distinct_1": distinct(replies, 1), "distinct_2": distinct(replies, 2), "good": round(float(good), 4)}
 
 
+# %%
+# Training
+# --------
+
+
 def learn(name, train, vocabulary, epochs, batch_size, seed):
     """A model that has learned, and how long that took."""
     start = perf_counter()
@@ -127,6 +143,11 @@ def learn(name, train, vocabulary, epochs, batch_size, seed):
         seed=seed, progress=False,
     )  # fmt: skip
     return model, perf_counter() - start
+
+
+# %%
+# The figure
+# ----------
 
 
 def plot(path, by_distance, chance, variety_of):
@@ -152,6 +173,11 @@ def plot(path, by_distance, chance, variety_of):
     right.margins(y=0.3)
     right.legend(loc="upper left", ncols=2)
     figure.savefig(path, dpi=100)
+
+
+# %%
+# Run it
+# ------
 
 
 def main():

@@ -1,4 +1,5 @@
-"""Take the weights of a PyTorch model over, and run it without PyTorch.
+"""Take the weights of a PyTorch model over
+===========================================
 
 Names, shapes and gate order are PyTorch's, so `load_state_dict` takes what a PyTorch layer's `state_dict` gives.
 The copy is then saved as safetensors, and whoever loads it needs fastrnn alone.
@@ -19,6 +20,11 @@ import fastrnn as fr
 def copy_weights(theirs, ours):
     """Put the parameters of a PyTorch layer into ours."""
     ours.load_state_dict({name: array.numpy() for name, array in theirs.state_dict().items()})
+
+
+# %%
+# Build both, copy, compare, save
+# -------------------------------
 
 
 def main():

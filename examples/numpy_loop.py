@@ -1,4 +1,5 @@
-"""An LSTM that someone has written as a loop in NumPy, and the one call that replaces it.
+"""One call instead of an LSTM written as a loop in NumPy
+=========================================================
 
 `loop` is what many projects have: a step at a time forward, saving everything, and a step at a time backward.
 `fastrnn.functional.lstm_vjp` takes the same arrays (gates in the order i, f, g, o), gives the same numbers, and
@@ -19,6 +20,11 @@ from fastrnn import functional as F
 
 def sigmoid(z):
     return 1 / (1 + np.exp(-z))
+
+
+# %%
+# The loop
+# --------
 
 
 def loop(x, W, R, b, dy):
@@ -49,11 +55,21 @@ def loop(x, W, R, b, dy):
     return np.stack(y), (dx, dW, dR, db)
 
 
+# %%
+# The call
+# --------
+
+
 def one_call(x, W, R, b, dy):
     """The same."""
     (y, _), pullback = F.lstm_vjp(x, None, W, R, b)
     dx, _, grads = pullback(dy)
     return y, (dx, grads.weight_ih, grads.weight_hh, grads.bias_ih)
+
+
+# %%
+# Compare them
+# ------------
 
 
 def seconds(function, arguments, repeats):

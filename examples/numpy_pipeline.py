@@ -1,4 +1,5 @@
-"""A NumPy pipeline, sped up by a few lines: data in lists, float64, an LSTM and its gradients written by hand.
+"""A NumPy pipeline, sped up by a few lines
+===========================================
 
 Someone predicts the next value of a sensor. Recordings come as lists, become float64 arrays, and a class trains an LSTM
 with its own layout: inputs times weights [I + H, 4·H], gates i f o g in one matrix, as many tutorials have it.
@@ -18,6 +19,10 @@ import numpy as np
 
 from fastrnn import functional as F
 
+# %%
+# Data
+# ----
+
 
 def recordings(rng, count, length):
     """Lists of floats, as a file or a web service gives them."""
@@ -31,6 +36,11 @@ def recordings(rng, count, length):
 
 def sigmoid(z):
     return 1 / (1 + np.exp(-z))
+
+
+# %%
+# By hand
+# -------
 
 
 class HandLSTM:
@@ -72,6 +82,11 @@ class HandLSTM:
         return dW, db
 
 
+# %%
+# The few lines
+# -------------
+
+
 class FastLSTM(HandLSTM):
     """The same class; what differs is this."""
 
@@ -87,6 +102,11 @@ class FastLSTM(HandLSTM):
         grads = self.pullback(dh)[2]
         dW = np.concatenate([grads.weight_ih, grads.weight_hh], axis=1)
         return F.reorder_gates(dW, "ifgo", "ifog").T, F.reorder_gates(grads.bias_ih, "ifgo", "ifog")
+
+
+# %%
+# Training, with either
+# ---------------------
 
 
 def train(kind, data, hidden, steps, batch, seed):
@@ -138,6 +158,11 @@ def plot(losses, data, predictions, path):
     right.legend(fontsize=8)
     figure.savefig(path, dpi=110)
     print(f"plot: {path}")
+
+
+# %%
+# Run it
+# ------
 
 
 def main():

@@ -1,4 +1,5 @@
-"""Predicting a sine wave: one step ahead, and running free on its own predictions; RNN, LSTM and GRU.
+"""Predicting a sine wave: one step ahead, and running free
+===========================================================
 
 A network reads 24 values of a noisy sine and says what comes next at every step. One step ahead that is easy. Run free,
 it gets its own prediction as the next input, so that errors add up: it has to have understood the oscillation. A stream
@@ -22,6 +23,11 @@ STEPS, HIDDEN, BATCH = 24, 10, 16
 PERIOD = 20.0  # steps
 
 
+# %%
+# Data
+# ----
+
+
 def wave(count, rng, noise):
     """float32 [count]: a sine of that many steps, from a random phase."""
     t = np.arange(count) + rng.uniform(0, PERIOD)
@@ -34,6 +40,11 @@ def windows(series, rng):
     at = np.arange(STEPS + 1)[:, None]
     cut = (series[at + starts[k : k + BATCH], None] for k in range(0, len(starts) - BATCH + 1, BATCH))
     return [fr.Batch(part[:-1], part[1:]) for part in cut]
+
+
+# %%
+# The model, and a free run
+# -------------------------
 
 
 def make_model(cell, seed):
@@ -54,6 +65,11 @@ def run_free(model, start, count):
 
 def rms(a):
     return float(np.sqrt(np.mean(np.square(a))))
+
+
+# %%
+# The figure
+# ----------
 
 
 def plot(histories, clean, free, path):
@@ -80,6 +96,11 @@ def plot(histories, clean, free, path):
     axes[2].set(xlabel="steps since the network is on its own", ylabel="error", title="Error of the free run")
     figure.savefig(path, dpi=110)
     print(f"plot: {path}")
+
+
+# %%
+# Run it
+# ------
 
 
 def main():

@@ -1,4 +1,7 @@
-"""The next word, and a word left out: language models of real prose, beside counts of words and of pairs.
+"""The next word, and a word left out
+=====================================
+
+Language models of real prose, beside counts of words and of pairs.
 
 The text is the prose that every Python brings along: docstrings and comments of the standard library, paragraphs of
 words, numbers and punctuation in lower case, those of one file in twenty held out. A recurrent model reads what comes
@@ -34,6 +37,11 @@ HIDDEN = [
 LONGEST = 80  # words of a paragraph that the bidirectional model reads
 
 
+# %%
+# Text
+# ----
+
+
 def paragraphs(source):
     """Yield the paragraphs of a file's docstrings and comments that look like prose, in lower case."""
     with warnings.catch_warnings():
@@ -64,6 +72,11 @@ def load(quick, seed):
     return found[False], found[True]
 
 
+# %%
+# Counts, to compare with
+# -----------------------
+
+
 def unigrams(tokens, held, size):
     """Perplexity of held-out words by their share, one added to each count."""
     counts = np.bincount(tokens, minlength=size) + 1.0
@@ -87,6 +100,11 @@ def bigrams(tokens, held, size):
     known = np.maximum(total[before], 1)
     share = np.where(total[before] > 0, discount * kinds[before] / known, 1.0)
     return float(np.exp(-np.log(seen / known + share * continuation[after]).mean()))
+
+
+# %%
+# The models
+# ----------
 
 
 def train_next(vocabulary, tokens, held, epochs, args):
@@ -124,6 +142,11 @@ def train_masked(vocabulary, texts, epochs, args):
     return model
 
 
+# %%
+# The figure
+# ----------
+
+
 def plot(path, history, figures, next_words, hidden_words):
     """Draw perplexity against training, and the likeliest words of some contexts."""
     try:
@@ -153,6 +176,11 @@ def plot(path, history, figures, next_words, hidden_words):
         panel.locator_params(axis="x", nbins=4)
     figure.savefig(path, dpi=90)
     print(f"plot: {path}")
+
+
+# %%
+# Run it
+# ------
 
 
 def main():

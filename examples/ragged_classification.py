@@ -1,4 +1,5 @@
-"""Prose or code? A classifier of lines of text, sequences of unequal lengths.
+"""Prose or code? A classifier of lines of unequal lengths
+==========================================================
 
 The data are on every machine: lines of Python's standard library. A line that is a comment counts as prose, any
 other as code. Each line is a sequence of bytes, some of 10 and some of 80, so a batch is padded; `lengths` makes
@@ -21,6 +22,11 @@ import numpy as np
 import fastrnn as fr
 
 LABELS = ("code", "prose")
+
+
+# %%
+# Data
+# ----
 
 
 def lines_of(path):
@@ -67,6 +73,11 @@ def accuracy(model, batches):
     """The share of lines whose more probable label is right."""
     right = [model(b.x, lengths=b.lengths)[0].argmax(-1) == b.target for b in batches]
     return np.concatenate(right).mean()
+
+
+# %%
+# The model, its training and its test
+# ------------------------------------
 
 
 def main():

@@ -1,4 +1,7 @@
-"""An audio effect at 48 kHz, one sample at a time: a network that imitates an analogue synthesiser's filter.
+"""An audio effect at 48 kHz, one sample at a time
+==================================================
+
+A network imitates an analogue synthesiser's filter.
 
 The filter to imitate is a transistor ladder: four saturating low-pass stages in a loop of feedback. A small LSTM
 learns it from synthetic notes that go through the equations, and then runs as an effect does: `stream()` packs the
@@ -22,6 +25,11 @@ import fastrnn as fr
 
 RATE = 48_000  # samples/s
 CUTOFF, RESONANCE = 1_000.0, 0.5  # Hz; 1 is where a ladder begins to oscillate
+
+
+# %%
+# The filter, and notes to learn from
+# -----------------------------------
 
 
 def ladder(x):
@@ -61,6 +69,11 @@ def batches(count, steps, rows, rng):
 def error_to_signal(y, target):
     """The energy of the error as a share of the signal's."""
     return np.sum((y - target) ** 2) / np.sum(target**2)
+
+
+# %%
+# Sample by sample, against the clock
+# -----------------------------------
 
 
 def play(model, x, block):
@@ -105,6 +118,11 @@ def report(name, took, late, deadline):
     print(f"  {(took > deadline).sum()} of {len(took):,} calls took longer; {late.sum()} ({late.mean():.4%}) were late")
 
 
+# %%
+# The figure
+# ----------
+
+
 def plot(path, x, y, target, took):
     """Output beside target, and how long a sample takes beside how long it may."""
     import matplotlib
@@ -129,6 +147,11 @@ def plot(path, x, y, target, took):
     times.legend()
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+# %%
+# Run it
+# ------
 
 
 def main():

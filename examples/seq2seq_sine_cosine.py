@@ -1,4 +1,5 @@
-"""Sequence to sequence with numbers: from a noisy sine to its cosine, and to what comes next.
+"""Sequence to sequence with numbers: from a noisy sine to its cosine
+=====================================================================
 
 A network with 10 hidden units (RNN, LSTM, GRU, LSTM with attention) reads 24 noisy values of a sine whose period and
 phase it doesn't know, and writes 24 values running free, each from those that it wrote before: the cosine of the same
@@ -28,6 +29,11 @@ TRAINING = {"teacher forcing": 0.0, "scheduled sampling": "rising", "free runnin
 STEPS, HIDDEN, BATCH, NOISE = 24, 10, 16, 0.1
 
 
+# %%
+# Data
+# ----
+
+
 def windows(count, rng):
     """float32 [count, STEPS, 1] each: noisy sines, and, without noise, their cosines and the sines that follow."""
     period, phase = rng.uniform(16, 32, (count, 1)), rng.uniform(0, 2 * np.pi, (count, 1))
@@ -41,6 +47,11 @@ def rms(a, axis=None):
     return np.sqrt(np.mean(np.square(a), axis))
 
 
+# %%
+# Training
+# --------
+
+
 def train(options, x, y, epochs, seed):
     """A trained model, its losses, and seconds."""
     batches = epochs * -(-len(x) // BATCH)
@@ -51,6 +62,11 @@ def train(options, x, y, epochs, seed):
     model.fit(x, y, epochs=epochs, batch_size=BATCH, lr=1e-2, clip_norm=1.0, seed=seed,
               schedule=fr.schedules.Cosine())  # fmt: skip
     return model, [entry["loss"] for entry in model.history_.epochs], time.perf_counter() - start
+
+
+# %%
+# The figure
+# ----------
 
 
 def plot(losses, test, predictions, errors, path):
@@ -82,6 +98,11 @@ def plot(losses, test, predictions, errors, path):
     axes[1, 1].legend()
     figure.savefig(path, dpi=110)
     print(f"plot: {path}")
+
+
+# %%
+# Run it
+# ------
 
 
 def main():

@@ -1,4 +1,7 @@
-"""Who said it? Nine speakers by two vowels: recurrent networks on real speech of unequal lengths.
+"""Who said it? Nine speakers by two vowels
+===========================================
+
+Recurrent networks on real speech of unequal lengths.
 
 The Japanese Vowels set (Kudo et al. 1999): nine men say /ae/; each utterance is 7 to 29 frames of 12 cepstral
 coefficients, 270 to learn from and 370 to test on. Four networks read them:
@@ -31,6 +34,11 @@ NETWORKS = {
 }
 
 
+# %%
+# Data
+# ----
+
+
 def load():
     """((train, speakers), (test, speakers)): lists of [T, 12], scaled by what the training frames have."""
     try:
@@ -41,6 +49,11 @@ def load():
     frames = np.concatenate([utterance.T for utterance in sets[0][0]])
     mean, spread = frames.mean(0), frames.std(0)
     return [([((u.T - mean) / spread).astype(np.float32) for u in x], y) for x, y in sets]
+
+
+# %%
+# One network
+# -----------
 
 
 def run(name, train, test, epochs, seed):
@@ -55,6 +68,11 @@ def run(name, train, test, epochs, seed):
         **training,
     )  # fmt: skip
     return model.score(*test), perf_counter() - start, [entry["loss"] for entry in model.history_.validations]
+
+
+# %%
+# The figure
+# ----------
 
 
 def plot(path, runs):
@@ -79,6 +97,11 @@ def plot(path, runs):
     for axis in (left, middle):
         axis.invert_yaxis()
     figure.savefig(path, dpi=100)
+
+
+# %%
+# Run it
+# ------
 
 
 def main():

@@ -1,4 +1,7 @@
-"""Number words from English to German: seq2seq with attention, and what becomes of it without.
+"""Number words from English to German
+======================================
+
+Seq2seq with attention, and what becomes of it without.
 
 German turns tens and ones round (four-and-twenty) and writes a number as one word, which is taken apart here:
 twenty-four thousand → vier und zwanzig tausend. Pairs come from the package num2words, for numbers of up to nine
@@ -33,6 +36,11 @@ MODELS = {
 }
 
 
+# %%
+# Pairs
+# -----
+
+
 def pair(number):
     """("twenty-four thousand", "vier und zwanzig tausend")"""
     try:
@@ -54,6 +62,11 @@ def make(rng, count, digits):
     return [pair(number) for number in numbers]
 
 
+# %%
+# Quality
+# -------
+
+
 def bleu(texts, references):
     try:
         import sacrebleu
@@ -66,6 +79,11 @@ def by_length(lengths, right, edges):
     """Share of right ones for each range of lengths; NaN for an empty one."""
     inside = [(lengths >= a) & (lengths <= b) for a, b in edges]
     return [float(right[each].mean()) if each.any() else float("nan") for each in inside]
+
+
+# %%
+# The figures
+# -----------
 
 
 def plot_lengths(results, edges, path):
@@ -104,6 +122,11 @@ def plots(results, edges, found, folder):
     plot_lengths(results, edges, lengths)
     plot_weights(found, weights)
     print(f"plots: {lengths}, {weights}")
+
+
+# %%
+# Run it
+# ------
 
 
 def main():

@@ -1,4 +1,7 @@
-"""Sentiment of phrases with a structure: what a bag of words can't learn, a recursive network does.
+"""Sentiment of phrases with a structure
+========================================
+
+What a bag of words can't learn, a recursive network does.
 
 Phrases are made by a small grammar. Words are good or bad; `not` turns the phrase behind it round, `A but B` means what
 B means, `A and B` is good if both are. So "not (bad but good)" is bad and "(not bad) but good" is good: the
@@ -26,6 +29,11 @@ BAD = ["bad", "awful", "dull", "clumsy", "cold", "dark", "silly", "boring", "sta
 WORDS = [*GOOD, *BAD, "very", "not", "and", "but"]
 NUMBER = {word: number for number, word in enumerate(WORDS)}
 NETS = {"recursive net": "recursive", "Tree-LSTM, child-sum": "child_sum", "Tree-LSTM, binary": "binary"}
+
+
+# %%
+# The grammar
+# -----------
 
 
 def phrase(rng, words):
@@ -77,6 +85,11 @@ def make(rng, count, words):
     return found
 
 
+# %%
+# A model that doesn't see the tree
+# ---------------------------------
+
+
 class BagOfWords(fr.Model):
     """The mean of the words' vectors, and a linear map: it has no way of knowing the tree."""
 
@@ -105,6 +118,11 @@ def words_of(trees, phrases):
 def bag_batches(trees, phrases, batch_size, shuffle):
     words, classes = words_of(trees, phrases), trees.labels[phrases]
     return fr.SequenceBatches(words, classes, batch_size=batch_size, shuffle=shuffle, per_step=False)
+
+
+# %%
+# What is measured, and the figure
+# --------------------------------
 
 
 def accuracy(model, trees):
@@ -164,6 +182,11 @@ def draw_tree(axes, model, trees):
     axes.set_ylim(-2.2, trees.heights.max() + 0.7)
     axes.axis("off")
     axes.figure.colorbar(shown, ax=axes, shrink=0.6, label="probability of good")
+
+
+# %%
+# Run it
+# ------
 
 
 def main():

@@ -1,4 +1,7 @@
-"""Handwritten digits from two numbers: a variational autoencoder of scikit-learn's digits.
+"""Handwritten digits from two numbers: a VAE
+=============================================
+
+A variational autoencoder of scikit-learn's digits:
 
     image (64 pixels) → q(z | x) = N(μ, σ²) → z → p(x | z) = N(g(z), 0.2²)
 
@@ -22,6 +25,10 @@ import numpy as np
 
 import fastrnn as fr
 
+# %%
+# Data and training
+# -----------------
+
 
 def load(seed):
     """(train, test, their classes): images [N, 64] from 0 to 1, a fifth of them held out."""
@@ -44,6 +51,11 @@ def train(x, latent_size, epochs, seed):
     return model, perf_counter() - start
 
 
+# %%
+# What is measured
+# ----------------
+
+
 def nearest_class(points, known, classes, k=5):
     """The commonest class among the k nearest known points, for each point."""
     distance = np.square(points[:, None] - known).sum(-1)
@@ -63,6 +75,11 @@ def figures(model, seconds, x, held_out, y, their_y):
         "nearest_neighbour_accuracy": round(float((guesses == their_y).mean()), 4),
         "seconds": round(seconds, 2),
     }
+
+
+# %%
+# The figure
+# ----------
 
 
 def tiles(images, columns):
@@ -101,6 +118,11 @@ def plot(path, flat, deep, held_out, classes, seed):
     for axis in axes[0]:
         axis.set_axis_off()
     figure.savefig(path, dpi=100)
+
+
+# %%
+# Run it
+# ------
 
 
 def main():

@@ -1,4 +1,7 @@
-"""Handwritten digits as eight symbols: a VQ-VAE of scikit-learn's digits, and a GRU that writes new ones.
+"""Handwritten digits as eight symbols: a VQ-VAE
+================================================
+
+A VQ-VAE of scikit-learn's digits, and a GRU that writes new ones:
 
     image (64 pixels) → 8 vectors → the nearest of 32 codes each → image: 8 · 5 bits instead of 64 · 4
 
@@ -22,6 +25,11 @@ import numpy as np
 import fastrnn as fr
 
 CODES, LATENTS = 32, 8
+
+
+# %%
+# Data and training
+# -----------------
 
 
 def load(seed):
@@ -58,6 +66,11 @@ def train_prior(codes, epochs, seed):
     return prior
 
 
+# %%
+# What is measured, and new digits
+# --------------------------------
+
+
 def nats(prior, codes):
     """−log p of a code under the prior, the mean."""
     windows = np.concatenate([np.full((1, len(codes)), CODES), codes.T])
@@ -77,6 +90,11 @@ def write(prior, count, seed):
 def away(images, known):
     """Mean distance of images to the nearest known one."""
     return float(np.sqrt(np.square(images[:, None] - known).sum(-1).min(1)).mean())
+
+
+# %%
+# The figure
+# ----------
 
 
 def tiles(images, columns):
@@ -113,6 +131,11 @@ def plot(path, model, held_out, samples, blots, found):
     axes[0, 1].set(xlabel="code", ylabel="position")
     figure.colorbar(shown, ax=axes[0, 1], fraction=0.04, label="share of held-out images")
     figure.savefig(path, dpi=100)
+
+
+# %%
+# Run it
+# ------
 
 
 def main():

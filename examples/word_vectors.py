@@ -1,4 +1,7 @@
-"""Word vectors of real text: skip-gram and CBOW, their neighbours, their speed and quality.
+"""Word vectors of real text: skip-gram and CBOW
+================================================
+
+Their neighbours, their speed and their quality.
 
 The text is Python's standard library, as words of letters. To know which words ought to be neighbours, some words are
 split in two before training: each occurrence of "width" becomes "width" or "WIDTH", by the toss of a coin. The two
@@ -25,6 +28,11 @@ SIZE, WINDOW, NEGATIVE = 100, 5, 5
 LINE = {"arrowstyle": "-", "color": "lightgrey", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}  # from label to point
 
 
+# %%
+# Text, and words split in two
+# ----------------------------
+
+
 def load(quick, rng):
     """Return sentences (one a file), and the words that have twins."""
     texts = fr.text.standard_library(max_chars=1_500_000 if quick else 64_000_000).texts
@@ -47,6 +55,11 @@ def reciprocal_rank(vectors, index, twins):
             cosines = unit @ unit[a]
             ranks.append(int((np.delete(cosines, a) > cosines[b]).sum()) + 1)
     return float(np.mean(1 / np.array(ranks)))
+
+
+# %%
+# Training
+# --------
 
 
 def train(sentences, skip_gram, args):
@@ -76,6 +89,11 @@ def gensim(sentences, skip_gram, args):
     model.train(sentences, total_examples=len(sentences), epochs=args.epochs)
     speed = args.epochs * sum(map(len, sentences)) / (time.perf_counter() - start)
     return model.wv.vectors, model.wv.key_to_index, speed
+
+
+# %%
+# The figure
+# ----------
 
 
 def labels(points, words):
@@ -123,6 +141,11 @@ def plot(path, model, history):
     right.legend()
     figure.savefig(path, dpi=90)
     print(f"plot: {path}")
+
+
+# %%
+# Run it
+# ------
 
 
 def main():

@@ -38,8 +38,9 @@ class VHRED(DialogueModel):
 
     Parameters
     ----------
-    vocabulary, cell, cell_options, embedding_dim, hidden_size, context_size, num_layers, bidirectional, peeky, dropout,
-    dtype, seed
+    vocabulary, cell, cell_options, embedding_dim, hidden_size, context_size, num_layers, bidirectional, peeky
+        As for `HRED`.
+    dropout, dtype, seed
         As for `HRED`.
     latent_size : int
         Z.

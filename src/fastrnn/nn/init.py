@@ -65,6 +65,14 @@ def uniform(shape: Shape, *, fan: int | None = None, dtype: DTypeLike = np.float
     `fan` is by default the fan-in of a matrix. PyTorch uses in_features for both parameters of a linear layer
     and hidden_size for all parameters of a recurrent one.
 
+    Parameters
+    ----------
+    shape : tuple of int
+    fan : int, optional
+    dtype : dtype
+        float32 or float64.
+    seed : None, int or Generator
+
     Examples
     --------
     >>> import fastrnn as fr
@@ -81,6 +89,14 @@ def xavier_uniform(
     shape: Shape, *, gain: float = 1.0, dtype: DTypeLike = np.float32, seed: Seed = None
 ) -> NDArray[Any]:
     """Uniform in ±gain·√(6 / (fan_in + fan_out)).
+
+    Parameters
+    ----------
+    shape : tuple of int
+    gain : float
+    dtype : dtype
+        float32 or float64.
+    seed : None, int or Generator
 
     References
     ----------
@@ -102,6 +118,14 @@ def xavier_uniform(
 def xavier_normal(shape: Shape, *, gain: float = 1.0, dtype: DTypeLike = np.float32, seed: Seed = None) -> NDArray[Any]:
     """Normal with σ = gain·√(2 / (fan_in + fan_out)), of the same variance as `xavier_uniform`.
 
+    Parameters
+    ----------
+    shape : tuple of int
+    gain : float
+    dtype : dtype
+        float32 or float64.
+    seed : None, int or Generator
+
     Examples
     --------
     >>> import fastrnn as fr
@@ -119,6 +143,14 @@ def he_uniform(
 ) -> NDArray[Any]:
     """Uniform in ±gain·√(3 / fan_in), of the same variance as `he_normal`.
 
+    Parameters
+    ----------
+    shape : tuple of int
+    gain : float
+    dtype : dtype
+        float32 or float64.
+    seed : None, int or Generator
+
     Examples
     --------
     >>> import fastrnn as fr
@@ -135,6 +167,14 @@ def he_normal(
     shape: Shape, *, gain: float = math.sqrt(2), dtype: DTypeLike = np.float32, seed: Seed = None
 ) -> NDArray[Any]:
     """Normal with σ = gain / √fan_in; the default gain, √2, is that of ReLU.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    gain : float
+    dtype : dtype
+        float32 or float64.
+    seed : None, int or Generator
 
     References
     ----------
@@ -156,6 +196,14 @@ def orthogonal(shape: Shape, *, gain: float = 1.0, dtype: DTypeLike = np.float32
     """A random matrix with orthonormal rows or columns, whichever are fewer, times `gain`.
 
     Drawn uniformly: the QR decomposition of a normal matrix, with the signs of R's diagonal moved into Q.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    gain : float
+    dtype : dtype
+        float32 or float64.
+    seed : None, int or Generator
 
     References
     ----------

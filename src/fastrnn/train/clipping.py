@@ -72,6 +72,12 @@ def clip_grad_norm(model: Any, max_norm: float, *, error_if_nonfinite: bool = Tr
 def clip_grad_value(model: Any, max_value: float) -> None:
     """Limit every entry of every gradient to [-max_value, max_value]. NaN stays NaN.
 
+    Parameters
+    ----------
+    model
+        A layer or model, or a dict of name -> (parameter, gradient).
+    max_value : float
+
     Examples
     --------
     >>> import numpy as np, fastrnn as fr

@@ -85,6 +85,8 @@ def fit(
         `fr.TokenWindows`); each epoch begins with None.
     checkpoint : path, optional
         Folder for checkpoints: saved every `checkpoint_seconds`, at the end, and on Ctrl-C.
+    checkpoint_seconds : float
+        Seconds between them.
     resume : bool
         Go on from the checkpoint, if there is one. Without it a folder that has one is an error.
     seed : int, optional

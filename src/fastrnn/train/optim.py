@@ -128,8 +128,7 @@ class Optimizer:
         ]
 
     def options(self, name: str) -> dict[str, Any]:
-        """Return the options in force for one parameter, its learning rate (without ``lr_factor``)
-        included."""
+        """Return the options in force for one parameter, with its learning rate (without ``lr_factor``)."""
         return {"lr": self._lr, **self._defaults, **self._overrides[name]}
 
     def step(self) -> None:
@@ -213,6 +212,13 @@ class SGD(Optimizer):
 
     ``g += weight_decay·p;  b = momentum·b + g;  p -= lr·b`` (Nesterov: ``p -= lr·(g + momentum·b)``).
 
+    Parameters
+    ----------
+    model, lr, weight_decay, groups
+        As for `Optimizer`.
+    momentum : float
+    nesterov : bool
+
     Examples
     --------
     >>> import numpy as np, fastrnn as fr
@@ -254,6 +260,13 @@ class RMSprop(Optimizer):
 
     ``s = alpha·s + (1-alpha)·g²;  p -= lr·g / (√s + eps)``; ``centered`` subtracts the square of the running
     mean of g from s, ``momentum`` runs over the quotient.
+
+    Parameters
+    ----------
+    model, lr, weight_decay, groups
+        As for `Optimizer`.
+    alpha, eps, momentum : float
+    centered : bool
 
     Examples
     --------
@@ -307,6 +320,13 @@ class Adam(Optimizer):
 
     ``m = β₁·m + (1-β₁)·g;  v = β₂·v + (1-β₂)·g²;  p -= lr·m̂ / (√v̂ + eps)``; weight decay is added to g.
 
+    Parameters
+    ----------
+    model, lr, weight_decay, groups
+        As for `Optimizer`.
+    betas : pair of float
+    eps : float
+
     Examples
     --------
     >>> import numpy as np, fastrnn as fr
@@ -342,8 +362,9 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): ``p -= lr·weight_decay·p`` beside
-    Adam's step.
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
+
+    ``p -= lr·weight_decay·p`` beside Adam's step; arguments as for `Adam`.
 
     Examples
     --------

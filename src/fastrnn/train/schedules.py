@@ -47,6 +47,10 @@ class Schedule:
 class Constant(Schedule):
     """The same factor always.
 
+    Parameters
+    ----------
+    factor : float
+
     Examples
     --------
     >>> from fastrnn.train import schedules
@@ -64,6 +68,11 @@ class Constant(Schedule):
 
 class Step(Schedule):
     """Multiply by `gamma` each `every` steps.
+
+    Parameters
+    ----------
+    every : int
+    gamma : float
 
     Examples
     --------
@@ -84,6 +93,11 @@ class Step(Schedule):
 
 class Exponential(Schedule):
     """Multiply by `gamma` each step, or smoothly by `gamma` over `every` steps.
+
+    Parameters
+    ----------
+    gamma : float
+    every : int
 
     Examples
     --------
