@@ -1,0 +1,162 @@
+"""``fastrnn convert``: models from one kind of file to another, checked by reading them back."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastrnn.cli._output import result
+from fastrnn.cli._parse import CliError, Failed, command, reason
+from fastrnn.cli.cells import imported, own_cell
+from fastrnn.cli.formats import FORMATS, Format, format_of
+from fastrnn.cli.same import Difference, compared
+
+__all__ = ["add", "run"]
+
+EXAMPLES = """
+fastrnn convert novel novel.onnx                  a run's model, for ONNX Runtime
+fastrnn convert exported.onnx model.safetensors   what PyTorch or others exported
+fastrnn convert model.keras model.safetensors
+fastrnn convert model.safetensors model.pt        the weights, as a state dict of PyTorch
+fastrnn convert weights.pt model.safetensors --like old.safetensors   a state dict for the model in old.safetensors
+fastrnn convert model.safetensors model.onnx --force --json
+"""
+TOLERANCE = 1e-4  # of outputs, relative: ten times what other kernels' rounding made of them
+
+
+def add(subparsers: Any) -> None:
+    """Add the command to the parser."""
+    kinds = "; ".join(f"{', '.join(kind.suffixes)}: {kind.name}" for kind in FORMATS)
+    parser = command(
+        subparsers,
+        "convert",
+        description=f"Convert a model; the ends of the names say from what and into what ({kinds}). The new file is "
+        "read again, and its weights and outputs compared, before it takes its name.",
+        examples=EXAMPLES,
+        config=False,
+    )
+    parser.add_argument("source", metavar="SOURCE", help="a model's file, or the folder of a run")
+    parser.add_argument("target", metavar="TARGET", help="the file to write")
+    parser.add_argument("--force", action="store_true", help="overwrite TARGET")
+    parser.add_argument("--like", metavar="FILE", help="for weights alone: a file with the model they are of")
+    parser.add_argument("--cell", type=own_cell, metavar="MODULE:NAME", help="the cell made by fr.cell that it is of")
+    parser.add_argument("--no-verify", action="store_true", help="don't read the new file again")
+    parser.add_argument("--json", action="store_true", help="one object of JSON; words to standard error")
+    parser.set_defaults(run=run, talks=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, write, compare, and say what came of it."""
+    source, target = Path(args.source), Path(args.target)
+    if source.is_dir():
+        source = source / "model.safetensors"
+    reader, writer = format_of(source, "SOURCE"), format_of(target, "TARGET")
+    _check(args, source, target, reader)
+    cells = {} if args.cell is None else {args.cell: imported(args.cell)}
+    like = None if args.like is None else _read(format_of(Path(args.like), "--like"), Path(args.like), None, cells)
+    model = _read(reader, source, like, cells)
+    # With the same end, which tells libraries what to write, and in the same folder, so that it can be renamed.
+    temporary = target.with_name(f".tmp-{os.getpid()}-{os.urandom(4).hex()}-{target.name}")
+    try:
+        _write(writer, model, temporary, target)
+        found = None if args.no_verify else _verified(writer, model, temporary, target, cells)
+        _put(temporary, target, force=args.force)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _tell(args, source, target, model, found)
+    return 0
+
+
+def _check(args: argparse.Namespace, source: Path, target: Path, reader: Format) -> None:
+    """Refuse what can't be before anything is read."""
+    if target.is_dir():
+        raise CliError(f"TARGET: {target} is a folder, expected the name of a file")
+    if not source.exists():
+        raise CliError(f"SOURCE: {source}: no such file")
+    if target.exists() and source.samefile(target):
+        raise CliError("TARGET: expected another file than SOURCE")
+    if target.exists() and not args.force:
+        raise CliError(f"TARGET: {target} exists; --force overwrites it")
+    if not target.parent.is_dir():
+        raise CliError(f"TARGET: {target.parent}: no such folder")
+    if reader.weights_only and args.like is None:
+        raise CliError(
+            f"SOURCE: {source} holds weights without the model; --like names a file of fastrnn with one of its kind"
+        )
+    if args.like is not None and not reader.weights_only:
+        raise CliError(f"--like: is for weights without a model; {source} has its own")
+
+
+def _read(kind: Format, path: Path, like: Any, cells: dict[str, Any]) -> Any:
+    try:
+        return kind.read(path, like, cells)
+    except (OSError, ValueError, TypeError, NotImplementedError) as error:
+        raise CliError(f"{path}: {reason(error).removeprefix(f'{path}: ')}") from error
+
+
+def _write(kind: Format, model: Any, temporary: Path, target: Path) -> None:
+    try:
+        kind.write(model, temporary)
+    except OSError as error:
+        if error.filename is not None and Path(error.filename).name == temporary.name:
+            error.filename = str(target)  # nobody knows the temporary one
+        raise
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise CliError(f"{target}: a {type(model).__name__} can't be written as {kind.name}: {error}") from error
+
+
+def _verified(kind: Format, model: Any, temporary: Path, target: Path, cells: dict[str, Any]) -> Difference:
+    """How far the new file is from the model."""
+    try:
+        again = kind.read(temporary, model, cells)
+        found = compared(model, again)
+    except (OSError, ValueError, TypeError, NotImplementedError) as error:
+        text = str(error).replace(str(temporary), str(target))
+        raise Failed(f"{target}: not written, for it can't be read again: {text}") from error
+    if not found.largest <= TOLERANCE:
+        raise Failed(
+            f"{target}: not written, for it would differ: {found}, more than {TOLERANCE:g} (--no-verify writes it)"
+        )
+    return found
+
+
+def _put(temporary: Path, target: Path, *, force: bool) -> None:
+    """Give the file its name, with the mode that the umask leaves."""
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    if force:
+        if target.exists():
+            shutil.copymode(target, temporary)
+        os.replace(temporary, target)
+        return
+    try:
+        os.link(temporary, target)  # unlike a rename, it fails where a file has come meanwhile
+    except FileExistsError:
+        raise CliError(f"TARGET: {target} exists; --force overwrites it") from None
+    except OSError:  # a file system without links
+        os.rename(temporary, target)
+
+
+def _tell(args: argparse.Namespace, source: Path, target: Path, model: Any, found: Difference | None) -> None:
+    sizes = [path.stat().st_size for path in (source, target)]
+    parameters = sum(int(np.size(array)) for array in model.params.values())
+    print(f"{source} ({sizes[0]:,} bytes) → {target} ({sizes[1]:,} bytes)")
+    print(f"model: {type(model).__name__}, {parameters:,} parameters")
+    print("not verified" if found is None else f"verified: {found}")
+    result(
+        source=str(source),
+        target=str(target),
+        model=type(model).__name__,
+        parameters=parameters,
+        source_bytes=sizes[0],
+        target_bytes=sizes[1],
+        verified=found is not None,
+        weights_difference=None if found is None else found.weights,
+        outputs_difference=None if found is None else found.outputs,
+        not_compared=None if found is None else found.why,
+    )
