@@ -30,7 +30,7 @@ QUICK_SHAPES = (SHAPES[1], SHAPES[4])
 DEFAULT_SECONDS, QUICK_SECONDS, GRID_SECONDS = 2.0, 0.7, 20.0
 DTYPES = ("float32", "float64")
 MOST_THREADS = 256  # that fastrnn has
-NOT_MEASURING = ("run", "command", "debug", "quiet", "no_progress", "config", "print_completion")
+NOT_MEASURING = ("run", "command", "saves", "debug", "quiet", "no_progress", "config", "print_completion")
 OF_LAYERS = ("cell", "shapes", "mode", "dtype", "peers", "seconds", "plot")  # options that nothing else heeds
 
 

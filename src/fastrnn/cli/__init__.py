@@ -14,8 +14,8 @@ from fastrnn._info import __version__
 from fastrnn.cli._commands import COMMANDS
 from fastrnn.cli._completion import SHELLS, script
 from fastrnn.cli._output import spoken
-from fastrnn.cli._parse import CliError, Parser, reason
-from fastrnn.cli._signals import Terminated, terminable
+from fastrnn.cli._parse import CliError, Parser, closest, reason
+from fastrnn.cli._signals import terminable
 
 __all__ = ["build_parser", "main"]
 
@@ -63,33 +63,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         each with one line on standard error; 130 after Ctrl-C, 143 after SIGTERM; 141 where the reader of standard
         output, such as head, has gone.
     """
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError):  # replaced streams needn't be able to
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    _open_streams()
     argv = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in argv if not word.startswith("-")), "")
     name = f"fastrnn {command}" if command in COMMANDS else "fastrnn"
     debug = "--debug" in argv or os.environ.get("FASTRNN_TRACEBACK", "") not in ("", "0")
     try:
         code = _run(command, argv)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # where it fails, it fails here
+        sys.stdout.flush()  # where it fails, it fails here
         return code
     except (CliError, OSError, MemoryError, ImportError, KeyboardInterrupt) as error:
         if debug and not isinstance(error, (BrokenPipeError, KeyboardInterrupt)):
             raise
         return _explained(name, error)
-    except Exception as error:  # nobody's mistake but ours
+    except Exception as error:  # unforeseen
         if debug:
             raise
-        kind = f"{type(error).__name__}: {error}"
-        return _complain(name, f"{kind} (a mistake of fastrnn; FASTRNN_TRACEBACK=1 shows where)", FAILED)
+        return _complain(name, f"{type(error).__name__}: {error} (FASTRNN_TRACEBACK=1 shows where)", FAILED)
+
+
+def _open_streams() -> None:
+    """Let there be streams that are closed, and that take any text."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        with contextlib.suppress(AttributeError, ValueError):  # replaced streams needn't be able to
+            getattr(sys, name).reconfigure(errors="replace")
 
 
 def _run(command: str, argv: list[str]) -> int:
     """Parse and run; the exit code."""
     try:
         parser = build_parser(command)
+        if argv[:1] == [command] and command not in COMMANDS:
+            parser.error(f"expected a command: {', '.join(COMMANDS)}, got {command!r}{closest(command, COMMANDS)}")
         args = parser.parse_args(argv)
         if args.print_completion is not None:
             print(script(build_parser(), args.print_completion), end="")
@@ -97,13 +104,14 @@ def _run(command: str, argv: list[str]) -> int:
         if args.command is None:
             parser.error(f"expected a command: {', '.join(COMMANDS)}")
     except SystemExit as stop:  # argparse has printed its line, or the help
-        code = int(stop.code or 0)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return code
-    with terminable() as signals, spoken(args):
-        code = int(args.run(args))
-    return TERMINATED if signals.terminated and code == INTERRUPTED else code
+        return int(stop.code or 0)
+    with terminable(args) as terminated, spoken(args):
+        try:
+            code = int(args.run(args))
+        except KeyboardInterrupt:
+            print("\nterminated" if terminated() else "\ninterrupted", file=sys.stderr)
+            code = INTERRUPTED
+    return TERMINATED if terminated() and code == INTERRUPTED else code
 
 
 def _explained(name: str, error: BaseException) -> int:
@@ -111,9 +119,8 @@ def _explained(name: str, error: BaseException) -> int:
     if isinstance(error, CliError):
         return _complain(name, str(error), error.code)
     if isinstance(error, KeyboardInterrupt):
-        stopped = isinstance(error, Terminated)
-        print("\nterminated" if stopped else "\ninterrupted", file=sys.stderr)
-        return TERMINATED if stopped else INTERRUPTED
+        print("\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
     if isinstance(error, MemoryError):
         return _complain(name, f"not enough memory; a smaller model or batch needs less. {error}", FAILED)
     if isinstance(error, ImportError):

@@ -16,6 +16,7 @@ class Entry(NamedTuple):
 
     module: str
     summary: str
+    config: bool = True  # whether --config may set its options
 
     def add(self, subparsers: Any) -> None:
         """Import the command and add it to the parser."""
@@ -27,7 +28,7 @@ COMMANDS = {
     "sample": Entry("sample", "let a trained model write"),
     "train-seq2seq": Entry("train_seq2seq", "train a model that translates"),
     "translate": Entry("translate", "translate lines of text"),
-    "convert": Entry("convert", "convert models: safetensors, ONNX, Keras, PyTorch"),
-    "info": Entry("info", "show version, instruction set, threads, caches"),
+    "convert": Entry("convert", "convert models: safetensors, ONNX, Keras, PyTorch", config=False),
+    "info": Entry("info", "show version, instruction set, threads, caches", config=False),
     "bench": Entry("bench", "measure layers beside PyTorch, ONNX Runtime, JAX, Keras and NumPy"),
 }

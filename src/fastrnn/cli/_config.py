@@ -17,7 +17,7 @@ from fastrnn.cli._parse import CliError, Parser, closest, reason
 __all__ = ["toml", "with_config"]
 
 NEVER = ("help", "config", "print-config", "debug")
-INTERNAL = ("command", "run", "talks")  # of a namespace
+INTERNAL = ("command", "run", "talks", "saves")  # of a namespace
 # What an argument's type returns: what TOML may have for it.
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "int": ((int,), "a whole number"),
@@ -62,12 +62,12 @@ def _table(path: Path, name: str) -> dict[str, Any]:
         raise CliError(reason(OSError(error.errno, error.strerror))) from None
     except ValueError as error:  # not TOML, or not UTF-8
         raise CliError(str(error)) from None
+    known = [name for name, entry in COMMANDS.items() if entry.config]
     for key, value in tables.items():
-        if key not in COMMANDS:
-            expected = "a table" if isinstance(value, dict) else "tables; a key outside of one is"
-            raise CliError(f"{key}: expected {expected} of a command: {', '.join(COMMANDS)}{closest(key, COMMANDS)}")
         if not isinstance(value, dict):
-            raise CliError(f"{key}: expected a table, got {_described(value)}")
+            raise CliError(f"{key}: expected options in the table of a command, such as [{name}]")
+        if key not in known:
+            raise CliError(f"[{key}]: expected one of {', '.join(f'[{each}]' for each in known)}{closest(key, known)}")
     if name not in tables:
         raise CliError(f"has no table [{name}]")
     found: dict[str, Any] = tables[name]
@@ -96,6 +96,7 @@ def _arguments(parser: Parser, table: dict[str, Any], args: list[str]) -> list[s
             )
             found += [f"--{key}"] if value else []
         elif not _instead(parser, action, args):
+            _alone(parser, action, table, where)
             found += [f"--{key}={text}" for text in texts]
     return found
 
@@ -144,10 +145,19 @@ def _instead(parser: Parser, action: argparse.Action, args: Iterable[str]) -> bo
     )
 
 
+def _alone(parser: Parser, action: argparse.Action, table: dict[str, Any], where: str) -> None:
+    """Refuse two options of the file that exclude each other."""
+    for group in parser._mutually_exclusive_groups:
+        others = {_key(each) for each in group._group_actions if each is not action}
+        both = sorted(others & {key.replace("_", "-") for key in table})
+        if action in group._group_actions and both:
+            raise CliError(f"{where}: not allowed with {both[0]}")
+
+
 def _described(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return "a table" if isinstance(value, dict) else repr(value)
+    return "a table" if isinstance(value, dict) else f"the string {value!r}" if isinstance(value, str) else repr(value)
 
 
 def toml(name: str, args: argparse.Namespace, settings: Any) -> str:
@@ -163,10 +173,10 @@ def toml(name: str, args: argparse.Namespace, settings: Any) -> str:
     """
     lines = [f"[{name}]"]
     for dest, given in vars(args).items():
-        value = getattr(settings, dest, None) if given in (None, False) else given
-        if dest in INTERNAL or dest.replace("_", "-") in NEVER or value in (None, False):
-            continue
-        lines.append(f"{dest.replace('_', '-')} = {_literal(value)}")
+        value = getattr(settings, dest, None) if given is None or given is False else given
+        key = dest.replace("_", "-")
+        if value is not None and value is not False and dest not in INTERNAL and key not in NEVER:
+            lines.append(f"{key} = {_literal(value)}")
     return "\n".join(lines) + "\n"
 
 

@@ -78,17 +78,13 @@ def closest(word: str, words: Iterable[str]) -> str:
     return f"; did you mean {found[0]}?" if found else ""
 
 
-def command(
-    subparsers: Any, name: str, *, description: str, examples: str, config: bool = True, progress: bool = False
-) -> Parser:
+def command(subparsers: Any, name: str, *, description: str, examples: str, progress: bool = False) -> Parser:
     """Return the parser of a command, with the options that all have.
 
     Parameters
     ----------
     examples : str
         Lines of "command line   what it does"; two spaces or more between them.
-    config : bool
-        Whether ``--config`` may set its options.
     progress : bool
         Whether it shows progress.
     """
@@ -96,7 +92,7 @@ def command(
     parser: Parser = subparsers.add_parser(
         name, help=COMMANDS[name].summary, description=description, epilog=f"examples:\n{lines}"
     )
-    if config:
+    if COMMANDS[name].config:
         parser.add_argument("--config", metavar="FILE", help=f"a TOML file with options in its table [{name}]")
     if progress:
         parser.add_argument("--no-progress", action="store_true", help="show no progress")

@@ -1,44 +1,29 @@
-"""SIGTERM, which batch systems and containers send, ends a command as Ctrl-C does: training saves."""
+"""SIGTERM, which batch systems and containers send, ends what can be saved as Ctrl-C does."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from argparse import Namespace
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 
-__all__ = ["Signals", "Terminated", "terminable"]
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, where nobody waits for Ctrl-C."""
-
-
-class Signals:
-    """What has come so far."""
-
-    terminated = False
-
-    def handle(self, signum: int, frame: FrameType | None) -> None:
-        """Do what Ctrl-C would do."""
-        self.terminated = True
-        ctrl_c = signal.getsignal(signal.SIGINT)
-        if ctrl_c is signal.default_int_handler or not callable(ctrl_c):
-            raise Terminated
-        ctrl_c(signum, frame)
+__all__ = ["terminable"]
 
 
 @contextmanager
-def terminable() -> Iterator[Signals]:
-    """Meanwhile SIGTERM is as Ctrl-C; only where it would end the process at once, and in the main thread."""
-    signals = Signals()
+def terminable(args: Namespace) -> Iterator[Callable[[], bool]]:
+    """Meanwhile SIGTERM is as Ctrl-C for commands with `saves=True`, in the main thread, and unless someone else
+    handles it. Yields what tells whether it came."""
     main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield signals
+    if not getattr(args, "saves", False) or not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield lambda: False
         return
-    signal.signal(signal.SIGTERM, signals.handle)
+    from fastrnn.train.interrupt import Termination
+
+    termination = Termination()
+    signal.signal(signal.SIGTERM, termination)
     try:
-        yield signals
+        yield lambda: termination.came
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -33,7 +33,7 @@ def add(subparsers: Any) -> None:
         progress=True,
     )
     command.add_options(parser, "layers")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, saves=True)
 
 
 def run(args: argparse.Namespace) -> int:

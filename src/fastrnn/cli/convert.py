@@ -38,7 +38,6 @@ def add(subparsers: Any) -> None:
         description=f"Convert a model; the ends of the names say from what and into what ({kinds}). The new file is "
         "read again, and its weights and outputs compared, before it takes its name.",
         examples=EXAMPLES,
-        config=False,
     )
     parser.add_argument("source", metavar="SOURCE", help="a model's file, or the folder of a run")
     parser.add_argument("target", metavar="TARGET", help="the file to write")

@@ -28,7 +28,6 @@ def add(subparsers: Any) -> None:
         "info",
         description="Show what fastrnn runs on here. FASTRNN_ISA and FASTRNN_NUM_THREADS choose others.",
         examples=EXAMPLES,
-        config=False,
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=run)

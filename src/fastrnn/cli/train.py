@@ -95,7 +95,7 @@ def add(subparsers: Any) -> None:
         action="store_true",
         help="go on with the run in --out (default: the last); the limit counts from the run's begin",
     )
-    parser.set_defaults(run=run, talks=True)
+    parser.set_defaults(run=run, talks=True, saves=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -102,7 +102,7 @@ def add(subparsers: Any) -> None:
     files.add_argument(
         "--resume", action="store_true", help="go on with the run there; the limit counts from the run's begin"
     )
-    parser.set_defaults(run=run, talks=True)
+    parser.set_defaults(run=run, talks=True, saves=True)
 
 
 def run(args: argparse.Namespace) -> int:
