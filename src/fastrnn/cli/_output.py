@@ -72,7 +72,7 @@ def result(**facts: Any) -> None:
 def warn(text: str) -> None:
     """Say something on standard error that is no failure."""
     if not _now.quiet:
-        print(f"{_now.name}: {text}", file=sys.stderr)
+        print(f"{_now.name}: warning: {text}", file=sys.stderr)
 
 
 def as_json(value: Any, stream: TextIO | None = None) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastrnn.cli._output import result
+from fastrnn.cli._output import result, warn
 from fastrnn.cli._parse import CliError, Failed, command, reason
 from fastrnn.cli.cells import imported, own_cell
-from fastrnn.cli.formats import FORMATS, Format, format_of
+from fastrnn.cli.formats import FORMATS, Format, Options, format_of
 from fastrnn.cli.same import Difference, compared
 
 __all__ = ["add", "run"]
@@ -43,6 +44,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument("target", metavar="TARGET", help="the file to write")
     parser.add_argument("--force", action="store_true", help="overwrite TARGET")
     parser.add_argument("--like", metavar="FILE", help="for weights alone: a file with the model they are of")
+    parser.add_argument("--layers", action="store_true", help="make layers of an ONNX graph, which can be trained")
     parser.add_argument("--cell", type=own_cell, metavar="MODULE:NAME", help="the cell made by fr.cell that it is of")
     parser.add_argument("--no-verify", action="store_true", help="don't read the new file again")
     parser.add_argument("--json", action="store_true", help="one object of JSON; words to standard error")
@@ -56,14 +58,16 @@ def run(args: argparse.Namespace) -> int:
         source = source / "model.safetensors"
     reader, writer = format_of(source, "SOURCE"), format_of(target, "TARGET")
     _check(args, source, target, reader)
-    cells = {} if args.cell is None else {args.cell: imported(args.cell)}
-    like = None if args.like is None else _read(format_of(Path(args.like), "--like"), Path(args.like), None, cells)
-    model = _read(reader, source, like, cells)
+    layers = args.layers or (reader.name == "ONNX" and writer.name not in ("ONNX", "fastrnn"))
+    options = Options(None, {} if args.cell is None else {args.cell: imported(args.cell)}, layers)
+    if args.like is not None:
+        options = options._replace(like=_read(format_of(Path(args.like), "--like"), Path(args.like), options))
+    model = _read(reader, source, options)
     # With the same end, which tells libraries what to write, and in the same folder, so that it can be renamed.
     temporary = target.with_name(f".tmp-{os.getpid()}-{os.urandom(4).hex()}-{target.name}")
     try:
         _write(writer, model, temporary, target)
-        found = None if args.no_verify else _verified(writer, model, temporary, target, cells)
+        found = None if args.no_verify else _verified(writer, model, temporary, target, options)
         _put(temporary, target, force=args.force)
     finally:
         temporary.unlink(missing_ok=True)
@@ -87,13 +91,21 @@ def _check(args: argparse.Namespace, source: Path, target: Path, reader: Format)
         raise CliError(
             f"SOURCE: {source} holds weights without the model; --like names a file of fastrnn with one of its kind"
         )
-    if args.like is not None and not reader.weights_only:
+    if args.like is not None and not reader.likeable:
         raise CliError(f"--like: is for weights without a model; {source} has its own")
+    if args.layers and reader.name != "ONNX":
+        raise CliError(f"--layers: is for graphs of ONNX; {source} has layers")
 
 
-def _read(kind: Format, path: Path, like: Any, cells: dict[str, Any]) -> Any:
+def _read(kind: Format, path: Path, options: Options) -> Any:
     try:
-        return kind.read(path, like, cells)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", UserWarning)
+            model = kind.read(path, options)
+        for warning in caught:
+            warn(str(warning.message))
+        return model
     except (OSError, ValueError, TypeError, NotImplementedError) as error:
         raise CliError(f"{path}: {reason(error).removeprefix(f'{path}: ')}") from error
 
@@ -109,18 +121,17 @@ def _write(kind: Format, model: Any, temporary: Path, target: Path) -> None:
         raise CliError(f"{target}: a {type(model).__name__} can't be written as {kind.name}: {error}") from error
 
 
-def _verified(kind: Format, model: Any, temporary: Path, target: Path, cells: dict[str, Any]) -> Difference:
+def _verified(kind: Format, model: Any, temporary: Path, target: Path, options: Options) -> Difference:
     """How far the new file is from the model."""
     try:
-        again = kind.read(temporary, model, cells)
-        found = compared(model, again)
+        again = kind.read(temporary, options._replace(like=model if kind.weights_only else None, layers=False))
+        found = compared(model, again, exact=kind.exact)
     except (OSError, ValueError, TypeError, NotImplementedError) as error:
-        text = str(error).replace(str(temporary), str(target))
-        raise Failed(f"{target}: not written, for it can't be read again: {text}") from error
-    if not found.largest <= TOLERANCE:
-        raise Failed(
-            f"{target}: not written, for it would differ: {found}, more than {TOLERANCE:g} (--no-verify writes it)"
-        )
+        text = reason(error).replace(str(temporary), str(target)).removeprefix(f"{target}: ")
+        raise Failed(f"{target}: not written, for reading it again doesn't give the model: {text}") from error
+    if not found.largest <= (0.0 if kind.exact else TOLERANCE):
+        allowed = "" if kind.exact else f", more than {TOLERANCE:g}"
+        raise Failed(f"{target}: not written, for it would differ: {found}{allowed} (--no-verify writes it)")
     return found
 
 

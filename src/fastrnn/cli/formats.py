@@ -14,7 +14,16 @@ import fastrnn
 from fastrnn.cli._parse import CliError, closest
 from fastrnn.nn._layer import from_spec, to_spec
 
-__all__ = ["FORMATS", "Format", "format_of"]
+__all__ = ["FORMATS", "Format", "Options", "format_of"]
+
+
+class Options(NamedTuple):
+    """What reading may need: a model of the kind for files that hold weights alone, cells of the user's, and whether
+    graphs are to become layers."""
+
+    like: Any = None
+    cells: dict[str, Any] = {}  # noqa: RUF012  never changed
+    layers: bool = False
 
 
 class Format(NamedTuple):
@@ -26,21 +35,24 @@ class Format(NamedTuple):
         For people.
     suffixes : tuple of str
     read : function
-        (path, like, cells) → model; `like` is None, or a model for files that hold weights alone.
+        (path, options) → model.
     write : function
         (model, path).
     weights_only : bool
         Whether its files never tell the model.
     likeable : bool
-        Whether `like` is heeded.
+        Whether `options.like` is heeded.
+    exact : bool
+        Whether each weight comes back with its bits; other formats add biases up, or have other names.
     """
 
     name: str
     suffixes: tuple[str, ...]
-    read: Callable[[Path, Any, dict[str, Any]], Any]
+    read: Callable[[Path, Options], Any]
     write: Callable[[Any, Path], None]
     weights_only: bool = False
     likeable: bool = False
+    exact: bool = False
 
 
 def format_of(path: Path, what: str) -> Format:
@@ -63,17 +75,21 @@ def interop(name: str) -> Any:
         raise
 
 
-def filled(like: Any, state: dict[str, np.ndarray]) -> Any:
-    """A new model as `like` is, with other weights."""
-    model = from_spec(to_spec(like))
+def fresh(like: Any) -> Any:
+    """A new model as `like` is."""
+    return from_spec(to_spec(like))
+
+
+def _filled(like: Any, state: dict[str, np.ndarray]) -> Any:
+    model = fresh(like)
     model.load_state_dict(state)
     return model
 
 
-def _read_fastrnn(path: Path, like: Any, cells: dict[str, Any]) -> Any:
-    if like is None:
+def _read_fastrnn(path: Path, options: Options) -> Any:
+    if options.like is None:
         try:
-            return fastrnn.load(path, cells=cells)
+            return fastrnn.load(path, cells=options.cells)
         except ValueError as error:
             hint = "; or name a file with such a model: --like" if "without fastrnn's description" in str(error) else ""
             raise ValueError(f"{error}{hint}") from error
@@ -81,21 +97,27 @@ def _read_fastrnn(path: Path, like: Any, cells: dict[str, Any]) -> Any:
     from safetensors.numpy import load_file
 
     try:
-        return filled(like, load_file(path))
+        return _filled(options.like, load_file(path))
     except SafetensorError as error:
         raise ValueError(f"not a complete safetensors file ({error})") from None
 
 
-def _read_onnx(path: Path, like: Any, cells: dict[str, Any]) -> Any:
-    return interop("onnx").load(str(path))
+def _read_onnx(path: Path, options: Options) -> Any:
+    return interop("onnx").load(str(path), **({"layers": True} if options.layers else {}))
 
 
 def _write_onnx(model: Any, path: Path) -> None:
     interop("onnx").save(model, str(path))
 
 
-def _read_keras(path: Path, like: Any, cells: dict[str, Any]) -> Any:
+def _read_keras(path: Path, options: Options) -> Any:
     return interop("keras").load(str(path))
+
+
+def _read_keras_weights(path: Path, options: Options) -> Any:
+    model = fresh(options.like)
+    interop("keras").load_weights(model, str(path))
+    return model
 
 
 def _write_keras(model: Any, path: Path) -> None:
@@ -109,7 +131,7 @@ def _torch() -> Any:
         raise ImportError("PyTorch is not installed, which .pt and .pth need: pip install torch") from None
 
 
-def _read_torch(path: Path, like: Any, cells: dict[str, Any]) -> Any:
+def _read_torch(path: Path, options: Options) -> Any:
     torch = _torch()
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
@@ -120,7 +142,7 @@ def _read_torch(path: Path, like: Any, cells: dict[str, Any]) -> Any:
         found = found["state_dict"]
     if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
         raise ValueError(f"expected a state dict, names and tensors, got {type(found).__name__}")
-    return filled(like, {name: _array(torch, tensor) for name, tensor in found.items()})
+    return _filled(options.like, {name: _array(torch, tensor) for name, tensor in found.items()})
 
 
 def _array(torch: Any, tensor: Any) -> Any:
@@ -134,8 +156,11 @@ def _write_torch(model: Any, path: Path) -> None:
 
 
 FORMATS = (
-    Format("fastrnn", (".safetensors",), _read_fastrnn, fastrnn.save, likeable=True),
+    Format("fastrnn", (".safetensors",), _read_fastrnn, fastrnn.save, likeable=True, exact=True),
     Format("ONNX", (".onnx",), _read_onnx, _write_onnx),
-    Format("Keras", (".keras", ".weights.h5"), _read_keras, _write_keras),
-    Format("weights of PyTorch", (".pt", ".pth"), _read_torch, _write_torch, weights_only=True, likeable=True),
+    Format("weights of Keras", (".weights.h5",), _read_keras_weights, _write_keras, weights_only=True, likeable=True),
+    Format("Keras", (".keras", ".h5"), _read_keras, _write_keras),
+    Format(
+        "weights of PyTorch", (".pt", ".pth"), _read_torch, _write_torch, weights_only=True, likeable=True, exact=True
+    ),
 )
