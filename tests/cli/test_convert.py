@@ -219,7 +219,7 @@ def test_json(capsys):
     assert json.loads(shown.out) == {
         **{"source": "a.safetensors", "target": "b.safetensors", "model": "GRU", "parameters": 108},
         **{"source_bytes": size, "target_bytes": size, "verified": True},
-        **{"weights_difference": 0.0, "outputs_difference": 0.0, "not_compared": ""},
+        **{"weights_difference": 0.0, "outputs_difference": 0.0, "not_compared": None},
     }
     assert shown.err.endswith("verified: largest difference of weights 0, of outputs 0\n")
     assert main(["convert", "a.safetensors", "c.safetensors", "--json", "--no-verify", "--quiet"]) == 0

@@ -168,5 +168,5 @@ def _tell(args: argparse.Namespace, source: Path, target: Path, model: Any, foun
         verified=found is not None,
         weights_difference=None if found is None else found.weights,
         outputs_difference=None if found is None else found.outputs,
-        not_compared=None if found is None else found.why,
+        not_compared=None if found is None else found.why or None,
     )
