@@ -31,7 +31,7 @@ def test_import_loads_numpy_alone():
     heavy = {"numba", "matplotlib", "tqdm", "safetensors", "torch", "scipy", "mpi4py", "onnx", "sklearn"}
     assert not loaded & heavy
     # nothing of the standard library that is slow to load, either
-    slow = {"asyncio", "multiprocessing", "unittest", "http", "argparse"}
+    slow = {"asyncio", "multiprocessing", "unittest", "http", "argparse", "dataclasses"}
     beyond = set(python(code.replace("fastrnn", "numpy")).stdout.split())
     assert not (loaded - beyond) & slow
 

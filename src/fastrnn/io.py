@@ -18,7 +18,7 @@ from fastrnn.nn._layer import Layer, from_spec, to_spec
 
 # json and pathlib are imported where they are used; `import fastrnn` has to be quick.
 
-__all__ = ["load", "load_tree", "read_header", "save", "save_tree", "write_atomic", "write_json"]
+__all__ = ["finite", "load", "load_tree", "read_header", "save", "save_tree", "write_atomic", "write_json"]
 
 # safetensors keeps metadata in no fixed order; with all of ours under one key, equal models make equal files.
 KEY = "fastrnn"
@@ -72,6 +72,23 @@ def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None =
     import json
 
     write_atomic(path, (json.dumps(value, indent=indent) + "\n").encode())
+
+
+def finite(value: Any) -> Any:
+    """Return a tree with None for the numbers that strict JSON can't hold.
+
+    Examples
+    --------
+    >>> finite({"loss": [1.0, float("nan")]})
+    {'loss': [1.0, None]}
+    """
+    if isinstance(value, float):
+        return value if -np.inf < value < np.inf else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
 
 
 def _safetensors() -> Any:

@@ -152,7 +152,7 @@ def test_bad_arguments_are_one_line(arguments, message, capsys):
     pytest.importorskip("matplotlib")
     assert main(["bench", *arguments]) == 2
     shown = capsys.readouterr()
-    assert shown.err.startswith(f"fastrnn bench: {message}")
+    assert shown.err.startswith(f"fastrnn bench: error: {message}")
     assert shown.err.count("\n") == 1
     assert shown.out == ""
     assert not os.path.exists("none")
@@ -243,7 +243,7 @@ def test_shares_are_of_the_best_peak_of_the_run(capsys, monkeypatch):
 def test_a_plot_needs_matplotlib(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main(["bench", *TINY, "--plot", "a.png"]) == 2
-    assert capsys.readouterr().err == "fastrnn bench: a plot needs matplotlib: pip install 'fastrnn[cli]'\n"
+    assert capsys.readouterr().err == "fastrnn bench: error: a plot needs matplotlib: pip install 'fastrnn[cli]'\n"
 
 
 def test_help(capsys):

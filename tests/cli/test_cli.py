@@ -92,31 +92,31 @@ def test_epochs_and_minutes(text, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "fastrnn: the following arguments are required: COMMAND"),
-        (["fly"], "fastrnn: COMMAND: invalid choice: 'fly'"),
-        (["train", "--hidden", "0"], "fastrnn train: --hidden: expected a whole number >= 1, got '0'"),
-        (["train", "--hidden", "many"], "fastrnn train: --hidden: expected a whole number >= 1, got 'many'"),
-        (["train", "--lr", "-1"], "fastrnn train: --lr: expected a number > 0, got '-1'"),
-        (["train", "--lr", "nan"], "fastrnn train: --lr: expected a number > 0, got 'nan'"),
-        (["train", "--dropout", "1"], "fastrnn train: --dropout: expected a number >= 0 and < 1, got '1'"),
-        (["train", "--cell", "tcn"], "fastrnn train: --cell: expected one of lstm, .*fastgrnn, or module:name"),
-        (["train", "--minutes", "1", "--epochs", "1"], "fastrnn train: --epochs: not allowed with"),
-        (["train", "--threads", "0"], "fastrnn train: --threads: expected a whole number >= 1, got '0'"),
-        (["train", "--seed", "-1"], "fastrnn train: --seed: expected a whole number >= 0, got '-1'"),
-        (["train", "--hiden", "5"], "fastrnn: unrecognized arguments: --hiden 5"),
-        (["train", "--text", "missing"], "fastrnn train: --text: .*missing: no such file or folder"),
-        (["train", "--text", "empty"], "fastrnn train: --text: .*empty: holds no text"),
-        (["train", "--text", "short"], "fastrnn train: --text: 5 characters are too few for --batch 32"),
-        (["train", "--resume"], "fastrnn train: --resume: no run here; name its folder with --out"),
-        (["train", "--resume", "--out", "none"], "fastrnn train: --resume: none holds no run"),
-        (["train", "--out", "short"], "fastrnn train: --out: short is a file, expected a folder"),
-        (["sample"], "fastrnn sample: the following arguments are required: MODEL"),
-        (["sample", "missing"], "fastrnn sample: missing: no such file"),
-        (["sample", "short"], "fastrnn sample: short: not a complete safetensors file"),
-        (["sample", "layer"], "fastrnn sample: layer: holds a Linear, expected a language model"),
-        (["sample", "x", "--temperature", "-1"], "fastrnn sample: --temperature: expected a number >= 0"),
-        (["sample", "x", "--top-p", "1.5"], "fastrnn sample: --top-p: expected a number > 0 and <= 1"),
-        (["info", "extra"], "fastrnn: unrecognized arguments: extra"),
+        ([], "fastrnn: error: expected a command: train, sample"),
+        (["fly"], "fastrnn: error: expected a command: train, .*, got 'fly' "),
+        (["train", "--hidden", "0"], "fastrnn train: error: --hidden: expected a whole number >= 1, got '0'"),
+        (["train", "--hidden", "many"], "fastrnn train: error: --hidden: expected a whole number >= 1, got 'many'"),
+        (["train", "--lr", "-1"], "fastrnn train: error: --lr: expected a number > 0, got '-1'"),
+        (["train", "--lr", "nan"], "fastrnn train: error: --lr: expected a number > 0, got 'nan'"),
+        (["train", "--dropout", "1"], "fastrnn train: error: --dropout: expected a number >= 0 and < 1, got '1'"),
+        (["train", "--cell", "tcn"], "fastrnn train: error: --cell: expected one of lstm, .*fastgrnn, or module:name"),
+        (["train", "--minutes", "1", "--epochs", "1"], "fastrnn train: error: --epochs: not allowed with"),
+        (["train", "--threads", "0"], "fastrnn train: error: --threads: expected a whole number >= 1, got '0'"),
+        (["train", "--seed", "-1"], "fastrnn train: error: --seed: expected a whole number >= 0, got '-1'"),
+        (["train", "--hiden", "5"], "fastrnn train: error: unrecognized arguments: --hiden 5; did you mean --hidden?"),
+        (["train", "--text", "missing"], "fastrnn train: error: --text: .*missing: no such file or folder"),
+        (["train", "--text", "empty"], "fastrnn train: error: --text: .*empty: holds no text"),
+        (["train", "--text", "short"], "fastrnn train: error: --text: 5 characters are too few for --batch 32"),
+        (["train", "--resume"], "fastrnn train: error: --resume: no run here; name its folder with --out"),
+        (["train", "--resume", "--out", "none"], "fastrnn train: error: --resume: none holds no run"),
+        (["train", "--out", "short"], "fastrnn train: error: --out: short is a file, expected a folder"),
+        (["sample"], "fastrnn sample: error: the following arguments are required: MODEL"),
+        (["sample", "missing"], "fastrnn sample: error: missing: no such file"),
+        (["sample", "short"], "fastrnn sample: error: short: not a complete safetensors file"),
+        (["sample", "layer"], "fastrnn sample: error: layer: holds a Linear, expected a language model"),
+        (["sample", "x", "--temperature", "-1"], "fastrnn sample: error: --temperature: expected a number >= 0"),
+        (["sample", "x", "--top-p", "1.5"], "fastrnn sample: error: --top-p: expected a number > 0 and <= 1"),
+        (["info", "extra"], "fastrnn info: error: unrecognized arguments: extra"),
     ],
 )
 def test_bad_arguments_are_one_line(arguments, message, tmp_path, capsys):
@@ -217,7 +217,7 @@ def test_the_reader_may_leave(tmp_path):
     process.stdout.read(10)
     process.stdout.close()
     assert process.stderr.read() == b""
-    assert process.wait() == 0
+    assert process.wait() == 141
     process.stderr.close()
 
 
@@ -237,4 +237,4 @@ def test_the_package_runs_the_command_line(module):
     assert run("--version").stdout == f"fastrnn {fr.__version__}\n"
     refused = run("train", "--hidden", "0")
     assert refused.returncode == 2
-    assert refused.stderr.startswith("fastrnn train: ") and "Traceback" not in refused.stderr
+    assert refused.stderr.startswith("fastrnn train: error: ") and "Traceback" not in refused.stderr

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,7 @@ from fastrnn.bench.cases import CELLS, FLOAT64_SHAPES, MODES, SHAPES, Case, Shap
 from fastrnn.bench.peers import PEERS, choose
 from fastrnn.bench.table import table
 from fastrnn.bench.timing import SideError, one_line
-from fastrnn.io import write_json
+from fastrnn.io import finite, write_json
 from fastrnn.train.progress import plural
 
 __all__ = ["WHAT", "add_options", "run"]
@@ -28,6 +30,7 @@ QUICK_SHAPES = (SHAPES[1], SHAPES[4])
 DEFAULT_SECONDS, QUICK_SECONDS, GRID_SECONDS = 2.0, 0.7, 20.0
 DTYPES = ("float32", "float64")
 MOST_THREADS = 256  # that fastrnn has
+NOT_MEASURING = ("run", "command", "saves", "debug", "quiet", "no_progress", "config", "print_completion")
 OF_LAYERS = ("cell", "shapes", "mode", "dtype", "peers", "seconds", "plot")  # options that nothing else heeds
 
 
@@ -114,7 +117,13 @@ def add_options(parser: argparse.ArgumentParser, what: str) -> None:
         help="run a peer in another Python; once for each (also: FASTRNN_BENCH_PYTHON_JAX=PATH, …)",
     )
     parser.add_argument("--only", type=_several(tuple(figures.FIGURES)), metavar="KEYS", help="some of the figures")
-    parser.add_argument("--json", metavar="FILE", help="write everything measured")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write everything measured (alone: to standard output)",
+    )
     parser.add_argument("--plot", metavar="FILE.png", help="write a picture of the ratios (needs matplotlib)")
 
 
@@ -149,11 +158,12 @@ def _say(text: str) -> None:
 
 
 class _Progress:
-    """Says what is being measured: a tqdm bar on a terminal, else a line each."""
+    """Says what is being measured, unless nobody wants to know: a tqdm bar on a terminal, else a line each."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, args: argparse.Namespace) -> None:
+        self.shown = not (getattr(args, "quiet", False) or getattr(args, "no_progress", False))
         self.total, self.done, self._bar = total, 0, None
-        if sys.stderr.isatty():
+        if self.shown and sys.stderr.isatty():
             try:
                 from tqdm import tqdm  # type: ignore[import-untyped]
             except ImportError:
@@ -162,14 +172,19 @@ class _Progress:
 
     @contextmanager
     def measuring(self, text: str) -> Iterator[None]:
-        if self._bar is None:
+        if self._bar is None and self.shown:
             _say(f"{self.done + 1}/{self.total} {text} …")
-        else:
+        elif self._bar is not None:
             self._bar.set_description_str(text)
         yield
         self.done += 1
         if self._bar is not None:
             self._bar.update()
+
+    def found(self, text: str) -> None:
+        """A result, which the tables will have."""
+        if self.shown:
+            self.write(text)
 
     def write(self, text: str) -> None:
         if self._bar is None:
@@ -198,7 +213,7 @@ def _measure_layers(args: argparse.Namespace, names: Sequence[str], into: _Measu
     usual = DEFAULT_SECONDS if args.shapes is None else GRID_SECONDS
     most = args.seconds if args.seconds is not None else QUICK_SECONDS if args.quick else usual
     repeat = args.repeat or (5 if args.quick else 15)
-    progress = _Progress(len(plan))
+    progress = _Progress(len(plan), args)
     declined: set[str] = set()
     try:
         for case, threads in plan:
@@ -212,7 +227,7 @@ def _measure_layers(args: argparse.Namespace, names: Sequence[str], into: _Measu
                     continue
                 into.comparisons.append(result)
                 found = [f"{ratio:.2f} × {peer}" for peer, ratio in summary.ratios(result).items()]
-                progress.write(f"  {text}: {', '.join(found[:-1]) or 'nothing to compare with'}")
+                progress.found(f"  {text}: {', '.join(found[:-1]) or 'nothing to compare with'}")
                 for name, reason in result.sides.skipped.items():
                     failed = name in ("fastrnn", *result.turns.failed) or reason.startswith(f"{name}: ")
                     if failed or name not in declined:  # one that declines a kind of case says so once
@@ -224,7 +239,7 @@ def _measure_layers(args: argparse.Namespace, names: Sequence[str], into: _Measu
 
 
 def _measure_figures(args: argparse.Namespace, keys: Sequence[str], into: _Measured) -> None:
-    progress = _Progress(len(keys))
+    progress = _Progress(len(keys), args)
     repeat = args.repeat or (5 if args.quick else 15)
     try:
         for key in keys:
@@ -272,7 +287,7 @@ def _check(args: argparse.Namespace, what: str) -> None:
                 raise ValueError(f"--{name}: is for layers; figures and published cases have their own, and a table")
         if args.threads and len(args.threads) > 1:
             raise ValueError(f"--threads: expected one number for {what}, got {','.join(map(str, args.threads))}")
-    if args.json is not None:
+    if args.json not in (None, "-"):
         targets.check(args.json, "--json")
     if args.plot is not None:
         plot.check(args.plot)
@@ -304,13 +319,24 @@ def run(args: argparse.Namespace) -> int:
     ImportError
         `--plot` without matplotlib.
     """
-    what = args.published or args.what
+    if args.json != "-":
+        return _run(args)[0]
+    with redirect_stdout(io.StringIO() if getattr(args, "quiet", False) else sys.stderr):  # the tables are for people
+        code, known = _run(args)
+    print(json.dumps(finite(known)))
+    return code
+
+
+def _run(args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    """The exit code, and everything measured."""
+    what, quiet = args.published or args.what, getattr(args, "quiet", False)
     _check(args, what)
     for name, path in args.python:
         remote.use_python(name, path)
     names, skipped = _chosen(args.peers or list(PEERS)) if what == "layers" else ([], {})
     facts = machine.facts()
-    print(*machine.lines(facts), sep="\n", end="\n\n", flush=True)
+    if not quiet:
+        print(*machine.lines(facts), sep="\n", end="\n\n", flush=True)
     measured = _Measured([], {}, {})
     try:
         if what == "layers":
@@ -327,17 +353,19 @@ def run(args: argparse.Namespace) -> int:
         remote.close_workers()
     measured.comparisons = layers.with_best_peaks(measured.comparisons)
     print(_tables(measured))
-    options = {name: value for name, value in vars(args).items() if name not in ("run", "command")}
+    options = {name: value for name, value in vars(args).items() if name not in NOT_MEASURING}
     known = _as_dict(measured, facts, {**options, "what": what, "interrupted": measured.interrupted})
-    if args.json:
+    if args.json not in (None, "-"):
         write_json(args.json, known)
-        _say(f"written: {args.json}")
+        if not quiet:
+            _say(f"written: {args.json}")
     if args.plot and measured.comparisons:
         plot.save(measured.comparisons, facts, args.plot)
-        _say(f"written: {args.plot}")
+        if not quiet:
+            _say(f"written: {args.plot}")
     if measured.interrupted:
-        return 130
+        return 130, known
     if measured.comparisons and not measured.failed and not any(c.turns.seconds for c in measured.comparisons):
         _say("nothing was measured: every side was left out")
-        return 2
-    return int(bool(measured.failed))
+        return 2, known
+    return int(bool(measured.failed)), known

@@ -6,22 +6,34 @@ import argparse
 from typing import Any
 
 from fastrnn.bench import command
+from fastrnn.cli import _parse
 from fastrnn.cli._parse import CliError
 
 __all__ = ["add", "run"]
 
+EXAMPLES = """
+fastrnn bench                                     lstm, gru and rnn on four shapes, some two minutes
+fastrnn bench --quick                             is everything in place?
+fastrnn bench --shapes 128,32,256,256 --cell lstm,gru --mode train --threads 1,2
+fastrnn bench --peers fastrnn,torch --plot speed.png
+fastrnn bench figures --only import,size          some of the project's figures
+fastrnn bench --quick --json > figures.json       everything measured, for programs
+"""
+
 
 def add(subparsers: Any) -> None:
     """Add the command to the parser."""
-    parser = subparsers.add_parser(
+    parser = _parse.command(
+        subparsers,
         "bench",
-        help="measure layers beside PyTorch, ONNX Runtime, JAX, Keras and NumPy",
         description="Measure fastrnn beside its installed peers: times, ratios, GFLOP/s and share of the FMA peak. "
         "Sides run in turn, after a check that they compute the same numbers; figures are medians. Keep the machine "
         "quiet; Ctrl-C leaves the table of what was measured.",
+        examples=EXAMPLES,
+        progress=True,
     )
     command.add_options(parser, "layers")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, saves=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,16 +10,24 @@ from typing import Any
 import numpy as np
 
 import fastrnn
+from fastrnn.cli._parse import command
 
 __all__ = ["add", "run"]
+
+EXAMPLES = """
+fastrnn info
+fastrnn info --json
+FASTRNN_ISA=avx2 FASTRNN_NUM_THREADS=1 fastrnn info
+"""
 
 
 def add(subparsers: Any) -> None:
     """Add the command to the parser."""
-    parser = subparsers.add_parser(
+    parser = command(
+        subparsers,
         "info",
-        help="show version, instruction set, threads, caches",
         description="Show what fastrnn runs on here. FASTRNN_ISA and FASTRNN_NUM_THREADS choose others.",
+        examples=EXAMPLES,
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=run)

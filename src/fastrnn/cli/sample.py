@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fastrnn.cli._parse import CliError, count, number, printable
+from fastrnn.cli._output import as_json, warn
+from fastrnn.cli._parse import CliError, command, count, number, printable
 from fastrnn.cli.cells import imported, own_cell
 from fastrnn.cli.tokens import pieces, unknown_tokens
 from fastrnn.io import load
@@ -15,13 +16,21 @@ from fastrnn.models import LanguageModel
 
 __all__ = ["add", "run"]
 
+EXAMPLES = """
+fastrnn sample novel                              the folder of a run
+fastrnn sample novel/model.safetensors --prompt "It was " --length 200 --seed 1
+fastrnn sample novel --temperature 0.5 --top-k 10   safer
+fastrnn sample novel --temperature 0 --json       the likeliest text, for programs
+"""
+
 
 def add(subparsers: Any) -> None:
     """Add the command to the parser."""
-    parser = subparsers.add_parser(
+    parser = command(
+        subparsers,
         "sample",
-        help="let a trained model write",
         description="Let a trained language model continue a prompt.",
+        examples=EXAMPLES,
     )
     parser.add_argument("model", metavar="MODEL", help="a file model.safetensors, or the folder of a run")
     parser.add_argument("--cell", type=own_cell, metavar="MODULE:NAME", help="the cell made by fr.cell that it is of")
@@ -42,6 +51,7 @@ def add(subparsers: Any) -> None:
         help="… among those with probability P together",
     )
     parser.add_argument("--seed", type=count(0), metavar="N", help="the same seed, the same text")
+    parser.add_argument("--json", action="store_true", help="one object: prompt, text, tokens")
     parser.set_defaults(run=run)
 
 
@@ -50,9 +60,15 @@ def run(args: argparse.Namespace) -> int:
     model = _load(Path(args.model), args.cell)
     unknown = unknown_tokens(model.vocabulary, args.prompt)
     if unknown:
-        print(f"fastrnn sample: not in the model's vocabulary: {' '.join(map(repr, unknown))}", file=sys.stderr)
+        warn(f"not in the model's vocabulary: {' '.join(map(repr, unknown))}")
     options: dict[str, Any] = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
     tokens = model.generate(args.prompt, args.length, seed=args.seed, **options)
+    if args.json:
+        numbers = [int(token) for token in tokens]
+        text = "".join(pieces(model.vocabulary, args.prompt, numbers))
+        facts = {"prompt": args.prompt, "text": text, "tokens": numbers, "unknown": unknown, "seed": args.seed}
+        print(as_json(facts, sys.stdout))
+        return 0
     sys.stdout.write(printable(args.prompt))
     for piece in pieces(model.vocabulary, args.prompt, tokens):
         sys.stdout.write(printable(piece))

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import fastrnn
-from fastrnn.cli._parse import CliError, count, number, printable, reason
+from fastrnn.cli._config import toml
+from fastrnn.cli._output import progress, result
+from fastrnn.cli._parse import CliError, Failed, command, count, number, printable, reason
 from fastrnn.cli.cells import cell, imported
 from fastrnn.cli.settings import (
     DEFAULT_MINUTES,
@@ -26,7 +28,7 @@ from fastrnn.io import read_header, save
 from fastrnn.models import LanguageModel
 from fastrnn.models._cells import CELLS, cell_name
 from fastrnn.text import CharVocabulary, Corpus, load_corpus, split_corpus
-from fastrnn.train import Adam, Checkpoint, History, Interrupted, Progress, TokenWindows, fit
+from fastrnn.train import Adam, Checkpoint, History, Interrupted, TokenWindows, fit
 from fastrnn.train.progress import amount, plural
 from fastrnn.train.schedules import Cosine
 
@@ -38,16 +40,29 @@ VALIDATION_STEPS = 500
 KIND_DEFAULTS = ("symbols", "seq_len")
 BITS = 1.0 / math.log(2.0)
 SAMPLE_PROMPT, SAMPLE_LENGTH, SAMPLE_TEMPERATURE = "def ", 400, 0.8
+EXAMPLES = """
+fastrnn train                                     a minute on the sources of the standard library
+fastrnn train --text novel.txt --cell gru --hidden 512 --minutes 10 --out novel
+fastrnn train --resume --out novel --minutes 20   go on, to twenty minutes in all
+fastrnn train --tokens words --steps 2000         a model of words
+fastrnn train --lr 4e-3 --print-config > run.toml
+fastrnn train --config run.toml --hidden 128      options from a file; the command line wins
+fastrnn train --quiet --json > result.json        for programs
+"""
 
 
 def add(subparsers: Any) -> None:
     """Add the command to the parser."""
-    parser = subparsers.add_parser(
+    parser = command(
+        subparsers,
         "train",
-        help="train a language model of characters or words",
         description="Train a language model of characters or words, without arguments on the sources of Python's "
         "standard library. Ctrl-C saves; --resume goes on.",
+        examples=EXAMPLES,
+        progress=True,
     )
+    parser.add_argument("--print-config", action="store_true", help="write what --config reads, and don't train")
+    parser.add_argument("--json", action="store_true", help="one object of JSON at the end; words to standard error")
     d = Settings()
     rates = ", ".join([*(f"{name} {rate}" for name, rate in LEARNING_RATES.items()), f"others {OTHER_RATE}"])
     positive: Any = number(0.0, open_low=True)
@@ -80,13 +95,16 @@ def add(subparsers: Any) -> None:
         action="store_true",
         help="go on with the run in --out (default: the last); the limit counts from the run's begin",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, talks=True, saves=True)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, evaluate, show a sample, and write the run's folder."""
     folder = choose_folder(args)
     settings = resolve(args, folder)
+    if args.print_config:
+        print(toml("train", args, settings), end="")
+        return 0
     if args.threads is not None:
         fastrnn.set_num_threads(args.threads)
     corpus, train_text, held_text = _texts(settings, folder)
@@ -119,6 +137,7 @@ def run(args: argparse.Namespace) -> int:
         return _run(settings, model, data, validation, held, folder, resume=args.resume)
     except KeyboardInterrupt:
         print(f"\nstopped at once; {_kept(folder)}. To go on:\n  {_go_on(folder, settings)}")
+        result(run=str(folder), stopped=True, step=_step(folder), files=[])
         return 130
 
 
@@ -136,25 +155,43 @@ def _run(
     try:
         history = _fit(settings, model, data, validation, folder, resume=resume)
     except Interrupted as stop:
-        _write(folder, model, stop.history, {}, plot=True)
+        written = _write(folder, model, stop.history, {}, plot=True)
+        result(**facts(folder, model, stop.history, written, stopped=True))
         print(f"\n{str(stop).partition(';')[0]}; saved in {folder}. To go on:\n  {_go_on(folder, settings)}")
         return 130
-    _write(folder, model, history, {})  # the evaluation may take long
+    written = _write(folder, model, history, {})  # the evaluation may take long
     print(f"evaluating on {amount(len(held))} held-out {settings.tokens} …", flush=True)
     try:
         line, figures = KINDS[settings.tokens].held_out(model, held)
     except KeyboardInterrupt:
         print(f"\nstopped in the evaluation; the model is saved in {folder}. To evaluate it:")
         print(f"  {_go_on(folder, settings)}")
+        result(**facts(folder, model, history, written, stopped=True))
         return 130
     print(f"held-out text: {line}")
     history.notes.update(figures)
     written = _write(folder, model, history, figures, plot=True)
+    result(**facts(folder, model, history, written))
     _show_sample(model, settings.seed)
     print(f"\nsaved in {folder}: {', '.join(written)}")
     prompt = f"--prompt {shlex.quote(SAMPLE_PROMPT)}{_own(settings)}"
     print(f"more text: fastrnn sample {shlex.quote(str(folder))} {prompt}")
     return 0
+
+
+def facts(folder: Path, model: Any, history: History, files: list[str], *, stopped: bool = False) -> dict[str, Any]:
+    """What ``--json`` tells of a run."""
+    steps = history.steps
+    return {
+        "run": str(folder),
+        "stopped": stopped,
+        "step": int(steps["step"][-1]) if steps["step"] else 0,
+        "seconds": steps["seconds"][-1] if steps["seconds"] else 0.0,
+        "loss": steps["loss"][-1] if steps["loss"] else None,
+        "parameters": model.num_params,
+        "figures": {name: value for name, value in history.notes.items() if isinstance(value, float)},
+        "files": [str(folder / name) for name in files],
+    }
 
 
 def _texts(settings: Settings, folder: Path) -> tuple[Corpus, str, str]:
@@ -216,10 +253,10 @@ def _fit(
             checkpoint=folder,
             resume=resume,
             seed=settings.seed,
-            progress=Progress(f"bits/{kind.short}", scale=BITS, unit=kind.short),
+            progress=progress(f"bits/{kind.short}", scale=BITS, unit=kind.short),
         )
     except FloatingPointError as error:
-        raise CliError(str(error)) from None
+        raise Failed(str(error)) from None
     except ValueError as error:
         if not resume:
             raise
@@ -227,8 +264,8 @@ def _fit(
 
 
 def _introduce(settings: Settings, corpus: Corpus, tokens: Any, held: Any, model: LanguageModel) -> None:
-    facts = fastrnn.info()
-    print(f"fastrnn {facts['version']}: {facts['isa']}, {plural(facts['num_threads'], 'thread')}")
+    here = fastrnn.info()
+    print(f"fastrnn {here['version']}: {here['isa']}, {plural(here['num_threads'], 'thread')}")
     share = 100.0 * len(held) / (len(tokens) + len(held))
     files = f" in {len(corpus.texts)} files" if len(corpus.texts) > 1 else ""
     cut = ", cut there" if corpus.cut else ""

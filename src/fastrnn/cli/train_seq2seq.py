@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import fastrnn
-from fastrnn.cli._parse import CliError, count, number, printable
+from fastrnn.cli._config import toml
+from fastrnn.cli._output import progress, result
+from fastrnn.cli._parse import CliError, Failed, command, count, number, printable
 from fastrnn.cli.cells import imported, step_cell
 from fastrnn.cli.pairs import DEFAULT_MINUTES, PairSettings, bleu, read_pairs, resolve, split_pairs
 from fastrnn.cli.settings import digest
-from fastrnn.cli.train import _kept, _own, _resumed
+from fastrnn.cli.train import _kept, _own, _resumed, _step, facts
 from fastrnn.io import save
 from fastrnn.models import Seq2Seq
 from fastrnn.models._cells import STEPS, cell_name
 from fastrnn.nn.decoder import SCORES
 from fastrnn.text import Vocabulary
 from fastrnn.text.tokenizers import TOKENIZERS
-from fastrnn.train import Adam, History, Interrupted, Progress, fit
+from fastrnn.train import Adam, History, Interrupted, fit
 from fastrnn.train.progress import amount, plural
 from fastrnn.train.schedules import Cosine
 
@@ -29,17 +31,27 @@ __all__ = ["add", "run"]
 
 VALIDATION_STEPS = 500
 SHOWN = 3
+EXAMPLES = """
+fastrnn train-seq2seq pairs.tsv --out translator   lines of source, tab, target
+fastrnn train-seq2seq pairs.tsv --swap --minutes 20 --hidden 512 --out back
+fastrnn train-seq2seq --resume --out translator --minutes 10
+fastrnn train-seq2seq --config run.toml --seed 1 --out second
+"""
 ONE_DIRECTION = ("dot", "scaled_dot")  # they compare states of encoder and decoder, which must have one size
 
 
 def add(subparsers: Any) -> None:
     """Add the command to the parser."""
-    parser = subparsers.add_parser(
+    parser = command(
+        subparsers,
         "train-seq2seq",
-        help="train a model that translates",
         description="Train a sequence-to-sequence model on a file of lines: source, tab, target. Ctrl-C saves; "
         "--resume goes on.",
+        examples=EXAMPLES,
+        progress=True,
     )
+    parser.add_argument("--print-config", action="store_true", help="write what --config reads, and don't train")
+    parser.add_argument("--json", action="store_true", help="one object of JSON at the end; words to standard error")
     d = PairSettings()
     positive: Any = number(0.0, open_low=True)
     share: Any = number(0.0, 1.0, open_high=True)
@@ -90,13 +102,16 @@ def add(subparsers: Any) -> None:
     files.add_argument(
         "--resume", action="store_true", help="go on with the run there; the limit counts from the run's begin"
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, talks=True, saves=True)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, evaluate, show translations, and write the run's folder."""
     folder = Path(args.out)
     settings = resolve(args, folder)
+    if args.print_config:
+        print(toml("train-seq2seq", args, settings), end="")
+        return 0
     if args.threads is not None:
         fastrnn.set_num_threads(args.threads)
     pairs, skipped = read_pairs(settings.pairs, swap=settings.swap)
@@ -111,8 +126,8 @@ def run(args: argparse.Namespace) -> int:
         settings.save(folder)
     except OSError as error:
         raise CliError(f"--out: can't write to {folder}: {error.strerror}") from None
-    facts = fastrnn.info()
-    print(f"fastrnn {facts['version']}: {facts['isa']}, {plural(facts['num_threads'], 'thread')}")
+    here = fastrnn.info()
+    print(f"fastrnn {here['version']}: {here['isa']}, {plural(here['num_threads'], 'thread')}")
     passed = f"{plural(skipped, 'line')}, {len(learned) - len(kept)} long"
     print(f"pairs: {len(kept)}, and {len(held)} held out; passed over: {passed}")
     print(
@@ -126,6 +141,7 @@ def run(args: argparse.Namespace) -> int:
         return _run(settings, model, kept, held, folder, resume=args.resume)
     except KeyboardInterrupt:
         print(f"\nstopped at once; {_kept(folder)}. To go on:\n  {_go_on(folder, settings)}")
+        result(run=str(folder), stopped=True, step=_step(folder), files=[])
         return 130
 
 
@@ -160,18 +176,21 @@ def _run(settings: PairSettings, model: Seq2Seq, pairs: Any, held: Any, folder: 
     try:
         history = _fit(settings, model, pairs, held, folder, resume=resume)
     except Interrupted as stop:
-        _write(folder, model, stop.history, {})
+        written = _write(folder, model, stop.history, {})
+        result(**facts(folder, model, stop.history, written, stopped=True))
         print(f"\n{str(stop).partition(';')[0]}; saved in {folder}. To go on:\n  {_go_on(folder, settings)}")
         return 130
-    _write(folder, model, history, {})  # the evaluation may take long
+    written = _write(folder, model, history, {})  # the evaluation may take long
     try:
         figures = _evaluate(settings, model, held)
     except KeyboardInterrupt:
         print(f"\nstopped in the evaluation; the model is saved in {folder}. To evaluate it:")
         print(f"  {_go_on(folder, settings)}")
+        result(**facts(folder, model, history, written, stopped=True))
         return 130
     history.notes.update(figures)
     written = _write(folder, model, history, figures)
+    result(**facts(folder, model, history, written))
     print(f"\nsaved in {folder}: {', '.join(written)}")
     print(f"more: fastrnn translate {shlex.quote(str(folder))}{_own(settings)}")
     return 0
@@ -191,10 +210,10 @@ def _fit(settings: PairSettings, model: Seq2Seq, pairs: Any, held: Any, folder: 
             checkpoint=folder,
             resume=resume,
             seed=settings.seed,
-            progress=Progress("nats/token", unit="token"),
+            progress=progress("nats/token", unit="token"),
         )
     except FloatingPointError as error:
-        raise CliError(str(error)) from None
+        raise Failed(str(error)) from None
     except ValueError as error:
         if not resume:
             raise
@@ -207,7 +226,8 @@ def _evaluate(settings: PairSettings, model: Seq2Seq, held: list[Any]) -> dict[s
     figures = {"held_out_perplexity": model.perplexity(held)}
     print(f"held-out pairs: perplexity {figures['held_out_perplexity']:.3f} a token", flush=True)
     longest = max(len(model.target.encode(text)) for text in references)
-    texts = model.translate(sources, beam_size=settings.beam, max_length=2 * longest + 10, progress=_shown())
+    shown = _shown() and progress(unit="text")
+    texts = model.translate(sources, beam_size=settings.beam, max_length=2 * longest + 10, progress=shown)
     for source, text, reference in list(zip(sources, texts, references, strict=True))[:SHOWN]:
         print("\n".join(f"  {printable(line)}" for line in (source, f"→ {text}", f"  ({reference})")))
     exact = sum(a == b for a, b in zip(texts, references, strict=True)) / len(texts)

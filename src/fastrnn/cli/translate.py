@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import stat
 import sys
@@ -16,7 +15,8 @@ from typing import Any, TextIO
 import numpy as np
 
 import fastrnn
-from fastrnn.cli._parse import CliError, count, number, printable, reason
+from fastrnn.cli._output import as_json, progress
+from fastrnn.cli._parse import CliError, command, count, number, printable, reason
 from fastrnn.cli.cells import imported, own_cell
 from fastrnn.cli.pairs import bleu
 from fastrnn.io import load
@@ -26,15 +26,24 @@ from fastrnn.train.progress import Progress, amount, duration, plural
 
 __all__ = ["add", "run"]
 
+EXAMPLES = """
+fastrnn translate translator sentences.txt
+fastrnn translate translator --beam 1 < sentences.txt > translations.txt
+fastrnn translate translator sentences.txt --n-best 3
+fastrnn translate translator sentences.txt --reference right.txt   and BLEU
+fastrnn translate translator sentences.txt --json   a line of JSON for each line
+"""
 BATCHES = 16  # that are read before any is translated, so that lines of one length come together
 
 
 def add(subparsers: Any) -> None:
     """Add the command to the parser."""
-    parser = subparsers.add_parser(
+    parser = command(
+        subparsers,
         "translate",
-        help="translate lines of text",
         description="Translate each line of a file, or of standard input, with a trained model.",
+        examples=EXAMPLES,
+        progress=True,
     )
     parser.add_argument("model", metavar="MODEL", help="a file model.safetensors, or the folder of a run")
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="- is standard input (default)")
@@ -100,7 +109,7 @@ class _Done:
         shown = sys.stderr is not None and sys.stderr.isatty() and not sys.stdout.isatty()
         status = os.fstat(file.fileno())
         self._size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-        self._bar = Progress(unit="line") if shown else None
+        self._bar: Any = (progress(unit="line") or None) if shown else None
         self._lines = self._read = 0
 
     def __enter__(self) -> _Done:
@@ -154,7 +163,7 @@ class _Part(Progress):
 def _print(args: argparse.Namespace, place: int, line: str, found: list[Any]) -> None:
     if args.json:
         texts = [{"text": each.text, "score": each.score} for each in found]
-        print(json.dumps({"source": line, "translations": texts}, ensure_ascii=False))
+        print(as_json({"source": line, "translations": texts}, sys.stdout))
     elif args.n_best is None:
         print(printable(found[0].text))
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +18,12 @@ if TYPE_CHECKING:
     from fastrnn.jit import Cell
 
 
-@dataclass(frozen=True)
 class CustomVariant(Variant):
     """The arithmetic of a user's cell, and what is drawn around it."""
 
-    cell: Any = None
+    def __init__(self, usual: tuple[str, ...], cell: Any = None, **options: Any) -> None:
+        super().__init__(usual, **options)
+        self.cell = cell
 
     @property
     def in_kernel(self) -> bool:
@@ -42,9 +42,6 @@ class CustomVariant(Variant):
     def functions(self, lstm: bool, dtype: np.dtype[Any]) -> dict[str, Any]:
         spec = self.cell.spec(dtype)
         return {"address": spec.address, "owner": spec}
-
-    def config(self) -> dict[str, Any]:
-        return Variant(**{name: getattr(self, name) for name in Variant.__dataclass_fields__}).config()
 
 
 class CustomRNN(Recurrent):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.io import write_json
+from fastrnn.io import finite, write_json
 
 __all__ = ["History"]
 
@@ -122,7 +122,7 @@ class History:
         """Write JSON, atomically. Numbers that are not finite become null."""
         write_json(
             path,
-            _plain(
+            finite(
                 {
                     "fastrnn_history": 1,
                     "notes": self.notes,
@@ -232,14 +232,3 @@ class History:
         if path is not None:
             figure.savefig(path)
         return figure
-
-
-def _plain(value: Any) -> Any:
-    """Return `value` with numbers that strict JSON can't hold as None."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value

@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 from fastrnn.train.history import History
 
-__all__ = ["CtrlC", "Interrupted"]
+__all__ = ["CtrlC", "Interrupted", "Termination"]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -34,26 +35,48 @@ class Interrupted(KeyboardInterrupt):
         self.history = history
 
 
+class Termination:
+    """A handler that makes SIGTERM, which batch systems and containers send, as Ctrl-C: `CtrlC` takes it over, too.
+
+    Attributes
+    ----------
+    came : bool
+        Whether there was one.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        self.came = True
+        raise KeyboardInterrupt
+
+
 class CtrlC:
     """While active, the first Ctrl-C sets `pressed`, the second raises. Only where Python's own handler is in
-    place."""
+    place; and so with SIGTERM, where that has a `Termination`."""
 
     def __init__(self) -> None:
         self.pressed = False
-        self._active = False
+        self._before: dict[int, Any] = {}
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if isinstance(before := self._before[signum], Termination):
+            before.came = True
         if self.pressed:
             raise KeyboardInterrupt
         self.pressed = True
 
     def __enter__(self) -> CtrlC:
-        main = threading.current_thread() is threading.main_thread()
-        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._handle)
-            self._active = True
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before = signal.getsignal(number)
+                if before is signal.default_int_handler or isinstance(before, Termination):
+                    self._before[number] = before
+                    signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._active:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        self._before = {}
