@@ -63,6 +63,7 @@ WEIGHTS = f"<float[1,12,3] W = {{{numbers(36)}}}, float[1,12,4] R = {{{numbers(4
     "nodes, message",
     [
         ("y, h = GRU(x, W, R)", "y: this output is not made by a chain of layers in the layout of the input"),
+        ("y = Transpose <perm = [0, 1, 5]> (x)", "Transpose .*: it is not whole"),
         ("y = Sin(x)", "Sin .* of the node that makes 'y': it is no layer; these are: Add, Dropout, GRU"),
         ("y = Add(x, b)", "Add .*: expected the bias of a MatMul before it"),
         ("z = Relu(x) y = Add(x, z)", "Add .*: it doesn't go on from 'z' alone"),

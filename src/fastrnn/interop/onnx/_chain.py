@@ -89,7 +89,10 @@ class Chain:
         if self.product is not None and node.op != "Add":
             self.linear(None)
         self.data.update(filter(None, node.outputs))
-        STEPS[node.op](self, node, [self.known.get(name) for name in node.inputs])
+        try:
+            STEPS[node.op](self, node, [self.known.get(name) for name in node.inputs])
+        except (LookupError, TypeError, AttributeError) as error:  # of attributes and inputs that no such node has
+            raise misfit(node, f"it is not whole ({error})") from error
         self.now = node.first
 
     def _beside(self, node: Node) -> None:
