@@ -169,16 +169,37 @@ class OnnxModel(Layer):
         for name in feeds:
             if name not in values:
                 raise ValueError(f"{name}: no such input; there are {self._names()}")
-        with np.errstate(all="ignore"):  # graphs may divide by zero where the result isn't used
-            fixed = self._fixed
-            if fixed is None:
-                fixed = self._fixed = {**self._params, **self._program.fold(self._params)}
-            return self._program.run({**fixed, **values})
+        try:
+            with np.errstate(all="ignore"):  # graphs may divide by zero where the result isn't used
+                fixed = self._fixed
+                if fixed is None:
+                    fixed = self._fixed = {**self._params, **self._program.fold(self._params)}
+                return self._program.run({**fixed, **values})
+        except ValueError as error:
+            if (why := self._sizes_apart(values)) is None:
+                raise
+            raise ValueError(f"{why}; {error}") from error
+
+    def _sizes_apart(self, values: Mapping[str, Any]) -> str | None:
+        """Which inputs disagree on a size that has a name. Not all graphs are in earnest about these names."""
+        seen: dict[str, tuple[int, str]] = {}
+        for port in self.inputs:
+            sizes = values[port.name].shape if port.name in values else ()
+            for name, size in zip(port.shape or (), sizes, strict=False):
+                have, where = seen.setdefault(name, (size, port.name)) if isinstance(name, str) else (size, "")
+                if have != size:
+                    return f"{port.name}: expected {name} = {have}, as in {where}, got {size}"
+        return None
 
     def _names(self) -> str:
         return ", ".join(map(str, self.inputs)) or "none"
 
     # ---- training
+
+    @property
+    def grads(self) -> dict[str, NDArray[Any]]:
+        """There are none: this raises."""
+        raise TypeError(self._no_gradients())
 
     def vjp(self, *args: Any, **kwargs: Any) -> tuple[Any, Pullback]:
         """A loaded graph has no gradients: this raises."""
