@@ -63,6 +63,7 @@ WEIGHTS = f"<float[1,12,3] W = {{{numbers(36)}}}, float[1,12,4] R = {{{numbers(4
     "nodes, message",
     [
         ("y, h = GRU(x, W, R)", "y: this output is not made by a chain of layers in the layout of the input"),
+        ("y = Transpose <perm = [0, 1, 5]> (x)", "Transpose .*: it is not whole"),
         ("y = Sin(x)", "Sin .* of the node that makes 'y': it is no layer; these are: Add, Dropout, GRU"),
         ("y = Add(x, b)", "Add .*: expected the bias of a MatMul before it"),
         ("z = Relu(x) y = Add(x, z)", "Add .*: it doesn't go on from 'z' alone"),
@@ -70,6 +71,10 @@ WEIGHTS = f"<float[1,12,3] W = {{{numbers(36)}}}, float[1,12,4] R = {{{numbers(4
         ("y = Softmax <axis = 0> (x)", "Softmax .*: expected along the features"),
         ("y = ReduceMean <axes = [0], keepdims = 0> (x)", "ReduceMean .*: expected over time, after a recurrent layer"),
         ("z = Transpose <perm = [2, 0, 1]> (x) y, h = GRU(z, W, R)", r"GRU .*: expected \[T, B, F\]"),
+        (
+            "n = Constant <value_ints = [1]> () l = Cast <to = 6> (n) y, h = GRU(x, W, R, , l)",
+            "GRU .*: expected lengths as",
+        ),
         ("y = Identity(x)", "expected at least one layer in the graph"),
     ],
 )

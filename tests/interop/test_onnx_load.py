@@ -73,12 +73,15 @@ def test_whole_numbers_are_converted():
 
 
 def test_sizes_that_do_not_fit_inside():
-    """NumPy's words, and where it was."""
-    x = np.ones((3, 2), np.float32)
-    with pytest.raises(
-        ValueError, match=r"^Add .* of the node that makes 'y', inputs float32\[3, 2\], float32\[2, 2\]: "
-    ):
+    """NumPy's words, and where it was; before them which inputs don't go together, where names of sizes tell."""
+    x, where = (
+        np.ones((3, 2), np.float32),
+        r"Add .* of the node that makes 'y', inputs float32\[3, 2\], float32\[2, 2\]: ",
+    )
+    with pytest.raises(ValueError, match=f"^z: expected N = 3, as in x, got 2; {where}"):
         model_of(ADD)(x, x[:2])
+    with pytest.raises(ValueError, match=f"^{where}"):
+        model_of(ADD.replace("float[N, 2] z", "float[M, 2] z"))(x, x[:2])
 
 
 def test_unknown_operators_are_named(tmp_path):
@@ -204,7 +207,11 @@ def test_it_is_a_layer(tmp_path):
     state["0.W_l0"] *= 2
     model.load_state_dict(state)  # what was made of the old weights is dropped
     assert np.abs(model(x) - y - 1).max() > 1e-3
-    for call in (lambda: model.vjp(x), lambda: fr.value_and_grad(lambda x: model(x).sum(), model)(x)):
+    for call in (
+        lambda: fr.optim.Adam(model),
+        lambda: model.vjp(x),
+        lambda: fr.value_and_grad(lambda x: model(x).sum(), model)(x),
+    ):
         with pytest.raises(TypeError, match=r"^OnnxModel is for inference and has no gradients; .*layers=True"):
             call()
 

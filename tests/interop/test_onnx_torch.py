@@ -119,7 +119,7 @@ KINDS = list(itertools.product(("LSTM", "GRU", "RNN"), (1, 2), (False, True), (F
 @pytest.mark.parametrize("dynamo", [False, True])
 @pytest.mark.parametrize("head", ["all", "last", "mean", "state", "softmax"])
 def test_recurrent_models(head, dynamo):
-    for seed, kind in enumerate(KINDS if not dynamo else KINDS[::3]):
+    for seed, kind in enumerate(KINDS if not dynamo else KINDS[::5]):
         model = Tagger(*kind, head, seed)
         x = torch.randint(0, 20, (3, 7))
         loaded = onnx.load(export(model, (x,), dynamo))
@@ -151,7 +151,7 @@ def test_packed_sequences():
 @pytest.mark.parametrize("head", ["all", "last", "mean", "softmax"])
 def test_layers(head, dynamo):
     """What is loaded as layers gives the same, and trains. Of RNN the new exporter writes every step."""
-    for seed, kind in enumerate(KINDS if not dynamo else [kind for kind in KINDS[::3] if kind[0] != "RNN"]):
+    for seed, kind in enumerate(KINDS if not dynamo else [kind for kind in KINDS[::5] if kind[0] != "RNN"]):
         model = Tagger(*kind, head, seed)
         x = torch.randint(0, 20, (3, 7))
         layers = onnx.load(export(model, (x,), dynamo), layers=True)
@@ -172,5 +172,5 @@ def test_graphs_that_are_no_chain():
     x = torch.randint(0, 20, (3, 7))
     with pytest.raises(ValueError, match=r"it doesn't go on from .* alone; call load without layers=True"):
         onnx.load(export(Tagger("GRU", 1, True, True, "state"), (x,), False), layers=True)
-    with pytest.raises(ValueError, match=r"^expected one output, the graph has"):
+    with pytest.raises(ValueError, match=r"^expected an input and one output, the graph has OnnxModel"):
         onnx.load(export(Attention(), (torch.randn(3, 7, 6),), False), layers=True)

@@ -86,7 +86,7 @@ class OnnxModel(Layer):
             raise ValueError(f"graph: not a description of a graph: {what}") from error
         for name, (dtype, shape) in params.items():
             self._set(name, np.zeros(shape, dtype))
-        self._folded: dict[str, Any] | None = None
+        self._fixed: dict[str, Any] | None = None  # what is the same at every call
 
     def _set(self, name: str, value: NDArray[Any]) -> None:
         value.flags.writeable = False
@@ -98,14 +98,14 @@ class OnnxModel(Layer):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name, array in _check.state_dict(state, self._params, "OnnxModel").items():
             self._set(name, np.array(array, self._params[name].dtype, order="C"))
-        self._folded = None
+        self._fixed = None
 
     def config(self) -> dict[str, Any]:
         return {"graph": self._graph}
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        for name in ("_program", "_folded"):  # made of the rest
+        for name in ("_program", "_fixed"):  # made of the rest
             del state[name]
         return state
 
@@ -114,7 +114,7 @@ class OnnxModel(Layer):
         for array in self._params.values():
             array.flags.writeable = False
         self._program = Program(self._graph, self._graph["opsets"], self._params)
-        self._folded = None
+        self._fixed = None
 
     def __repr__(self) -> str:
         return f"OnnxModel({', '.join(map(str, self.inputs))} → {', '.join(map(str, self.outputs))})"
@@ -169,16 +169,37 @@ class OnnxModel(Layer):
         for name in feeds:
             if name not in values:
                 raise ValueError(f"{name}: no such input; there are {self._names()}")
-        with np.errstate(all="ignore"):  # graphs may divide by zero where the result isn't used
-            if self._folded is None:
-                self._folded = self._program.fold(self._params)
-            found = self._program.run({**self._params, **self._folded, **values})
-        return [np.asarray(value) for value in found]
+        try:
+            with np.errstate(all="ignore"):  # graphs may divide by zero where the result isn't used
+                fixed = self._fixed
+                if fixed is None:
+                    fixed = self._fixed = {**self._params, **self._program.fold(self._params)}
+                return self._program.run({**fixed, **values})
+        except ValueError as error:
+            if (why := self._sizes_apart(values)) is None:
+                raise
+            raise ValueError(f"{why}; {error}") from error
+
+    def _sizes_apart(self, values: Mapping[str, Any]) -> str | None:
+        """Which inputs disagree on a size that has a name. Not all graphs are in earnest about these names."""
+        seen: dict[str, tuple[int, str]] = {}
+        for port in self.inputs:
+            sizes = values[port.name].shape if port.name in values else ()
+            for name, size in zip(port.shape or (), sizes, strict=False):
+                have, where = seen.setdefault(name, (size, port.name)) if isinstance(name, str) else (size, "")
+                if have != size:
+                    return f"{port.name}: expected {name} = {have}, as in {where}, got {size}"
+        return None
 
     def _names(self) -> str:
         return ", ".join(map(str, self.inputs)) or "none"
 
     # ---- training
+
+    @property
+    def grads(self) -> dict[str, NDArray[Any]]:
+        """There are none: this raises."""
+        raise TypeError(self._no_gradients())
 
     def vjp(self, *args: Any, **kwargs: Any) -> tuple[Any, Pullback]:
         """A loaded graph has no gradients: this raises."""

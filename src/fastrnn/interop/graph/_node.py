@@ -40,6 +40,8 @@ class Node:
     outputs: list[str]
     attributes: dict[str, Any]  # graphs among them as Programs
     version: int  # of the operator set that the graph was written in
+    function: Any = None
+    bodies: list[Any] = field(default_factory=list)  # the graphs among the attributes
     constant: list[bool] = field(default_factory=list)  # for each input: the same at every call
     kept: Any = None  # what an operator has made of its constant inputs
 

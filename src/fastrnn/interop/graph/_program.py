@@ -54,7 +54,7 @@ class Program:
                 raise ValueError(f"the output {name!r} is made by no node")
             if name not in here:
                 self.captured.add(name)
-        self._drop = self._last_uses()
+        self._steps = self._left_over({}, {})
 
     def _last_uses(self) -> list[list[str]]:
         """For each node the names that nobody reads after it."""
@@ -86,15 +86,24 @@ class Program:
             if size <= max(MOST, sum(known[name].nbytes for name in _reads(node))):
                 found |= results
                 known |= results
+        self._steps = self._left_over(found, known)
         return found
+
+    def _left_over(self, found: Values, known: Values) -> list[tuple[Node, list[str]]]:
+        """The nodes that run at every call, each with the names to drop after it."""
+        return [
+            (node, [name for name in drop if name not in known])
+            for node, drop in zip(self.nodes, self._last_uses(), strict=True)
+            if node.first not in found
+        ]
 
     def run(self, values: Values) -> list[Any]:
         """The outputs; `values` holds inputs, and whatever is captured, and is used up."""
         for name, array in self.constants.items():
             values.setdefault(name, array)  # an input may have one, for where it isn't given
-        for node, drop in zip(self.nodes, self._drop, strict=True):
-            if node.first not in values:  # else it is constant
-                values.update(_named(node, _results(node, values)))
+        for node, drop in self._steps:
+            for name, result in zip(node.outputs, _results(node, values), strict=False):
+                values[name] = result
             for name in drop:
                 values.pop(name, None)
         return [values[name] for name in self.outputs]
@@ -124,7 +133,9 @@ def _node(given: Mapping[str, Any], opsets: Mapping[str, int], known: set[str]) 
             value = decode(value)
         elif kind == "graph":
             value = Program(value, opsets, known)
+            node.bodies.append(value)
         node.attributes[name] = value
+    node.function = OPERATORS[node.op]
     if node.op in LIMITS and (why := LIMITS[node.op](node)):
         raise ValueError(f"{node}: {why}")
     return node
@@ -133,9 +144,8 @@ def _node(given: Mapping[str, Any], opsets: Mapping[str, int], known: set[str]) 
 def _reads(node: Node) -> list[str]:
     """Names that a node reads, the graphs inside it too."""
     names = [name for name in node.inputs if name]
-    for value in node.attributes.values():
-        if isinstance(value, Program):
-            names += sorted(value.captured)
+    for body in node.bodies:
+        names += sorted(body.captured)
     return names
 
 
@@ -149,13 +159,9 @@ _MISFITS = (ValueError, TypeError, LookupError, OverflowError, ArithmeticError, 
 
 def _results(node: Node, values: Values) -> tuple[Any, ...]:
     arrays = [values[name] if name else None for name in node.inputs]
-    function = OPERATORS[node.op]
     try:
-        if any(isinstance(value, Program) for value in node.attributes.values()):
-            found = function(node, values, *arrays)
-        else:
-            found = function(node, *arrays)
+        found = node.function(node, values, *arrays) if node.bodies else node.function(node, *arrays)
     except _MISFITS as error:
         shapes = ", ".join("none" if a is None else f"{a.dtype}{list(a.shape)}" for a in arrays)
         raise ValueError(f"{node}, inputs {shapes}: {error}") from error
-    return found if isinstance(found, tuple) else (np.asarray(found),)
+    return found if type(found) is tuple else (np.asarray(found),)

@@ -194,12 +194,18 @@ def _recurrent(
         runs = build(node, *(None if a is None else _wide(a) for a in (W, R, B, P)))
         if node.constant and all(node.constant[k] for k in WEIGHTS if k < len(node.constant)):
             node.kept = runs
-    batch_first, lstm = bool(node.get("layout", 0)), node.op == "LSTM"
-    x, h_0, c_0 = (None if a is None else _wide(a).swapaxes(0, 1) if batch_first else _wide(a) for a in (x, h_0, c_0))
-    y, h, c = _run(runs, x, lengths, _initial(h_0, c_0, lstm), lstm, (len(R), x.shape[1], R.shape[2]))
-    if batch_first:
-        y, h, c = y.transpose(2, 0, 1, 3), h.swapaxes(0, 1), c.swapaxes(0, 1) if lstm else c
-    return tuple(a.astype(given, copy=False) for a in ((y, h, c) if lstm else (y, h)))
+    lstm, turned = node.op == "LSTM", bool(node.get("layout", 0))
+    if turned:
+        x, h_0, c_0 = (None if a is None else a.swapaxes(0, 1) for a in (x, h_0, c_0))
+    if given == np.float16:
+        x, h_0, c_0 = (None if a is None else _wide(a) for a in (x, h_0, c_0))
+    found = _run(runs, x, lengths, _initial(h_0, c_0, lstm), lstm, (len(R), x.shape[1], R.shape[2]))
+    if turned:
+        y, *states = found
+        found = (y.transpose(2, 0, 1, 3), *(None if a is None else a.swapaxes(0, 1) for a in states))
+    if given == np.float16:
+        found = tuple(None if a is None else a.astype(given) for a in found)
+    return found if lstm else found[:2]
 
 
 def _initial(h_0: Array, c_0: Array, lstm: bool) -> Any:
@@ -215,8 +221,8 @@ def _wide(a: Array) -> Array:
 
 def _run(
     runs: list[Run], x: Array, lengths: Array, state: Any, lstm: bool, shape: tuple[int, int, int]
-) -> tuple[Array, Array, Array]:
-    """y [T, D, B, H], h and c [D, B, H]."""
+) -> tuple[Array, ...]:
+    """y [T, D, B, H], h and c [D, B, H]; c is None but for the LSTM."""
     count, batch, hidden = shape
     if len(x) == 0:  # nothing happens
         zeros = np.zeros(shape, x.dtype)

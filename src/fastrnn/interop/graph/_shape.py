@@ -14,7 +14,8 @@ Array = Any
 
 def numbers(array: Array) -> list[int]:
     """The whole numbers of an array, or of a list."""
-    return [int(number) for number in np.ravel(array)]
+    found: list[int] = array if isinstance(array, list) else np.ravel(array).tolist()
+    return found
 
 
 @operator("Identity")
@@ -41,7 +42,7 @@ def _reshape(node: Node, x: Array, shape: Array) -> Array:
 
 @operator("Transpose")
 def _transpose(node: Node, x: Array) -> Array:
-    return np.transpose(x, node.get("perm"))
+    return x.transpose(node.get("perm"))
 
 
 @operator("Flatten")
@@ -61,7 +62,7 @@ def _axes(node: Node, given: Array) -> list[int] | None:
 @operator("Squeeze")
 def _squeeze(node: Node, x: Array, axes: Array = None) -> Array:
     found = _axes(node, axes)
-    return np.squeeze(x, None if found is None else tuple(found))
+    return x.squeeze() if found is None else x.squeeze(tuple(found))
 
 
 @operator("Unsqueeze")

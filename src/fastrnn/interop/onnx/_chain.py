@@ -61,18 +61,15 @@ class Chain:
         with np.errstate(all="ignore"):
             self.known = {**model._params, **model._program.constants, **model._program.fold(model._params)}
         self.known = {name: a for name, a in self.known.items() if name not in model._program.inputs}
-        self.input, *self.others = model.inputs
-        if len(model.outputs) != 1 and any(port.name for port in model.outputs[1:]):
-            raise ValueError(f"expected one output, the graph has {', '.join(port.name for port in model.outputs)}")
-        if self.input.shape is None:
-            raise ValueError(f"{self.input.name}: expected an input whose number of axes is known")
-        self.output = model.outputs[0].name
-        self.now = self.input.name
+        if len(model.outputs) != 1 or not model.inputs:
+            raise ValueError(f"expected an input and one output, the graph has {model!r}")
+        first = model.inputs[0]
+        known = {(2, "f"): "bf", (3, "f"): "abf", (2, "i"): "ab"}
+        self.axes = known.get((len(first.shape or ()), first.dtype.kind), "")
+        if not self.axes:
+            raise ValueError(f"{first}: expected numbers [T, B, F] or [B, F], or whole numbers [T, B]")
+        self.now, self.output = first.name, model.outputs[0].name
         self.data = {self.now}
-        rank, tokens = len(self.input.shape), self.input.dtype.kind in "iu"
-        self.first = self.axes = ("ab" if tokens else "abf")[-rank - tokens if rank < 3 - tokens else None :]
-        if len(self.axes) != rank:
-            raise ValueError(f"{self.input}: expected 2 or 3 axes")
         self.time = ""  # its letter
         self.layers: list[Any] = []
         self.zeros: set[str] = set()  # names
@@ -92,7 +89,10 @@ class Chain:
         if self.product is not None and node.op != "Add":
             self.linear(None)
         self.data.update(filter(None, node.outputs))
-        STEPS[node.op](self, node, [self.known.get(name) for name in node.inputs])
+        try:
+            STEPS[node.op](self, node, [self.known.get(name) for name in node.inputs])
+        except (LookupError, TypeError, AttributeError) as error:  # of attributes and inputs that no such node has
+            raise misfit(node, f"it is not whole ({error})") from error
         self.now = node.first
 
     def _beside(self, node: Node) -> None:
@@ -169,6 +169,8 @@ def _recurrent(chain: Chain, node: Node, given: list[Any]) -> None:
     W, R, B, P = (given[k] for k in (1, 2, 3, 7))
     if any(name and array is None for name, array in zip((names[k] for k in (1, 2, 3, 7)), (W, R, B, P), strict=True)):
         raise misfit(node, "expected constant weights")
+    if given[4] is not None:
+        raise misfit(node, "expected lengths as an input of the graph, not as a constant")
     layer = layer_of(node, W, R, B, P, batch_first=chain.axes[0] == "b")
     if layer is None:
         raise misfit(node, "there is no layer of the reverse direction alone, or of different activations")
