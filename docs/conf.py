@@ -39,7 +39,7 @@ extensions = [
     "mathml",
     "speed_figure",
 ]
-exclude_patterns = ["_build", "_ext", "_templates", "**/sg_execution_times.rst"]
+exclude_patterns = ["_build", "_ext", "_templates", "sg_execution_times.rst", "*/sg_execution_times.rst"]
 templates_path = ["_templates"]
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 # pages about other libraries are there or not, as their rooms are
@@ -79,8 +79,16 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {
-    "light_css_variables": {"color-brand-primary": "#0b5c6b", "color-brand-content": "#0b6477"},
-    "dark_css_variables": {"color-brand-primary": "#5cc3d3", "color-brand-content": "#6fcbd9"},
+    "light_css_variables": {
+        "color-brand-primary": "#0b5c6b",
+        "color-brand-content": "#0b6477",
+        "color-code-background": "#f4f6f7",
+    },
+    "dark_css_variables": {
+        "color-brand-primary": "#5cc3d3",
+        "color-brand-content": "#6fcbd9",
+        "color-code-background": "#1b2126",
+    },
     "sidebar_hide_name": False,
 }
 pygments_style = "friendly"
