@@ -165,7 +165,7 @@ def test_what_is_printed_can_be_read(options, capsys):
     assert {"hidden", "lr", "seq-len", "symbols"} < set(table)
     assert set(table) <= {"text", *table}
     write(first)
-    assert main(["train", "--config", "run.toml", "--print-config"]) == 0
+    assert main(["train", "--config", "run.toml", "--print-config", "--quiet"]) == 0
     assert capsys.readouterr().out == first
     assert main(["train", "--config", "run.toml", "--hidden", "3", "--print-config"]) == 0
     assert tomllib.loads(capsys.readouterr().out)["train"] == {**table, "hidden": 3}

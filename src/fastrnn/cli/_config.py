@@ -17,7 +17,7 @@ from fastrnn.cli._parse import CliError, Parser, closest, reason
 __all__ = ["toml", "with_config"]
 
 NEVER = ("help", "config", "print-config", "debug")
-INTERNAL = ("command", "run", "talks", "saves")  # of a namespace
+UNPRINTED = ("command", "run", "talks", "saves", "quiet", "no_progress", "json")  # not what a run does
 # What an argument's type returns: what TOML may have for it.
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "int": ((int,), "a whole number"),
@@ -175,7 +175,7 @@ def toml(name: str, args: argparse.Namespace, settings: Any) -> str:
     for dest, given in vars(args).items():
         value = getattr(settings, dest, None) if given is None or given is False else given
         key = dest.replace("_", "-")
-        if value is not None and value is not False and dest not in INTERNAL and key not in NEVER:
+        if value is not None and value is not False and dest not in UNPRINTED and key not in NEVER:
             lines.append(f"{key} = {_literal(value)}")
     return "\n".join(lines) + "\n"
 

@@ -44,7 +44,7 @@ def spoken(args: Namespace) -> Iterator[None]:
     _now.progress = not (_now.quiet or getattr(args, "no_progress", False))
     try:
         with ExitStack() as stack:
-            if getattr(args, "talks", False):
+            if getattr(args, "talks", False) and not getattr(args, "print_config", False):
                 if getattr(args, "json", False):
                     _now.json = sys.stdout
                     stack.enter_context(redirect_stdout(sys.stderr))
