@@ -22,9 +22,11 @@ from fastrnn.train.optim import AdamW
 
 __all__ = ["Examples", "Recurrent", "row_weights"]
 
-# Up to so many sequences are one batch: each epoch is then one step on all of the data, whose order doesn't matter.
-ONE_BATCH = 64
 BATCH = 32
+NETWORK = (
+    *("hidden_size", "cell", "num_layers", "bidirectional", "pooling", "dropout", "cell_options", "standardize"),
+    *("label_smoothing", "dtype", "horizon", "window", "residual"),
+)
 LEARNING_RATES = {"constant": None, "cosine": None}
 
 
@@ -49,6 +51,9 @@ class Recurrent(BaseEstimator):
     """
 
     _per_step = False  # whether targets run along time
+    # Up to so many sequences are one batch by default: an epoch is then one step on all of the data, whose order and
+    # repetitions don't matter.
+    _one_batch = 64
     _loss: Any = None  # of `fr.fit`; None is the model's own
 
     # what the constructors of the classes take, and set
@@ -75,6 +80,16 @@ class Recurrent(BaseEstimator):
     random_state: Any
     n_jobs: int | None
     verbose: bool
+
+    # what training makes, beside `model_`
+    n_features_in_: int
+    loss_curve_: list[float]
+    best_loss_: float | None
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
+    n_iter_: int
+    _optimizer: AdamW | None
+    _optimizer_state: Any
 
     def _take(self, given: dict[str, Any]) -> None:
         """Set the arguments of a constructor, its `locals()`, as they are."""
@@ -111,6 +126,8 @@ class Recurrent(BaseEstimator):
         """Train, from new weights on or from those that are there."""
         self._check_parameters(partial)
         going_on = hasattr(self, "model_") and (partial or self.warm_start)
+        if going_on:
+            self._check_architecture()
         found = read(self, X, _check.float_dtype(self.dtype), reset=not going_on)
         if not going_on:
             self._from_table = found.form == "2d"
@@ -125,8 +142,8 @@ class Recurrent(BaseEstimator):
         if not going_on:
             self._random_state = check_random_state(self.random_state)
             self.model_ = self._make_model(int(self._random_state.randint(2**31 - 1)))
-            self.loss_curve_: list[float] = []
-            self.n_iter_ = 0
+            self.loss_curve_, self.n_iter_ = [], 0
+            self._architecture = {name: getattr(self, name) for name in self._of_network()}
             self._optimizer = self._optimizer_state = None
         with limited(self.n_jobs):
             if partial:
@@ -137,8 +154,8 @@ class Recurrent(BaseEstimator):
 
     def _train(self, examples: Examples) -> None:
         self._optimizer = self._new_optimizer()
-        self.best_loss_: float | None = math.inf
-        score = self.validation_scores_ = self.best_validation_score_ = None
+        self.best_loss_, self.validation_scores_, self.best_validation_score_ = math.inf, None, None
+        score = None
         if self.early_stopping:
             self.best_loss_, self.validation_scores_, self.best_validation_score_ = None, [], -math.inf
             examples, held_out = self._split(examples)
@@ -147,11 +164,12 @@ class Recurrent(BaseEstimator):
 
     def _go_on(self, examples: Examples) -> None:
         """One epoch, with the optimiser of before."""
-        if self._optimizer is None:
-            self._optimizer = self._new_optimizer()
+        optimizer = self._optimizer
+        if optimizer is None:
+            optimizer = self._optimizer = self._new_optimizer()
             if self._optimizer_state is not None:
-                self._optimizer.load_state_dict(self._optimizer_state)
-        self._optimizer.lr_factor = 1.0  # a cosine has ended
+                optimizer.load_state_dict(self._optimizer_state)
+        optimizer.lr, optimizer.lr_factor = self.learning_rate_init, 1.0  # a cosine has ended
         one_epoch(self, self.model_, self._batches(examples), self._loss)
         self.best_loss_ = min(self.loss_curve_)
 
@@ -160,7 +178,7 @@ class Recurrent(BaseEstimator):
 
     def _batches(self, examples: Examples) -> Any:
         n = len(examples.items)
-        size = (n if n <= ONE_BATCH else BATCH) if self.batch_size == "auto" else min(self.batch_size, n)
+        size = (n if n <= self._one_batch else BATCH) if self.batch_size == "auto" else min(self.batch_size, n)
         batches = SequenceBatches(
             examples.items, examples.targets, batch_size=size, weight=examples.weight, per_step=self._per_step,
             shuffle=bool(self.shuffle) and size < n, seed=int(self._random_state.randint(2**31 - 1)),
@@ -208,6 +226,18 @@ class Recurrent(BaseEstimator):
             return self.model_._outputs(items, None, 256)
 
     # ---- scikit-learn's rules
+
+    def _of_network(self) -> list[str]:
+        """The parameters that can't change while training goes on."""
+        return [name for name in NETWORK if name in self._get_param_names()]
+
+    def _check_architecture(self) -> None:
+        for name, before in self._architecture.items():
+            if getattr(self, name) != before:
+                raise ValueError(
+                    f"{name}: the network to go on with has {before!r}, got {getattr(self, name)!r}; a fit with "
+                    "warm_start=False makes a new one"
+                )
 
     def _check_parameters(self, partial: bool) -> None:
         for name in ("max_iter", "n_iter_no_change"):

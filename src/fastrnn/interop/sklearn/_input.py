@@ -73,12 +73,13 @@ def read(estimator: Any, X: Any, dtype: Any, *, reset: bool, finite: bool = True
     """
     name = type(estimator).__name__
     form, X = form_of(X)
-    if form == "2d":
-        found = _read_table(estimator, X, dtype, reset)
-    elif form == "3d":
-        found = _read_cube(estimator, X, dtype)
-    else:
-        found = _read_list(X, dtype, name, form)
+    with np.errstate(over="ignore"):  # what is too large for the dtype is named below
+        if form == "2d":
+            found = _read_table(estimator, X, dtype, reset)
+        elif form == "3d":
+            found = _read_cube(estimator, X, dtype)
+        else:
+            found = _read_list(X, dtype, name, form)
     size = found.steps.shape[1]
     if form != "2d" and reset:
         estimator.n_features_in_ = size
@@ -111,14 +112,14 @@ def form_of(X: Any) -> tuple[str, Any]:
     array = X if isinstance(X, np.ndarray) else np.asarray(X)
     if array.ndim == 3:
         return "3d", array
-    if array.ndim == 1 and array.dtype == object and len(array) and np.ndim(array[0]) > 0:
+    if array.ndim == 1 and array.dtype == object and len(array) and not _is_number(array[0]):
         return "objects", list(array)
     return "2d", X
 
 
 def _form_of_list(X: Any) -> tuple[str, Any]:
     plain = all(isinstance(item, list | tuple) for item in X)
-    if not len(X) or (not plain and any(np.ndim(item) == 0 for item in X)):
+    if not len(X) or any(map(_is_number, X)):
         return "2d", X  # no sequences, which scikit-learn explains
     if plain:  # nested lists are an array where they can be one
         try:
@@ -128,6 +129,10 @@ def _form_of_list(X: Any) -> tuple[str, Any]:
         if array.ndim < 4:
             return ("3d", array) if array.ndim == 3 else ("2d", X)
     return "list", X
+
+
+def _is_number(item: Any) -> bool:
+    return not isinstance(item, list | tuple) and np.ndim(item) == 0
 
 
 def _read_table(estimator: Any, X: Any, dtype: Any, reset: bool) -> Sequences:

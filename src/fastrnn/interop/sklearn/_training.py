@@ -86,8 +86,9 @@ def run_epochs(estimator: Any, model: Any, data: Any, loss: Any, score: Callable
         else:
             if schedule is None:
                 warnings.warn(
-                    f"the loss was still falling after max_iter={epochs} epochs; more of them, another "
-                    "learning_rate_init, or learning_rate='cosine', which ends where it is told to, may help",
+                    f"max_iter={epochs} epochs are over and training hasn't converged: it still got better by more "
+                    f"than tol={estimator.tol} within n_iter_no_change={estimator.n_iter_no_change} epochs. Give more "
+                    "of them, or learning_rate='cosine', which ends with max_iter",
                     ConvergenceWarning,
                     stacklevel=5,
                 )
@@ -121,7 +122,7 @@ class _Patience:
                 estimator.best_loss_ = -value
             else:
                 estimator.best_validation_score_, self._weights = value, self._model.state_dict()
-        return self._bad > estimator.n_iter_no_change
+        return bool(self._bad > estimator.n_iter_no_change)
 
     def keep_best(self) -> None:
         """Put back the weights of the best validation."""

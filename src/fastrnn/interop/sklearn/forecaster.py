@@ -16,11 +16,56 @@ from fastrnn.models.regressor import SequenceRegressor
 
 __all__ = ["RNNForecaster"]
 
-WINDOW = 48  # "auto" looks back so many steps, or as many as there are
+WINDOW = 48  # the most steps that "auto" looks back on
 
 
 class RNNForecaster(Recurrent):
-    """Tell how series go on, with a recurrent network."""
+    """Tell how series go on: a recurrent network reads a window of steps and tells the `horizon` steps that follow.
+
+    Parameters
+    ----------
+    horizon : int
+        Steps to tell.
+    window : int or "auto"
+        Steps that the network looks back on; "auto" is half of the longest series, at most 48. A series that is
+        shorter is read from its first step on.
+    residual : bool
+        Learn how far the next steps are from the last one known, rather than where they are: what a series that
+        wanders or grows needs. Without it a forecast falls back to what was usual in training.
+    hidden_size, cell, num_layers, bidirectional, pooling, dropout, cell_options, standardize
+        As for `RNNClassifier`, with other defaults. `standardize` scales what is told, too.
+    learning_rate, learning_rate_init, alpha, clip_norm, batch_size, max_iter, shuffle, tol, n_iter_no_change, \
+    early_stopping, validation_fraction, warm_start, dtype, random_state, n_jobs, verbose
+        As for `RNNClassifier`; a batch is of windows, and "auto" takes up to 512 of them at once. `early_stopping`
+        holds back the last windows of each series.
+
+    Attributes
+    ----------
+    horizon_, window_ : int
+        As they are used.
+    model_, loss_curve_, n_iter_, …
+        As for `RNNClassifier`. Losses and validation scores are of what the network tells: scaled changes, of which 1
+        is the variance.
+
+    Notes
+    -----
+    A 2-D array is n univariate series of one length, and scikit-learn takes its columns for features: `predict` then
+    wants as many. Lists of series may have any lengths, in `fit` and in `predict`. One series alone is ``[series]``.
+    `y` isn't used in `fit`: what is to be learned is in the series.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.interop.sklearn import RNNForecaster
+    >>> series = np.sin(0.4 * np.arange(120))
+    >>> forecaster = RNNForecaster(horizon=6, hidden_size=16, random_state=0).fit([series[:-6]])
+    >>> forecaster.predict([series[:-6]]).shape
+    (1, 6)
+    >>> bool(np.abs(forecaster.predict([series[:-6]]) - series[-6:]).max() < 0.2)
+    True
+    """
+
+    _one_batch = 512
 
     def __init__(
         self,
@@ -29,7 +74,7 @@ class RNNForecaster(Recurrent):
         window: Any = "auto",
         residual: bool = True,
         hidden_size: int = 64,
-        cell: Any = "lstm",
+        cell: Any = "gru",
         num_layers: int = 1,
         bidirectional: bool = False,
         pooling: str = "last",
@@ -41,7 +86,7 @@ class RNNForecaster(Recurrent):
         alpha: float = 1e-2,
         clip_norm: float | None = 1.0,
         batch_size: Any = "auto",
-        max_iter: int = 60,
+        max_iter: int = 200,
         shuffle: bool = True,
         tol: float = 1e-4,
         n_iter_no_change: int = 10,
@@ -56,32 +101,64 @@ class RNNForecaster(Recurrent):
         self._take(locals())
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> RNNForecaster:
-        """Train."""
+        """Learn from all windows of the series.
+
+        Parameters
+        ----------
+        X : array [n, T] or [n, T, F], or list of [T_i, F] or [T_i]
+            Series of more than `horizon` steps.
+        y : ignored
+            For scikit-learn's convention.
+        sample_weight : array [n], optional
+            A weight a series.
+
+        Returns
+        -------
+        RNNForecaster
+            Itself.
+        """
         self._fit(X, y, sample_weight)
         return self
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> RNNForecaster:
-        """Train for one epoch."""
+        """Learn for one epoch; arguments as for `fit`. Means and spreads stay those of the first call."""
         self._fit(X, y, sample_weight, partial=True)
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The next `horizon` steps."""
+        """The next `horizon` steps after the end of each series.
+
+        Parameters
+        ----------
+        X : as for `fit`
+            Of any lengths; only the last `window_` steps are read.
+
+        Returns
+        -------
+        array, [n, horizon], or [n, horizon, F] for series [T, F]
+        """
         found = self._read(X)
         made = self._continued(found)
         return made[..., 0] if found.flat else made
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """R²."""
+        """R² of the next steps, the mean over the steps of the horizon.
+
+        Parameters
+        ----------
+        X : as for `fit`
+        y : array [n, horizon] or [n, horizon, F], optional
+            What follows. Without it the last `horizon` steps of each series are held back and told from those before,
+            so that `cross_val_score` and `GridSearchCV` need the series alone.
+        sample_weight : array [n], optional
+        """
         found = self._read(X)
         if y is None:
             self._check_lengths(found)
             items = found.items
             after = np.stack([item[-self.horizon_ :] for item in items])
             before = [item[: -self.horizon_] for item in items]
-            found = Sequences(
-                np.concatenate(before), found.lengths - self.horizon_, found.form, found.flat
-            )
+            found = Sequences(np.concatenate(before), found.lengths - self.horizon_, found.form, found.flat)
         else:
             after = np.asarray(y, np.float64)
             shape = (len(found), self.horizon_, found.steps.shape[1])
@@ -105,8 +182,8 @@ class RNNForecaster(Recurrent):
     def _read_targets(self, y: Any, found: Sequences, *, reset: bool) -> list[Any]:
         if reset:
             self.horizon_ = int(self.horizon)
-            longest = int(found.lengths.max()) - self.horizon_
-            self.window_ = max(1, min(WINDOW, longest)) if self.window == "auto" else int(self.window)
+            half = int(found.lengths.max()) // 2
+            self.window_ = max(1, min(WINDOW, half)) if self.window == "auto" else int(self.window)
         self._check_lengths(found)
         return found.items
 
@@ -176,7 +253,8 @@ class RNNForecaster(Recurrent):
         if self.target_scaler_ is not None:
             changes = changes * self.target_scaler_.scale_ + self.target_scaler_.mean_
         last = np.stack([item[-1:] for item in found.items]) if self.residual else 0.0
-        return changes.reshape(len(found), self.horizon_, -1) + last
+        steps: NDArray[Any] = changes.reshape(len(found), self.horizon_, -1) + last
+        return steps
 
     def _validation_score(self, held_out: Examples) -> float:
         return float(r2_score(np.array(held_out.targets), self._outputs(held_out.items), sample_weight=held_out.weight))

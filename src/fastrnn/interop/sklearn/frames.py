@@ -69,8 +69,7 @@ def sequences(df: Any, by: Any, sort: Any = None, columns: Any = None, *, return
     found = groups.ngroup().to_numpy()
     rows = np.argsort(found, kind="stable")
     values = df[taken[0]].to_numpy() if flat else df[taken].to_numpy()
-    ends = np.cumsum(np.bincount(found))[:-1] if len(found) else []
-    made = np.split(values[rows], ends) if len(found) else []
+    made = np.split(values[rows], np.cumsum(np.bincount(found))[:-1]) if len(found) else []
     return (made, groups.size().index) if return_keys else made
 
 

@@ -22,7 +22,7 @@ def _inner_has(name: str) -> Any:
     return available_if(lambda self: hasattr(self._inner(), name))
 
 
-class PerStep(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class PerStep(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Apply a transformer to each step of sequences.
 
     It sees one table with the steps of all sequences, [ΣT_i, F], and what it makes of them is put together again in
@@ -54,7 +54,7 @@ class PerStep(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     def __init__(self, transformer: Any = None) -> None:
         self.transformer = transformer
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> PerStep:
+    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> PerStep:
         """Fit a clone of the transformer to all steps.
 
         Parameters
@@ -62,14 +62,15 @@ class PerStep(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         X : array [n, T] or [n, T, F], or list of [T_i, F] or [T_i]
         y : array [n], or one with a value a step in the form of X, optional
             For transformers that use it; a sequence's value counts for each of its steps.
-        sample_weight : array [n], optional
-            A weight a sequence, for transformers that take weights.
+        **fit_params
+            For the transformer's `fit`; of them `sample_weight` has a weight a sequence.
         """
         found = self._read(X, reset=True)
         self.transformer_ = clone(self._inner())
-        weight = row_weights(sample_weight, len(found))
-        options = {} if weight is None else {"sample_weight": np.repeat(weight, found.lengths)}
-        self.transformer_.fit(found.steps, _of_steps(y, found), **options)
+        weight = row_weights(fit_params.get("sample_weight"), len(found))
+        if weight is not None:
+            fit_params = {**fit_params, "sample_weight": np.repeat(weight, found.lengths)}
+        self.transformer_.fit(found.steps, _of_steps(y, found), **fit_params)
         return self
 
     def transform(self, X: Any) -> Any:

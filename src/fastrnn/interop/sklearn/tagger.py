@@ -26,7 +26,42 @@ BATCH = 256  # sequences that are labelled at once
 
 
 class SequenceTagger(Recurrent):
-    """Label each step of sequences with a recurrent network."""
+    """Label each step of sequences with a recurrent network: recurrent layers → linear map → softmax, at each step.
+
+    Parameters
+    ----------
+    hidden_size, cell, num_layers, bidirectional, dropout, cell_options, standardize, class_weight, label_smoothing, \
+    learning_rate, learning_rate_init, alpha, clip_norm, batch_size, max_iter, shuffle, tol, n_iter_no_change, \
+    early_stopping, validation_fraction, warm_start, dtype, random_state, n_jobs, verbose
+        As for `RNNClassifier`. With ``bidirectional=False`` a step's label depends on the steps up to it alone.
+
+    Attributes
+    ----------
+    classes_ : array
+        The labels.
+    model_ : fr.Sequential
+    loss_curve_, n_iter_, …
+        As for `RNNClassifier`; each step counts the same.
+
+    Notes
+    -----
+    scikit-learn doesn't see it as a classifier (`is_classifier`), whose `y` may only be an array: `cross_val_score` and
+    `GridSearchCV` would refuse lists of lists of labels.
+
+    A 2-D array with one label a row is n sequences of one step each, and a warning says so; a sequence alone is
+    ``fit([x], [y])``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.interop.sklearn import SequenceTagger
+    >>> rng = np.random.default_rng(0)
+    >>> X = [rng.standard_normal((n, 1)) for n in rng.integers(3, 12, 80)]
+    >>> y = [np.where(np.cumsum(x) > 0, "over", "under") for x in X]
+    >>> tagger = SequenceTagger(32, random_state=0).fit(X, y)
+    >>> tagger.score(X, y) > 0.9, len(X[0]), tagger.predict(X[:1])[0].shape
+    (True, 10, (10,))
+    """
 
     _per_step = True
 
@@ -34,7 +69,7 @@ class SequenceTagger(Recurrent):
         self,
         hidden_size: int = 64,
         *,
-        cell: Any = "lstm",
+        cell: Any = "gru",
         num_layers: int = 1,
         bidirectional: bool = True,
         dropout: float = 0.0,
@@ -47,7 +82,7 @@ class SequenceTagger(Recurrent):
         alpha: float = 1e-2,
         clip_norm: float | None = 1.0,
         batch_size: Any = "auto",
-        max_iter: int = 60,
+        max_iter: int = 100,
         shuffle: bool = True,
         tol: float = 1e-4,
         n_iter_no_change: int = 10,
@@ -62,30 +97,56 @@ class SequenceTagger(Recurrent):
         self._take(locals())
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SequenceTagger:
-        """Train."""
+        """Train.
+
+        Parameters
+        ----------
+        X : array [n, T] or [n, T, F], or list of [T_i, F] or [T_i]
+        y : array [n, T], or list of [T_i]
+            Labels.
+        sample_weight : array [n], optional
+            A weight a sequence; 0 is as good as not there.
+
+        Returns
+        -------
+        SequenceTagger
+            Itself.
+        """
         self._classes_given: Any = None
         self._fit(X, y, sample_weight)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> SequenceTagger:
-        """Train for one epoch."""
+        """Train for one epoch on what is given; other arguments as for `fit`.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+        classes : array, optional
+            All labels that will ever come, for the first call; without it those of its `y`.
+        """
         self._classes_given = check_classes(self, classes, needed=False)
         self._fit(X, y, sample_weight, partial=True)
         return self
 
     def predict(self, X: Any) -> Any:
-        """Labels."""
+        """The likeliest label of each step.
+
+        Returns
+        -------
+        array [n, T] for an array, and for a list of sequences a list of [T_i]
+        """
         found = self._read(X)
         numbers = [logits.argmax(-1) for logits in self._outputs(self._scaled(found))]
         return self._put_together(found, [self.classes_[part] for part in numbers])
 
     def predict_proba(self, X: Any) -> Any:
-        """Probabilities."""
+        """The probability of each label at each step, [n, T, K] or a list of [T_i, K]."""
         found = self._read(X)
         return self._put_together(found, [softmax(logits) for logits in self._outputs(self._scaled(found))])
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The share of steps whose label is right."""
+        """The share of steps whose label is right; a sequence's weight counts for each of its steps."""
         found = self._read(X)
         required(self, y)
         labels = self._split_labels(y, found)
