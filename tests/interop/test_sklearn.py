@@ -119,7 +119,7 @@ def test_weights_are_repetitions():
         for a, b in zip(getattr(repeated, method)(X), getattr(weighted, method)(X), strict=True):
             assert np.allclose(a, b, rtol=1e-6, atol=1e-8)
         plain = kind(**options).fit(X, y)
-        assert not np.allclose(getattr(plain, method)(X)[0], a)
+        assert not np.allclose(getattr(plain, method)(X)[-1], b)
 
 
 @pytest.mark.parametrize("bad", [np.ones(59), -np.ones(60), np.zeros(60), np.full(60, np.nan), np.ones((60, 1))])
@@ -279,6 +279,18 @@ def test_cells(cell):
 
 
 # ---- in scikit-learn's company
+
+
+class Small(RNNClassifier):
+    """A user's own, with parameters of its own."""
+
+    def __init__(self, size=4):
+        super().__init__(size, max_iter=2)
+        self.size = size
+
+
+def test_subclasses_with_parameters_of_their_own():
+    assert clone(Small(5)).fit(X, Y).model_.rnn.hidden_size == 5
 
 
 def test_pipelines_and_searches_of_ragged_lists():

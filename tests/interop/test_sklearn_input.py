@@ -76,6 +76,20 @@ def test_names_of_columns():
     assert not hasattr(classifier, "feature_names_in_") and classifier.n_features_in_ == 2
 
 
+def test_a_column_of_sequences():
+    pd = pytest.importorskip("pandas")
+    column = pd.Series(X)
+    classifier = RNNClassifier(8, max_iter=2, random_state=0).fit(column, pd.Series(Y))
+    assert np.array_equal(classifier.predict_proba(column), classifier.predict_proba(X))
+
+
+def test_large_offsets_cost_no_digits():
+    """Features are scaled in float64, then cast."""
+    far = [x + 1e9 for x in X]
+    found = [RNNClassifier(8, max_iter=3, dtype="float32", random_state=0).fit(x, Y).predict_proba(x) for x in (X, far)]
+    assert np.allclose(*found, atol=1e-4)
+
+
 BAD = [
     ([x.T for x in X], ValueError, r"shape \(2, 11\), X\[1\] \(2, 8\)\. Are they transposed\? Expected \[T_i, F\]"),
     ([np.ones((4, 2)), np.ones((5, 3))], ValueError, r"of one F, got others: X\[0\] has shape \(4, 2\)"),
@@ -109,7 +123,7 @@ def test_what_is_not_finite_is_named():
             with pytest.raises(ValueError, match=rf"Input X contains {what}.*: sequence 5, step 2, feature 1\. "):
                 estimator.fit(given, Y)
     with pytest.raises(ValueError, match=r"too large for float32: sequence 1, step 2\. "):
-        RNNRegressor(dtype="float32").fit([[0.0, 1.0], [0.0, 1.0, 1e300]], [1.0, 2.0])
+        RNNRegressor(dtype="float32", standardize=False).fit([[0.0, 1.0], [0.0, 1.0, 1e300]], [1.0, 2.0])
     table = np.ones((4, 3))
     table[2, 1] = np.nan
     with pytest.raises(ValueError, match=r"Input X contains NaN: sequence 2, step 1\. "):

@@ -30,7 +30,6 @@ def watched(**options):
             self.threads_, self.process_ = fr.get_num_threads(), os.getpid()
             return super()._batches(examples)
 
-    Watched.__init__.__signature__ = __import__("inspect").signature(RNNClassifier.__init__)
     return Watched(4, max_iter=1, **options)
 
 
@@ -67,7 +66,11 @@ def test_processes_take_what_joblib_was_told(four_threads, monkeypatch):
 
 @pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
 def test_other_workers_take_one_thread(backend, four_threads):
-    assert seen(watched(), backend=backend)[0] == {1}
+    assert joblib.Parallel(2, backend=backend)(joblib.delayed(threads_of)(None) for _ in range(4)) == [1] * 4
+
+
+def test_fits_in_threads(four_threads):
+    assert seen(watched(), backend="threading")[0] == {1}
 
 
 def test_without_workers_all_threads(four_threads):

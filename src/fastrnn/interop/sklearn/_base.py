@@ -93,7 +93,7 @@ class Recurrent(BaseEstimator):
 
     def _take(self, given: dict[str, Any]) -> None:
         """Set the arguments of a constructor, its `locals()`, as they are."""
-        for name in self._get_param_names():
+        for name in given.keys() - {"self", "__class__"}:
             setattr(self, name, given[name])
 
     # ---- what the classes are
@@ -128,7 +128,8 @@ class Recurrent(BaseEstimator):
         going_on = hasattr(self, "model_") and (partial or self.warm_start)
         if going_on:
             self._check_architecture()
-        found = read(self, X, _check.float_dtype(self.dtype), reset=not going_on)
+        dtype = _check.float_dtype(self.dtype)
+        found = read(self, X, np.float64 if self.standardize else dtype, reset=not going_on)
         if not going_on:
             self._from_table = found.form == "2d"
         targets = self._read_targets(y, found, reset=not going_on)
@@ -137,13 +138,13 @@ class Recurrent(BaseEstimator):
             rows = np.flatnonzero(weight)
             found, targets, weight = found.pick(rows), [targets[row] for row in rows], weight[rows]
         if not going_on:
+            self._architecture = {name: getattr(self, name) for name in self._of_network()}
             self._fit_scaler(found, targets, weight)
         examples = self._examples(found, self._scaled_targets(targets), self._weigh(targets, weight))
         if not going_on:
             self._random_state = check_random_state(self.random_state)
             self.model_ = self._make_model(int(self._random_state.randint(2**31 - 1)))
             self.loss_curve_, self.n_iter_ = [], 0
-            self._architecture = {name: getattr(self, name) for name in self._of_network()}
             self._optimizer = self._optimizer_state = None
         with limited(self.n_jobs):
             if partial:
@@ -207,8 +208,8 @@ class Recurrent(BaseEstimator):
         """Sequences as the network reads them."""
         if self.scaler_ is None:
             return found.items
-        mean, spread = (array.astype(found.steps.dtype) for array in (self.scaler_.mean_, self.scaler_.scale_))
-        return pieces((found.steps - mean) / spread, found.lengths)
+        steps = (found.steps - self.scaler_.mean_) / self.scaler_.scale_
+        return pieces(steps.astype(self._architecture["dtype"], copy=False), found.lengths)
 
     def _scaled_targets(self, targets: list[Any]) -> list[Any]:
         return targets
@@ -218,7 +219,8 @@ class Recurrent(BaseEstimator):
     def _read(self, X: Any) -> Sequences:
         """Sequences for a fitted estimator."""
         check_is_fitted(self, "model_")
-        return read(self, X, self.model_.dtype, reset=False)
+        dtype = self.model_.dtype if self.scaler_ is None else np.float64  # scaled in float64, whatever its offset
+        return read(self, X, dtype, reset=False)
 
     def _outputs(self, items: list[NDArray[Any]]) -> Any:
         """What the network says, one row for each sequence."""
@@ -229,7 +231,7 @@ class Recurrent(BaseEstimator):
 
     def _of_network(self) -> list[str]:
         """The parameters that can't change while training goes on."""
-        return [name for name in NETWORK if name in self._get_param_names()]
+        return [name for name in NETWORK if hasattr(self, name)]
 
     def _check_architecture(self) -> None:
         for name, before in self._architecture.items():

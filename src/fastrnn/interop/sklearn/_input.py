@@ -105,6 +105,8 @@ def plain(X: Any) -> Sequences:
 
 def form_of(X: Any) -> tuple[str, Any]:
     """("2d", "3d", "list" or "objects", X), X as an array where it only has the ways of one."""
+    if hasattr(X, "iloc") and np.ndim(X) == 1:  # a column of sequences
+        X = X.to_numpy()
     if hasattr(X, "iloc") or hasattr(X, "toarray"):  # frames keep their names; what is sparse is refused by its type
         return "2d", X
     if isinstance(X, list | tuple):

@@ -142,7 +142,7 @@ class RNNForecaster(Recurrent):
         return made[..., 0] if found.flat else made
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """R² of the next steps, the mean over the steps of the horizon.
+        """R² of the next steps, those of all series together; with several features their mean.
 
         Parameters
         ----------
@@ -165,9 +165,7 @@ class RNNForecaster(Recurrent):
             if after.size != np.prod(shape) or len(after) != len(found):
                 raise ValueError(f"y: expected the steps that follow, {list(shape)}, got shape {after.shape}")
             after = after.reshape(shape)
-        weight = row_weights(sample_weight, len(found))
-        rows = len(found)
-        return float(r2_score(after.reshape(rows, -1), self._continued(found).reshape(rows, -1), sample_weight=weight))
+        return self._r2(after, self._continued(found), row_weights(sample_weight, len(found)))
 
     # ---- for the base
 
@@ -256,5 +254,11 @@ class RNNForecaster(Recurrent):
         steps: NDArray[Any] = changes.reshape(len(found), self.horizon_, -1) + last
         return steps
 
+    def _r2(self, after: Any, told: Any, weight: NDArray[Any] | None) -> float:
+        """R² of [n, horizon, F], all steps of all series together, the mean over features."""
+        of_steps = None if weight is None else np.repeat(weight, self.horizon_)
+        size = self._step_size
+        return float(r2_score(np.reshape(after, (-1, size)), np.reshape(told, (-1, size)), sample_weight=of_steps))
+
     def _validation_score(self, held_out: Examples) -> float:
-        return float(r2_score(np.array(held_out.targets), self._outputs(held_out.items), sample_weight=held_out.weight))
+        return self._r2(held_out.targets, self._outputs(held_out.items), held_out.weight)
