@@ -27,7 +27,7 @@ ESTIMATORS = [
     RNNClassifier(),
     RNNClassifier(16, cell="gru", learning_rate="constant", max_iter=40),
     RNNRegressor(),
-    RNNRegressor(16, cell="rnn", pooling="last", bidirectional=False, warm_start=True),
+    RNNRegressor(16, cell="rnn", pooling="last", bidirectional=False, standardize=False),
     SequenceTagger(16),
     TaggerAsClassifier(16),
     RNNForecaster(max_iter=10),
@@ -52,6 +52,7 @@ def test_scikit_learn(estimator, check):
 def test_arrays_of_the_array_api():
     code = """if True:
         import warnings; warnings.simplefilter("ignore")
+        from unittest import SkipTest
         from sklearn.utils.estimator_checks import estimator_checks_generator
         from fastrnn.interop.sklearn import *
         for estimator in RNNClassifier(max_iter=2), RNNRegressor(max_iter=2), SequenceTagger(max_iter=2), \
@@ -59,12 +60,20 @@ def test_arrays_of_the_array_api():
             checks = [(e, check) for e, check in estimator_checks_generator(estimator) if "array_api" in str(check)]
             assert checks
             for estimator, check in checks:
-                check(estimator)
+                try:
+                    check(estimator)
+                except SkipTest as reason:
+                    print(reason)
     """
     environment = {**os.environ, "SCIPY_ARRAY_API": "1"}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
+    command = [sys.executable, "-c", code]
+    skipped = subprocess.run(
+        command, env=environment, check=True, timeout=120, stdout=subprocess.PIPE, text=True
+    ).stdout
+    if skipped:  # older ones need array_api_compat
+        pytest.skip(skipped)
 
 
 @pytest.mark.parametrize("estimator", [RNNClassifier(), RNNRegressor(), PerStep(StandardScaler())], ids=str)
 def test_many_checks_are_there(estimator):
-    assert len(list(estimator_checks_generator(estimator))) >= 50
+    assert len(list(estimator_checks_generator(estimator))) >= 45

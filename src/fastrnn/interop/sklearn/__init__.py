@@ -20,6 +20,14 @@ from fastrnn.interop import needed
 
 needed("sklearn", "scikit-learn", "scikit-learn")
 
+import sklearn  # noqa: E402
+
+if tuple(int(part) for part in sklearn.__version__.split(".")[:2]) < (1, 6):
+    raise ImportError(
+        f"scikit-learn 1.6 or newer is needed, {sklearn.__version__} is installed: pip install -U scikit-learn",
+        name="sklearn",
+    )
+
 from fastrnn.interop.sklearn.classifier import RNNClassifier  # noqa: E402
 from fastrnn.interop.sklearn.forecaster import RNNForecaster  # noqa: E402
 from fastrnn.interop.sklearn.frames import make_windows, sequences  # noqa: E402
