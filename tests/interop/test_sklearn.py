@@ -218,6 +218,13 @@ def test_early_stopping():
             assert np.array_equal(a, b)  # the weights of the best epoch are kept
 
 
+def test_too_few_to_stop_early():
+    with pytest.raises(ValueError, match=r"^early_stopping: can't hold back validation_fraction=0\.1 of 6 sequences: "):
+        RNNClassifier(early_stopping=True).fit(X[:6], [0, 1, 2] * 2)
+    with pytest.raises(ValueError, match=r"^early_stopping: series are too short"):
+        RNNForecaster(early_stopping=True, window=3).fit([np.arange(4.0)])
+
+
 def test_the_end_of_training():
     with pytest.warns(ConvergenceWarning, match="max_iter=3 epochs are over and training hasn't converged"):
         RNNClassifier(max_iter=3, learning_rate="constant", **QUICK).fit(X, Y)

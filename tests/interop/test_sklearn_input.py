@@ -58,6 +58,8 @@ def test_other_lengths_after_a_table():
     assert classifier.n_features_in_ == 5
     with pytest.raises(ValueError, match="X has 4 features, but RNNClassifier is expecting 5"):
         classifier.predict(x[:, :4])
+    with pytest.raises(ValueError, match=r"here steps; series of other lengths go in as a list: list\(X\)"):
+        classifier.predict(x[:, :4])
     assert classifier.predict([x[0], x[0, :3]]).shape == (2,)
     assert classifier.predict(x[:, :4, None]).shape == (12,)
     classifier.fit([x[0], x[1, :3]], [0, 1])
@@ -101,15 +103,17 @@ BAD = [
     ([np.ones((4, 2)), np.full((3, 2), "a")], TypeError, r"X\[1\]: expected numbers, got <U1"),
     ([np.ones((4, 2)), np.ones((3, 2)) * 1j], ValueError, r"X\[1\]: Complex data not supported"),
     ([np.ones((4, 2)), [[1, 2], [3]]], ValueError, r"X\[1\]: expected numbers \[T, F\], got lists of diff"),
-    ([], ValueError, "Expected 2D array|Found array with 0"),
-    (np.ones(5), ValueError, "Expected 2D array, got 1D array"),
+    ([], ValueError, "X: expected at least one sequence, got an empty list"),
+    (np.ones(5), ValueError, r"got 1D array instead, of shape \(5,\): one series alone is \[x\]"),
+    ([1.0, 2.0], ValueError, r"got 1D array instead, of shape \(2,\): one series alone is \[x\]"),
+    ({"a": 1}, TypeError, r"X: expected an array \[n, T\] or .* a list of sequences \[T_i, F\] or \[T_i\], got"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("given, error, message", BAD)
 def test_what_is_refused(given, error, message):
     for estimator in RNNClassifier(), RNNForecaster(), PerStep():
-        if error is TypeError and isinstance(estimator, PerStep):
+        if error is TypeError and isinstance(estimator, PerStep) and isinstance(given, list):
             error, message = ValueError, "could not convert string"  # its transformer's own words
         with pytest.raises(error, match=message):
             estimator.fit(given, np.arange(len(given)))
@@ -171,7 +175,7 @@ PARAMETERS = [
     ({"batch_size": 0}, ValueError), ({"batch_size": "all"}, ValueError), ({"dtype": "float16"}, TypeError),
     ({"n_jobs": 0}, ValueError), ({"n_jobs": "all"}, TypeError), ({"clip_norm": 0}, ValueError),
     ({"n_iter_no_change": 0}, ValueError), ({"label_smoothing": 1}, ValueError), ({"num_layers": 0}, ValueError),
-    ({"early_stopping": True, "validation_fraction": 0}, ValueError),
+    ({"early_stopping": True, "validation_fraction": 0}, ValueError), ({"warm_start": "yes"}, TypeError),
 ]  # fmt: skip
 
 

@@ -104,6 +104,12 @@ def test_frames_out_of_the_transformer():
         assert isinstance(PerStep().fit_transform(X)[0], np.ndarray)
 
 
+def test_what_is_no_transformer():
+    for given in ("standard", RNNClassifier()):
+        with pytest.raises(TypeError, match=r"^transformer: expected one such as StandardScaler\(\), got"):
+            PerStep(given).fit(X)
+
+
 def test_another_number_of_features():
     with pytest.raises(ValueError, match="X has 2 features, but PerStep is expecting 3"):
         PerStep().fit(X).transform([x[:, :2] for x in X])

@@ -27,6 +27,7 @@ NETWORK = (
     *("hidden_size", "cell", "num_layers", "bidirectional", "pooling", "dropout", "cell_options", "standardize"),
     *("label_smoothing", "dtype", "horizon", "window", "residual"),
 )
+FLAGS = ("bidirectional", "standardize", "shuffle", "early_stopping", "warm_start", "residual")
 LEARNING_RATES = {"constant": None, "cosine": None}
 
 
@@ -189,10 +190,16 @@ class Recurrent(BaseEstimator):
     def _split(self, examples: Examples) -> tuple[Examples, Examples]:
         """(to learn from, to validate with)."""
         stratify = self._stratify(examples.targets)
-        rows = train_test_split(
-            np.arange(len(examples.items)), test_size=self.validation_fraction, random_state=self._random_state,
-            stratify=stratify,
-        )  # fmt: skip
+        count = len(examples.items)
+        try:
+            rows = train_test_split(
+                np.arange(count), test_size=self.validation_fraction, random_state=self._random_state, stratify=stratify
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"early_stopping: can't hold back validation_fraction={self.validation_fraction} of {count} sequences: "
+                f"{error}"
+            ) from None
         return examples.pick(rows[0]), examples.pick(rows[1])
 
     # ---- scaling
@@ -244,6 +251,8 @@ class Recurrent(BaseEstimator):
     def _check_parameters(self, partial: bool) -> None:
         for name in ("max_iter", "n_iter_no_change"):
             _check.positive_int(getattr(self, name), name)
+        for name in FLAGS:
+            _check.flag(getattr(self, name, False), name)
         _check.choice(self.learning_rate, LEARNING_RATES, "learning_rate")
         _check.above_zero(self.learning_rate_init, "learning_rate_init")
         if self.clip_norm is not None:

@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
+from fastrnn import _check
+
 __all__ = ["Sequences", "as_given", "form_of", "pieces", "plain", "read"]
+
+TAKEN = "an array [n, T] or [n, T, F], or a list of sequences [T_i, F] or [T_i]"
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,8 @@ def plain(X: Any) -> Sequences:
 
 def form_of(X: Any) -> tuple[str, Any]:
     """("2d", "3d", "list" or "objects", X), X as an array where it only has the ways of one."""
+    if X is None or isinstance(X, str | bytes | dict):
+        raise TypeError(f"X: expected {TAKEN}, got {_check.describe(X)}")
     if hasattr(X, "iloc") and np.ndim(X) == 1:  # a column of sequences
         X = X.to_numpy()
     if hasattr(X, "iloc") or hasattr(X, "toarray"):  # frames keep their names; what is sparse is refused by its type
@@ -116,13 +122,24 @@ def form_of(X: Any) -> tuple[str, Any]:
         return "3d", array
     if array.ndim == 1 and array.dtype == object and len(array) and not _is_number(array[0]):
         return "objects", list(array)
+    if array.ndim == 1:
+        raise ValueError(_one_alone(array.shape))
     return "2d", X
+
+
+def _one_alone(shape: tuple[int, ...]) -> str:
+    return (
+        f"Expected 2D array, got 1D array instead, of shape {shape}: one series alone is [x], a list of one. "
+        "Reshape your data using array.reshape(1, -1) if it is one series, array.reshape(-1, 1) if each number is one"
+    )
 
 
 def _form_of_list(X: Any) -> tuple[str, Any]:
     plain = all(isinstance(item, list | tuple) for item in X)
-    if not len(X) or any(map(_is_number, X)):
-        return "2d", X  # no sequences, which scikit-learn explains
+    if not len(X):
+        raise ValueError("X: expected at least one sequence, got an empty list")
+    if any(map(_is_number, X)):
+        raise ValueError(_one_alone((len(X),)))
     if plain:  # nested lists are an array where they can be one
         try:
             array = np.asarray(X)
@@ -144,7 +161,15 @@ def _read_table(estimator: Any, X: Any, dtype: Any, reset: bool) -> Sequences:
     if fresh and not reset:
         array = check_array(X, dtype=dtype, ensure_all_finite=False, estimator=estimator, input_name="X")
     else:
-        array = validate_data(estimator, X, reset=reset, dtype=dtype, ensure_all_finite=False)
+        try:
+            array = validate_data(estimator, X, reset=reset, dtype=dtype, ensure_all_finite=False)
+        except ValueError as error:
+            if "features as input" not in str(error):
+                raise
+            hint = (
+                "Features of a 2-D array are its columns, here steps; series of other lengths go in as a list: list(X)"
+            )
+            raise ValueError(f"{error} {hint}") from None
     n, T = array.shape
     if getattr(estimator, "_steps_of_rows", False):  # a SequenceTagger with one label a row
         return Sequences(array, np.ones(n, np.int64), "2d", False)

@@ -65,6 +65,8 @@ class PerStep(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # t
         **fit_params
             For the transformer's `fit`; of them `sample_weight` has a weight a sequence.
         """
+        if not hasattr(self._inner(), "transform"):
+            raise TypeError(f"transformer: expected one such as StandardScaler(), got {self.transformer!r:.80}")
         found = self._read(X, reset=True)
         self.transformer_ = clone(self._inner())
         weight = row_weights(fit_params.get("sample_weight"), len(found))

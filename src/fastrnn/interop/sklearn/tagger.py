@@ -168,7 +168,7 @@ class SequenceTagger(Recurrent):
             warnings.warn(
                 "y has one label a row of X, so that each row is a sequence of one step, which has no past; one "
                 "sequence of many steps is fit([X], [y])",
-                stacklevel=4,
+                stacklevel=5,
             )
         labels = self._split_labels(y, found)
         numbers = numbered(self, np.concatenate(labels), self._classes_given, reset=reset)
