@@ -109,7 +109,7 @@ def plain(X: Any) -> Sequences:
 
 def form_of(X: Any) -> tuple[str, Any]:
     """("2d", "3d", "list" or "objects", X), X as an array where it only has the ways of one."""
-    if X is None or isinstance(X, str | bytes | dict):
+    if X is None or (isinstance(X, str | bytes | dict) and not hasattr(X, "toarray")):  # a sparse dok_matrix is a dict
         raise TypeError(f"X: expected {TAKEN}, got {_check.describe(X)}")
     if hasattr(X, "iloc") and np.ndim(X) == 1:  # a column of sequences
         X = X.to_numpy()
@@ -157,8 +157,7 @@ def _is_number(item: Any) -> bool:
 def _read_table(estimator: Any, X: Any, dtype: Any, reset: bool) -> Sequences:
     """n univariate series, [n, T]."""
     # scikit-learn compares the columns with those that fit saw, if that was a table, too
-    fresh = reset or not getattr(estimator, "_from_table", True)
-    if fresh and not reset:
+    if not reset and not estimator._from_table:
         array = check_array(X, dtype=dtype, ensure_all_finite=False, estimator=estimator, input_name="X")
     else:
         try:
