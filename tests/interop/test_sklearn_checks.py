@@ -58,7 +58,8 @@ def test_arrays_of_the_array_api():
         for estimator in RNNClassifier(max_iter=2), RNNRegressor(max_iter=2), SequenceTagger(max_iter=2), \
                 RNNForecaster(max_iter=2), PerStep():
             checks = [(e, check) for e, check in estimator_checks_generator(estimator) if "array_api" in str(check)]
-            assert checks
+            if not checks:
+                print("scikit-learn has no such checks yet")
             for estimator, check in checks:
                 try:
                     check(estimator)
@@ -70,7 +71,7 @@ def test_arrays_of_the_array_api():
     skipped = subprocess.run(
         command, env=environment, check=True, timeout=120, stdout=subprocess.PIPE, text=True
     ).stdout
-    if skipped:  # older ones need array_api_compat
+    if skipped:  # by scikit-learn itself: older ones have none, or need array_api_compat
         pytest.skip(skipped)
 
 
