@@ -11,6 +11,7 @@ import pytest
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 SAYS = {
     "from_pytorch.py": r"logits \(12, 3, 20\), largest difference",
+    "japanese_vowels_sklearn.py": r"RNNClassifier +accuracy 9\d\.\d%",
     "numpy_loop.py": r"[\d.]+ times faster",
     "realtime_audio.py": r"bitwise what the model makes of the whole 0.5 s at once: True",
     "ragged_classification.py": r"accuracy on held-out lines: (9\d|100)\.\d%",
