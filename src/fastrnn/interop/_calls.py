@@ -208,4 +208,3 @@ class Copies:
         if found.get("lengths", True) is None:
             del found["lengths"]
         return found
-

@@ -227,7 +227,7 @@ def primitive(layer: Any) -> Callable[..., Any]:
         form = _flatten(state, leaves)
         outer: list[Any] = []  # the form of what comes out
 
-        def arguments(arrays: Any) -> tuple[Any, ...]:
+        def arguments(arrays: Any) -> tuple[Any, Any, Any]:
             count = len(leaves)
             return dict(zip(names, arrays[count:], strict=True)), arrays[0], _unflatten(form, iter(arrays[1:count]))
 

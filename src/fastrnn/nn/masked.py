@@ -204,3 +204,6 @@ class Masked(Sequential):
 
     def config(self) -> dict[str, Any]:
         return {**super().config(), "mask_value": self.mask_value, "batch_first": self.batch_first}
+
+    def __repr__(self) -> str:
+        return "Masked" + super().__repr__().removeprefix("Sequential")
