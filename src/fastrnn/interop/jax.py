@@ -1,8 +1,8 @@
 """Recurrent layers inside JAX: functions that `jit`, `grad`, `vmap` and `scan` know, in fastrnn's kernels both ways.
 
-XLA calls back into Python for them, once forward and once backward. Between the two lies what the forward pass
-saved: it stays here under a number, which is all that XLA sees of it. Should it be gone (a program may pull twice, or
-keep very many calls waiting), the backward pass computes it anew from the arguments.
+XLA calls back into Python for them, once forward and once backward (see `interop/_xla.py`). Between the two lies what
+the forward pass saved: it stays here under a number, which is all that XLA sees of it. Should it be gone (a program may
+pull twice, or keep very many calls waiting), the backward pass computes it anew from the arguments.
 
 Examples
 --------
@@ -33,6 +33,8 @@ from fastrnn.interop._calls import NORM, WEIGHTS, Copies, Function, Replay
 needed("jax", "JAX", "jax")
 
 import jax  # noqa: E402  after the message that says what to install
+
+from fastrnn.interop._xla import callback  # noqa: E402
 
 __all__ = ["from_layer", "gru", "lstm", "rnn"]
 
@@ -99,20 +101,16 @@ class _Primitive:
         return self._shapes[key]
 
     def _infer(self, arrays: Any, others: Any) -> Any:
-        return jax.pure_callback(
-            self._call_infer, self._results(arrays, others), arrays, others, vmap_method="sequential"
-        )
+        return callback(self._call_infer, self._results(arrays, others), arrays, others)
 
     def _call_infer(self, arrays: Any, others: Any) -> Any:
-        return self.infer(*jax.tree.map(np.asarray, (arrays, others)))
+        return self.infer(arrays, others)
 
     def _forward(self, arrays: Any, others: Any) -> Any:
         x_wanted = any(leaf.perturbed for leaf in jax.tree.leaves(arrays[0], is_leaf=_is_primal))
         arrays, others = jax.tree.map(lambda primal: primal.value, (arrays, others), is_leaf=_is_primal)
         results = (self._results(arrays, others), jax.ShapeDtypeStruct((), np.int32))
-        outputs, number = jax.pure_callback(
-            self._call_train[x_wanted], results, arrays, others, vmap_method="sequential"
-        )
+        outputs, number = callback(self._call_train[x_wanted], results, arrays, others)
         return outputs, (number, arrays, others, () if x_wanted else None)
 
     def _call_forward(self, x_wanted: bool, arrays: Any, others: Any) -> Any:
@@ -129,13 +127,9 @@ class _Primitive:
             is_leaf=lambda g: isinstance(g, jax.custom_derivatives.SymbolicZero),
         )
         results = jax.tree.map(_shape, self._wanted(arrays, x_wanted == ()))
-        found = jax.pure_callback(
-            self._call_pull[x_wanted == ()], results, number, arrays, others, gradients, vmap_method="sequential"
-        )
-        return found, None
+        return callback(self._call_pull[x_wanted == ()], results, number, arrays, others, gradients), None
 
     def _call_backward(self, x_wanted: bool, number: Any, arrays: Any, others: Any, gradients: Any) -> Any:
-        arrays, others, gradients = jax.tree.map(np.asarray, (arrays, others, gradients))
         saved = _waiting.pop(number) or self.train(arrays, others, x_wanted)
         found = saved.pull(gradients)
         return _filled(self._wanted(arrays, x_wanted), found)
