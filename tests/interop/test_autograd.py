@@ -141,7 +141,9 @@ LAYERS = {
     "sequential": lambda: fr.Sequential(
         fr.LSTM(I, H, dtype=np.float64, seed=0), fr.Last(), fr.Linear(H, 3, dtype=np.float64, seed=1)
     ),
-    "parallel": lambda: fr.Parallel(fr.MeanPool(), fr.MaxPool()),
+    "parallel": lambda: fr.Sequential(
+        fr.Linear(I, H, dtype=np.float64, seed=0), fr.Parallel(fr.MeanPool(), fr.MaxPool())
+    ),
     "lru": lambda: fr.LRU(I, H, dtype=np.float64, seed=0),
 }
 

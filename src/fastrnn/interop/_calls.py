@@ -104,8 +104,8 @@ class Function:
         args, further = self.arguments(arrays)
         if self.draws:
             return self.outputs(getattr(functional, f"{self.cell}_vjp")(*args, input_grad=False, **further)[0])
-        further.pop("seed", None)
-        further.pop("recurrent_dropout", None)
+        for name in ("seed", "recurrent_dropout", "checkpoint"):
+            further.pop(name, None)
         return self.outputs(getattr(functional, self.cell)(*args, **further))
 
     def train(self, arrays: Sequence[Any], input_grad: bool) -> Replay:

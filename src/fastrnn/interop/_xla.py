@@ -80,7 +80,6 @@ def _lowered(context: Any, *operands: Any, function: Any, results: Any) -> Any:
         context.avals_in,
         context.avals_out,
         has_side_effect=False,
-        returns_token=False,
     )
     return found
 

@@ -242,10 +242,11 @@ def primitive(layer: Any) -> Callable[..., Any]:
 
                 def pull(gradients: Any) -> tuple[Any, ...]:
                     grads, dx, dstate = replay.pull(_unflatten(outer[0], iter(gradients)))
-                    below: list[Any] = []
-                    if dstate is not None:
+                    below: list[Any] = [None] * (len(leaves) - 1)
+                    if state is not None and dstate is not None:
+                        below = []
                         _flatten(dstate, below)
-                    return (dx, *(below or [None] * (len(leaves) - 1)), *(grads[name] for name in names))
+                    return (dx, *below, *(grads[name] for name in names))
 
                 return _outputs(replay.outputs, outer), pull
 

@@ -18,7 +18,7 @@ from fastrnn.nn import Layer, lengths_from_mask
 needed("h5py", "h5py", "h5py")
 
 from fastrnn.interop.keras import _objects, _write  # noqa: E402  after the message that says what to install
-from fastrnn.interop.keras._config import MODELS, Node, chain, explained, node_of  # noqa: E402
+from fastrnn.interop.keras._config import Node, chain, explained, node_of  # noqa: E402
 from fastrnn.interop.keras._files import opened  # noqa: E402
 from fastrnn.interop.keras._read import as_model, build  # noqa: E402
 from fastrnn.interop.keras._weights import put_all  # noqa: E402
@@ -87,8 +87,9 @@ def load(source: Any, *, dtype: DTypeLike | None = None, ignore: Sequence[str] =
                     "load_weights(model, file)"
                 )
             nodes = _of_spec(file.config, file.keras_2, dtype, ignored)
-            return as_model(build(nodes, file.arrays_of), file.config.get("class_name") not in MODELS)
-    with explained(f"{type(source).__name__} {getattr(source, 'name', '')!r}"):
+            return as_model(build(nodes, file.arrays_of), False)
+    _objects.checked(source)
+    with explained(f"{type(source).__name__} {source.name!r}"):
         return _objects.load(source, dtype, ignored)
 
 
@@ -125,7 +126,8 @@ def load_weights(model: Layer, source: Any) -> None:
     """
     found = [part for part in _write.parts(model) if part.layer is not None]
     if not isinstance(source, (str, os.PathLike)):
-        with explained(f"{type(source).__name__} {getattr(source, 'name', '')!r}"):
+        _objects.checked(source)
+        with explained(f"{type(source).__name__} {source.name!r}"):
             _objects.read_into(found, source)
         return
     with opened(source) as file, explained(file.path):

@@ -161,6 +161,9 @@ def chain(model: Mapping[str, Any], make: Callable[[Any], Node], path: str = "")
         The model isn't a chain.
     """
     kind, config = model["class_name"], model["config"]
+    module = str(model.get("module") or "keras")
+    if kind not in MODELS or module.partition(".")[0] not in ("keras", "tf_keras"):
+        raise ValueError(f"{kind!s:.80} ({module:.80}): expected a Sequential or a functional model of Keras")
     specs = config["layers"] if isinstance(config, Mapping) else config  # a list in files of Keras 2.1
     count = Counter()
     nodes: list[tuple[str, Any, Node]] = []

@@ -19,7 +19,7 @@ def _is_model(source: Any) -> bool:
     return hasattr(source, "layers") and type(source).__name__ in MODELS
 
 
-def _checked(source: Any) -> None:
+def checked(source: Any) -> None:
     """Complain about what isn't Keras's."""
     home = type(source).__module__.partition(".")[0]
     if not all(callable(getattr(source, name, None)) for name in ("get_config", "get_weights", "set_weights")):
@@ -30,7 +30,6 @@ def _checked(source: Any) -> None:
 
 def load(source: Any, dtype: Any, ignore: tuple[str, ...]) -> Layer:
     """Our layer or model for one of Keras."""
-    _checked(source)
     module = sys.modules.get(type(source).__module__.partition(".")[0])
     keras_2 = str(getattr(module, "__version__", "3")).startswith("2")
     spec = {"class_name": type(source).__name__, "config": source.get_config(), "module": "keras"}
@@ -55,7 +54,6 @@ def _weights(model: Any, path: str = "") -> Iterator[tuple[str, Sequence[Any]]]:
 
 def read_into(parts: Sequence[Any], source: Any) -> None:
     """Copy the weights of a layer or model of Keras."""
-    _checked(source)
     given = [arrays for _, arrays in _weights(source) if arrays] if _is_model(source) else [source.get_weights()]
     if len(given) != len(parts):
         raise ValueError(f"has {len(given)} layers with weights, the model of fastrnn {len(parts)}")
@@ -64,7 +62,7 @@ def read_into(parts: Sequence[Any], source: Any) -> None:
 
 def set_weights(target: Any, layer: Layer) -> None:
     """Copy our weights into Keras's layer or model."""
-    _checked(target)
+    checked(target)
     arrays = [array for part in _write.parts(layer) for array in part.arrays()]
     if not target.built:
         target.build(_input_shape(layer))

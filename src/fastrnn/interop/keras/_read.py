@@ -49,10 +49,8 @@ def build(nodes: Iterable[Node], arrays_of: Callable[[Node], Arrays]) -> list[La
     """
     layers: list[Layer] = []
     mask: float | None = None
-    for position, node in enumerate(nodes):
-        if node.kind == "InputLayer":
-            if position:
-                raise ValueError(f"{node.where}: an input inside the model; fastrnn reads layers one after another")
+    for node in nodes:
+        if node.kind == "InputLayer":  # a model inside the model has one, too
             continue
         if node.kind == "Masking" or (node.kind == "Embedding" and node.config.get("mask_zero")):
             if layers:
