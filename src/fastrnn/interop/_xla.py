@@ -55,7 +55,7 @@ class _Flat:
 
 
 @functools.lru_cache(1024)
-def _compiled(function: Hashable, results: Any) -> Callable[..., Any]:
+def _compiled(function: Hashable, results: Any) -> Any:
     return jax.jit(lambda *leaves: _primitive.bind(*leaves, function=function, results=results))
 
 
