@@ -258,3 +258,5 @@ def test_errors():
     f = primitive(fr.Linear(I, H))
     with pytest.raises(ValueError, match=r"^params: .*missing bias; unknown c"):
         f({"weight": np.ones((H, I)), "c": 1}, np.ones((2, I)))
+    with pytest.raises(TypeError, match=r"^params: expected a dict such as layer.state_dict\(\), got list"):
+        f([np.ones((H, I))], np.ones((2, I)))

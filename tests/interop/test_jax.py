@@ -292,6 +292,8 @@ def test_errors_come_when_traced():
         jax.hessian(lambda h: number(mine("gru", [x, h, W, R, b, d])))(h)
     with pytest.raises(ValueError, match=r"^params: .*missing bias"):
         from_layer(fr.Linear(2, 3))({"weight": W}, x)
+    with pytest.raises(TypeError, match=r"^params: expected a dict such as layer.state_dict\(\), got list"):
+        from_layer(fr.Linear(2, 3))([W], x)
     with pytest.raises(TypeError, match="x: expected float64"):
         from_layer(fr.Linear(2, 3, dtype=np.float64))(fr.Linear(2, 3).state_dict(), x)
 

@@ -21,6 +21,8 @@ WEIGHTS = {
     "rnn": ("weight_ih", "weight_hh", "bias_ih", "bias_hh", *NORM[:2]),
 }
 
+_SPARE = 4  # copies of a layer that are kept
+
 
 class Replay:
     """A pullback that may be asked for again: the first run uses what the forward pass saved, others compute it anew.
@@ -141,13 +143,15 @@ class Copies:
         if not isinstance(layer, Layer):
             raise TypeError(f"layer: expected a layer or model of fastrnn, got {type(layer).__name__}")
         self._layer, self._free = layer, list[Any]()
-        self.names, self.dtype = tuple(layer.params), layer.dtype
-        self.shapes = {name: array.shape for name, array in layer.params.items()}
+        self.names = tuple(layer.params)
 
-    def check(self, names: Any) -> None:
-        """Whether those are the names of the parameters."""
-        if set(names) != set(self.names):
-            missing, unknown = sorted(set(self.names) - set(names)), sorted(map(str, set(names) - set(self.names)))
+    def check(self, params: Any) -> None:
+        """Whether those are the layer's parameters, by name."""
+        if not callable(getattr(params, "keys", None)):
+            raise TypeError(f"params: expected a dict such as layer.state_dict(), got {type(params).__name__}")
+        names = set(params.keys())
+        if names != set(self.names):
+            missing, unknown = sorted(set(self.names) - names), sorted(map(str, names - set(self.names)))
             found = [f"{word} {', '.join(some)}" for word, some in (("missing", missing), ("unknown", unknown)) if some]
             raise ValueError(
                 f"params: expected those of the {type(self._layer).__name__}, as layer.state_dict() has them; "
@@ -165,7 +169,9 @@ class Copies:
         return layer
 
     def give(self, layer: Any) -> None:
-        self._free.append(layer)
+        """Keep a copy for later calls; many may have waited for their pullbacks, which would fill the memory."""
+        if len(self._free) < _SPARE:
+            self._free.append(layer)
 
     def infer(self, params: dict[str, Any], x: Any, state: Any, options: dict[str, Any]) -> Any:
         """Outputs alone; with a `seed` those of training."""

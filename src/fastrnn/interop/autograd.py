@@ -222,7 +222,7 @@ def primitive(layer: Any) -> Callable[..., Any]:
     owner = type(layer).__name__
 
     def function(params: Any, x: Any, state: Any = None, **options: Any) -> Any:
-        copies.check(params.keys())
+        copies.check(params)
         leaves = [x]
         form = _flatten(state, leaves)
         outer: list[Any] = []  # the form of what comes out

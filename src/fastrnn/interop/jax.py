@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -45,7 +46,8 @@ class _Waiting:
     """What forward passes saved, by number, until it is asked for or there is too much of it."""
 
     def __init__(self) -> None:
-        self._lock, self._numbers = threading.Lock(), itertools.count()
+        # From where chance says: a number from another process is none of ours.
+        self._lock, self._numbers = threading.Lock(), itertools.count(int.from_bytes(os.urandom(4), "little"))
         self._saved: dict[int, Replay] = {}
 
     def add(self, saved: Replay) -> np.ndarray[Any, Any]:
@@ -376,7 +378,7 @@ def from_layer(layer: Any) -> Callable[..., Any]:
     def function(
         params: Any, x: Any, state: Any = None, *, lengths: Any = None, seed: Any = None, **options: Any
     ) -> Any:
-        copies.check(params.keys())
+        copies.check(params)
         static = tuple(sorted((name, _hashable(name, value)) for name, value in options.items()))
         return made(static)((x, state, dict(params)), {"lengths": lengths, "seed": seed})
 
