@@ -251,8 +251,13 @@ def test_errors():
         gru(x, h, W, R, zoneout=0.1)
     with pytest.raises(NotImplementedError, match=r"with respect to reset_state"):
         grad(lambda h: number(gru(x, None, W, R, reset_state=h, reset_mask=np.ones((T, B), bool))))(h)
-    with pytest.raises(TypeError, match="nonsense"):
-        gru(x, h, W, R, nonsense=1)
+    for wrong in ("nonsense", "peephole"):
+        with pytest.raises(TypeError, match=wrong):
+            gru(x, h, W, R, **{wrong: 1})
+    with pytest.raises(ValueError, match="norm: expected gain_c and bias_c for an LSTM only"):
+        gru(x, h, W, R, norm=F.Norm(*np.ones((2, 3 * H)), np.ones(H), np.ones(H)))
+    with pytest.raises(ValueError, match=r"^state: expected a tuple \(h_0, c_0\), got 3 arrays"):
+        lstm(x, (h, h, h), W, R)
     with pytest.raises(TypeError, match=r"^layer: expected a layer or model of fastrnn, got int"):
         primitive(3)
     f = primitive(fr.Linear(I, H))

@@ -32,7 +32,7 @@ def randomized(model, seed=0):
 
 
 def theirs(model, x):
-    return keras.ops.convert_to_numpy(model(keras.ops.convert_to_tensor(x)))
+    return keras.ops.convert_to_numpy(model(keras.ops.convert_to_tensor(x, dtype=str(x.dtype))))
 
 
 def mine(model, x, **options):

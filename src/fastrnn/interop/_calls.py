@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastrnn import functional
+from fastrnn import _check, functional
 from fastrnn.nn import Layer
 
 if TYPE_CHECKING:
@@ -128,6 +128,23 @@ class Function:
             return self.outputs(outputs), pull
 
         return Replay(run)
+
+
+def flat_arguments(cell: str, x: Any, state: Any, weights: dict[str, Any], options: dict[str, Any]) -> tuple[Any, ...]:
+    """x, the states and all weights; those among the options, peephole and norm, are taken from there."""
+    if options.get("out") is not None:
+        raise ValueError("out: expected None, for each result is an array of its own")
+    if (norm := options.pop("norm", None)) is not None:
+        found = _check.norm(norm, cell == "lstm")
+        weights |= {name: gain for name, gain in zip(NORM, found, strict=True) if name in WEIGHTS[cell]}
+    if cell == "lstm":
+        weights["peephole"] = options.pop("peephole", None)
+    states: tuple[Any, ...] = (state,)
+    if cell == "lstm":
+        states = (None, None) if state is None else tuple(state)
+        if len(states) != 2:
+            raise ValueError(f"state: expected a tuple (h_0, c_0), got {len(states)} arrays")
+    return (x, *states, *map(weights.get, WEIGHTS[cell]))
 
 
 class Copies:

@@ -8,6 +8,7 @@ XLA's own memory as read-only arrays of NumPy, which are its only until it retur
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,7 +85,9 @@ def _lowered(context: Any, *operands: Any, function: Any, results: Any) -> Any:
     return found
 
 
-mlir.register_lowering(_primitive, _lowered, cacheable=False)
+# JAX 0.6 and later keep what is lowered, unless they are told that a function is called.
+_known = inspect.signature(mlir.register_lowering).parameters
+mlir.register_lowering(_primitive, _lowered, **({"cacheable": False} if "cacheable" in _known else {}))
 
 
 def _one_by_one(leaves: Any, axes: Any, **params: Any) -> Any:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.interop import needed
-from fastrnn.interop._calls import WEIGHTS, Copies, Function, Replay
+from fastrnn.interop._calls import Copies, Function, Replay, flat_arguments
 
 needed("autograd", "autograd", "autograd")
 
@@ -68,7 +68,7 @@ defvjp_argnums(_run, _vjp)
 
 def _called(call: _Call, arrays: tuple[Any, ...], options: dict[str, Any]) -> Any:
     for name, value in options.items():
-        if isbox(value):
+        if any(map(isbox, value if isinstance(value, (tuple, list)) else (value,))):
             raise NotImplementedError(f"{call.name}: no gradient with respect to {name} is known")
     call.differentiated, call.input_grad = any(map(isbox, arrays)), isbox(arrays[0])
     return _run(*arrays, call=call)
@@ -78,26 +78,9 @@ def _called(call: _Call, arrays: tuple[Any, ...], options: dict[str, Any]) -> An
 
 
 def _recurrent(cell: str, x: Any, state: Any, weights: dict[str, Any], options: dict[str, Any]) -> Any:
-    if options.get("out") is not None:
-        raise ValueError("out: expected None, for autograd needs each result to be an array of its own")
-    norm = options.pop("norm", None)
-    for position, name in enumerate(getattr(norm, "_fields", ())):
-        if name in WEIGHTS[cell]:
-            weights[name] = norm[position]
-    weights["peephole"] = options.pop("peephole", None)
-    if norm is not None and len(norm) < 2:
-        raise TypeError(f"norm: expected a fastrnn.functional.Norm, got {norm!r}")
+    arrays = flat_arguments(cell, x, state, weights, options)
     function = Function(cell, options)
-    if state is None:
-        states: tuple[Any, ...] = (None,) * function.num_states
-    elif function.num_states == 1:
-        states = (state,)
-    else:
-        states = tuple(state)
-        if len(states) != function.num_states:
-            raise ValueError(f"state: expected a tuple (h_0, c_0), got {len(states)} arrays")
-    call = _Call(cell, function.infer, function.train)
-    return function.nested(_called(call, (x, *states, *map(weights.get, WEIGHTS[cell])), options))
+    return function.nested(_called(_Call(cell, function.infer, function.train), arrays, options))
 
 
 def lstm(

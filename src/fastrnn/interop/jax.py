@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.interop import needed
-from fastrnn.interop._calls import NORM, WEIGHTS, Copies, Function, Replay
+from fastrnn.interop._calls import Copies, Function, Replay, flat_arguments
 
 needed("jax", "JAX", "jax")
 
@@ -205,21 +205,10 @@ def _hashable(name: str, value: Any) -> Any:
 
 
 def _recurrent(cell: str, x: Any, state: Any, weights: dict[str, Any], options: dict[str, Any]) -> Any:
-    if options.get("out") is not None:
-        raise ValueError("out: expected None, for JAX's arrays can't be written into")
-    norm = options.pop("norm", None)
-    if norm is not None:
-        weights |= {name: value for name, value in zip(NORM, norm) if name in WEIGHTS[cell]}
-    weights["peephole"] = options.pop("peephole", None)
+    arrays = flat_arguments(cell, x, state, weights, options)
     others = {name: options.pop(name, None) for name in ("lengths", "reset_mask", "reset_state", "seed")}
     static = tuple(sorted((name, _hashable(name, value)) for name, value in options.items() if value is not None))
-    states: tuple[Any, ...] = (state,)
-    if cell == "lstm":
-        states = (None, None) if state is None else tuple(state)
-        if len(states) != 2:
-            raise ValueError(f"state: expected a tuple (h_0, c_0), got {len(states)} arrays")
-    function = _cell(cell, static)
-    flat = function((x, *states, *map(weights.get, WEIGHTS[cell])), others)
+    flat = _cell(cell, static)(arrays, others)
     return Function(cell, {"return_all_states": options.get("return_all_states", False)}).nested(flat)
 
 
