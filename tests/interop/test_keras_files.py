@@ -237,6 +237,27 @@ def test_other_files_are_not_opened(tmp_path):
             keras.load_weights(linear, path)
 
 
+def test_files_that_would_fill_the_memory(tmp_path):
+    with h5py.File(tmp_path / "m.weights.h5", "w") as h5:
+        h5.create_dataset("layers/dense/vars/0", (1 << 20, 1 << 20), np.float32)  # 4 TiB of zeros, none of them written
+        h5["layers/dense/vars/1"] = np.zeros(4, np.float32)
+    with pytest.raises(ValueError, match=r"expected a layer's weights, got \(1048576, 1048576\) numbers of nothing"):
+        keras.load_weights(fr.Linear(3, 4), tmp_path / "m.weights.h5")
+    with zipfile.ZipFile(tmp_path / "m.keras", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("config.json", "{}")
+        file.writestr("model.weights.h5", bytes(64 << 20))
+    with pytest.raises(ValueError, match=r"model\.weights\.h5 says it has 67108864 bytes, packed in \d+$"):
+        keras.load(tmp_path / "m.keras")
+
+
+def test_axes_counted_from_the_front(tmp_path):
+    norm = [("", [(3,)] * 2)]
+    first = layer("LayerNormalization", norm, axis=[2])
+    last = layer("LayerNormalization", norm, axis=[1])
+    model = keras.load(archive(tmp_path / "m.keras", first, lstm(units=3), last))
+    assert [type(member).__name__ for member in model] == ["LayerNorm", "LSTM", "Last", "LayerNorm"]
+
+
 def test_weights_that_dont_match(tmp_path):
     path = tmp_path / "m.weights.h5"
     keras.save(fr.Sequential(fr.GRU(3, 4), fr.Linear(4, 2)), path)

@@ -40,6 +40,7 @@ class Node:
     keras_2: bool = False
     dtype: Any = None
     ignore: tuple[str, ...] = ()
+    rank: int = 0  # axes of its input, where they are known
     masked: bool = False  # a functional model hands it a mask
     taken: set[str] = field(default_factory=set)
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LARGEST_CONFIG = 64 << 20  # bytes
+_LITTLE, _LARGEST_RATIO = (
+    16 << 20,
+    100,
+)  # weights are hardly compressed: what is must be small, or is meant to fill memory
 
 
 class File:
@@ -135,8 +139,10 @@ def _array(group: Any, name: str, path: str) -> NDArray[Any]:
         raise ValueError(
             f"{path}: {group.name}/{name}: expected numbers in single or double precision, got {data.dtype}"
         )
-    if data.size > 1 << 31:
-        raise ValueError(f"{path}: {group.name}/{name}: expected a layer's weights, got shape {data.shape}")
+    if data.nbytes > max(_LITTLE, _LARGEST_RATIO * data.id.get_storage_size()):
+        raise ValueError(
+            f"{path}: {group.name}/{name}: expected a layer's weights, got {data.shape} numbers of nothing"
+        )
     return np.asarray(data[()])
 
 
@@ -176,6 +182,11 @@ def _archive(name: str) -> Iterator[File]:
             raise ValueError(f"{name}: expected config.json and model.weights.h5 in the archive, got {names[:10]}")
         if archive.getinfo("config.json").file_size > _LARGEST_CONFIG:
             raise ValueError(f"{name}: config.json has more than {_LARGEST_CONFIG >> 20} MiB")
+        entry = archive.getinfo("model.weights.h5")
+        if entry.file_size > max(_LITTLE, _LARGEST_RATIO * entry.compress_size):
+            raise ValueError(
+                f"{name}: model.weights.h5 says it has {entry.file_size} bytes, packed in {entry.compress_size}"
+            )
         config = json.loads(archive.read("config.json"))
         metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in names else {}
         weights = archive.read("model.weights.h5")

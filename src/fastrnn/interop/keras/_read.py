@@ -49,9 +49,12 @@ def build(nodes: Iterable[Node], arrays_of: Callable[[Node], Arrays]) -> list[La
     """
     layers: list[Layer] = []
     mask: float | None = None
+    rank = 0
     for node in nodes:
+        rank = rank or len(node.config.get("batch_shape") or node.config.get("batch_input_shape") or ())
         if node.kind == "InputLayer":  # a model inside the model has one, too
             continue
+        node.rank = rank
         if node.kind == "Masking" or (node.kind == "Embedding" and node.config.get("mask_zero")):
             if layers:
                 raise ValueError(
@@ -64,7 +67,10 @@ def build(nodes: Iterable[Node], arrays_of: Callable[[Node], Arrays]) -> list[La
             )
         if node.kind == "GlobalMaxPooling1D" and mask is not None:
             raise ValueError(f"{node.where}: in Keras it takes no notice of the mask, fr.MaxPool would")
-        layers += _made(node, arrays_of(node))
+        made = _made(node, arrays_of(node))
+        if rank:
+            rank += (node.kind == "Embedding") - any(layer.removes_time for layer in made)
+        layers += made
         node.done()
     if mask is not None and any(layer.takes_lengths for layer in layers):
         return [Masked(*layers, mask_value=mask)]
@@ -203,10 +209,10 @@ def _dense(node: Node, arrays: Arrays) -> list[Layer]:
 
 def _layer_norm(node: Node, arrays: Arrays) -> list[Layer]:
     axis = node.option("axis", -1)
-    if axis not in (-1, [-1], (-1,)):
-        rank = len(node.config.get("build_config", {}).get("input_shape") or ())
-        if axis not in (rank - 1, [rank - 1]) or not rank:
-            raise ValueError(f"{node.where}: axis={axis!r:.60}: fastrnn normalises the last axis")
+    last = axis[0] if isinstance(axis, (list, tuple)) and len(axis) == 1 else axis
+    rank = node.rank or len(node.config.get("build_config", {}).get("input_shape") or ())
+    if last != -1 and (not rank or last != rank - 1):  # counted from the front in files of Keras 2
+        raise ValueError(f"{node.where}: axis={axis!r:.60}: fastrnn normalises the last axis")
     node.refuse("rms_scaling", False, "fastrnn normalises mean and variance")
     scale, center = node.flag("scale", True), node.flag("center", True)
     if not (scale or center):
