@@ -4,6 +4,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -41,7 +42,7 @@ def archive(path, *layers, version="3.9.0", spec=None):
     data, count = io.BytesIO(), {}
     with h5py.File(data, "w") as h5:
         for described, weights in entries:
-            kind = described["class_name"].lower()
+            kind = re.sub("(?<=[a-z])(?=[A-Z])", "_", described["class_name"]).lower()
             number = count[kind] = count.get(kind, -1) + 1
             for place, shapes in weights:
                 for k, shape in enumerate(shapes):
