@@ -22,7 +22,7 @@ LIBRARIES = {
     "threads": "threadpoolctl",
     "torch": "torch",
 }
-NAMES = [module.name for module in pkgutil.iter_modules(fastrnn.interop.__path__)]
+NAMES = [module.name for module in pkgutil.iter_modules(fastrnn.interop.__path__) if module.name[0] != "_"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -19,6 +19,7 @@ from fastrnn.nn.layer_norm import LayerNorm
 from fastrnn.nn.layer_stream import LayerStream
 from fastrnn.nn.linear import Linear
 from fastrnn.nn.lru import LRU
+from fastrnn.nn.masked import Ends, Masked, Reverse, lengths_from_mask
 from fastrnn.nn.min_rnn import MinGRU, MinLSTM
 from fastrnn.nn.model import Model, Parameter, value_and_grad
 from fastrnn.nn.multihead import MultiHeadAttention
@@ -56,6 +57,7 @@ __all__ = [
     "CustomRNN",
     "Dropout",
     "Embedding",
+    "Ends",
     "FastGRNN",
     "FastRNN",
     "GRUCell",
@@ -67,6 +69,7 @@ __all__ = [
     "LayerStream",
     "LeakyReLU",
     "Linear",
+    "Masked",
     "MaxPool",
     "MeanPool",
     "MinGRU",
@@ -82,6 +85,7 @@ __all__ = [
     "ReLU",
     "RecursiveNet",
     "Residual",
+    "Reverse",
     "Sequential",
     "Sigmoid",
     "Softmax",
@@ -104,6 +108,7 @@ __all__ = [
     "from_spec",
     "greedy_search",
     "init",
+    "lengths_from_mask",
     "losses",
     "one_hot",
     "ops",
