@@ -96,7 +96,7 @@ class Fast:
             self.batch_first and not unbatched and lengths is None,
             unbatched,
             rate,
-            int(torch.empty((), dtype=torch.int64).random_()) if rate else 0,
+            int(torch.randint(_run.SEEDS, ())) if rate else 0,
         )
         tensors = (x, h_0, c_0, *weights)
         if torch.is_grad_enabled() and any([t is not None and t.requires_grad for t in tensors]):
@@ -123,7 +123,7 @@ class Fast:
     def _fastrnn_otherwise(self: Any, input: Any, hx: Any, data: Any, weights: list[Any]) -> Any:
         """PyTorch's own forward: for what is unsupported, and for the errors of bad arguments."""
         if torch._C._get_tracing_state() is not None:  # a trace is one of PyTorch's operators
-            return super().forward(input, hx)  # type: ignore[misc]
+            return self._fastrnn_plain(input, hx)
         if torch.is_autocast_enabled("cpu"):
             from fastrnn.interop.torch import _autocast
 
@@ -133,7 +133,11 @@ class Fast:
         if reason is None and self.dropout >= 1 and self.training and self.num_layers > 1:
             reason = "everything between its layers is dropped"
         if reason is not None:
-            _unsupported.say(self._fastrnn_unsupported, f"this {type(self).__name__}", reason)
+            _unsupported.say(self._fastrnn_unsupported, f"this {self.mode}", reason)
+        return self._fastrnn_plain(input, hx)
+
+    def _fastrnn_plain(self: Any, input: Any, hx: Any) -> Any:
+        """PyTorch's own `forward`."""
         return super().forward(input, hx)  # type: ignore[misc]
 
     def __prepare_scriptable__(self: Any) -> Any:

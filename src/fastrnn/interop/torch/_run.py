@@ -10,6 +10,7 @@ import torch
 from fastrnn import _core
 from fastrnn.interop.torch._threads import Threads
 
+SEEDS = 1 << 62
 CELLS = {"RNN_TANH": _core.RNN_TANH, "RNN_RELU": _core.RNN_RELU, "LSTM": _core.LSTM, "GRU": _core.GRU_AFTER}
 
 
@@ -54,6 +55,16 @@ def by_layer(flat: list[Any], spec: Spec) -> tuple[tuple[tuple[Any, ...], ...], 
     return tuple([(rows[k], rows[k + 1]) for k in range(0, len(rows), 2)])
 
 
+def _time_major(array: Any, spec: Spec) -> Any:
+    """[T, B, ·]. PyTorch computes so, too, and y has the strides of its y, which random numbers drawn for y hang on."""
+    return array[:, None] if spec.unbatched else array.swapaxes(0, 1) if spec.batch_first else array
+
+
+def _as_given(array: Any, spec: Spec) -> Any:
+    """The other way."""
+    return array[:, 0] if spec.unbatched else array.swapaxes(0, 1) if spec.batch_first else array
+
+
 def _states(h: Any, c: Any, unbatched: bool) -> list[Any]:
     """States as the core takes them, [L·D, B, ·] and contiguous."""
     found = []
@@ -72,18 +83,16 @@ def _tensor(array: Any) -> Any:
 def forward(spec: Spec, x: Any, h_0: Any, c_0: Any, lengths: Any, weights: Any, save: bool) -> tuple[Any, ...]:
     """(y, h_n, c_n or None, `Saved` or None); the tensors don't require gradients."""
     unbatched = spec.unbatched
-    array = x.numpy(force=True)
-    if unbatched:
-        array = array[:, None]
+    array = _time_major(x.numpy(force=True), spec)
     initial = (None, None) if h_0 is None else _states(h_0, c_0, unbatched)
     with Threads():
         y, h_n, c_n, kept = _core.forward_layers(
             CELLS[spec.mode], array, by_layer([w.numpy(force=True) for w in weights], spec), *initial,
-            None if lengths is None else lengths.numpy(), spec.batch_first, save, 0, spec.rate, spec.seed,
+            None if lengths is None else lengths.numpy(), False, save, 0, spec.rate, spec.seed,
         )  # fmt: skip
     if unbatched:
-        y, h_n, c_n = y[:, 0], h_n[:, 0], None if c_n is None else c_n[:, 0]
-    return torch.from_numpy(y), torch.from_numpy(h_n), _tensor(c_n), Saved(kept) if save else None
+        h_n, c_n = h_n[:, 0], None if c_n is None else c_n[:, 0]
+    return torch.from_numpy(_as_given(y, spec)), torch.from_numpy(h_n), _tensor(c_n), Saved(kept) if save else None
 
 
 def backward(
@@ -95,17 +104,15 @@ def backward(
     unbatched = spec.unbatched
     grads = [_zeros(w) if want else None for w, want in zip(weights, wanted[3:], strict=True)]
     if dy is not None:
-        dy = dy.numpy(force=True)
-        dy = dy[:, None] if unbatched else dy
+        dy = _time_major(dy.numpy(force=True), spec)
     with Threads():
         dx, dh_0, dc_0 = _core.backward_layers(
             kept, dy, *_states(dh_n, dc_n, unbatched), by_layer(grads, spec), wanted[0], False, spec.rate, spec.seed
         )
     if unbatched:
-        dx = None if dx is None else dx[:, 0]
         dh_0, dc_0 = dh_0[:, 0], None if dc_0 is None else dc_0[:, 0]
     return [
-        _tensor(dx),
+        None if dx is None else torch.from_numpy(_as_given(dx, spec)),
         _tensor(dh_0) if wanted[1] else None,
         _tensor(dc_0) if wanted[2] else None,
         *[_tensor(dw) for dw in grads],
