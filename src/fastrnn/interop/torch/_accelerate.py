@@ -17,8 +17,8 @@ _OURS = tuple(_FAST.values())
 def accelerate(model: Any, *, unsupported: str = "warn") -> Any:
     """Run the recurrent layers of a PyTorch model on fastrnn's kernels, in place.
 
-    The modules stay the objects they are, with their parameters, hooks and names: only their class becomes a subclass of
-    what it was. So optimisers that hold the parameters go on, and `restore` undoes it.
+    The modules stay the objects they are, with their parameters, hooks and names: only their class becomes a subclass
+    of what it was. So optimisers that hold the parameters go on, and `restore` undoes it.
 
     Parameters
     ----------
@@ -26,9 +26,9 @@ def accelerate(model: Any, *, unsupported: str = "warn") -> Any:
         Every `torch.nn.RNN`, `LSTM` and `GRU` in it is meant, itself included, and subclasses that have no `forward` of
         their own.
     unsupported : {"warn", "error", "ignore"}
-        What happens where PyTorch's own kernels must go on: for recurrent modules that can't be accelerated, now, and for
-        calls that fastrnn's kernels can't run (tensors on a GPU or of another type, a second derivative), when they come.
-        An error is a `NotImplementedError`.
+        What happens where PyTorch's own kernels must go on: for recurrent modules that can't be accelerated, now, and
+        for calls that fastrnn's kernels can't run (tensors on a GPU or of another type, a second derivative), when they
+        come. An error is a `NotImplementedError`.
 
     Returns
     -------
@@ -146,9 +146,9 @@ def _why_not(module: Any) -> str | None:
     return None
 
 
-# Note [classes]: a plain module gets the class RNN, LSTM or GRU. A user's subclass U gets a class (GRU, U), made once. A
-# module with parametrisations has a class made for it alone, whose base PyTorch gives back when the last one is removed:
-# it gets another such class, with the same contents on the accelerated base; and that way back.
+# Note [classes]: a plain module gets the class RNN, LSTM or GRU. A user's subclass U gets a class (GRU, U), made once.
+# A module with parametrisations has a class made for it alone, whose base PyTorch gives back when the last one is
+# removed: it gets another such class, with the same contents on the accelerated base; and that way back.
 _MADE: dict[Any, Any] = {}
 
 
@@ -190,7 +190,9 @@ def _plain_class(module: Any, cls: Any) -> Any:
         return _on_base(cls, _plain_class(module, cls.__bases__[0]))
     if _MADE.get(cls.__bases__[-1]) is cls:
         return cls.__bases__[-1]
-    raise TypeError(f"restore: {cls.__qualname__} is a subclass of {cls.__bases__[0].__qualname__}, and was made as one")
+    raise TypeError(
+        f"restore: {cls.__qualname__} is a subclass of {cls.__bases__[0].__qualname__}, and was made as one"
+    )
 
 
 def _reduce(module: Any, protocol: int) -> Any:

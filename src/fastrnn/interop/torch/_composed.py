@@ -65,7 +65,9 @@ def composed(
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         if not again:
-            inputs = [t if t is None else t.detach().requires_grad_(want) for t, want in zip(inputs, wanted, strict=True)]
+            inputs = [
+                t if t is None else t.detach().requires_grad_(want) for t, want in zip(inputs, wanted, strict=True)
+            ]
         outputs = _outputs(spec, *inputs[:3], lengths, inputs[3:])
         pairs = [(y, dy) for y, dy in zip(outputs, gradients, strict=False) if dy is not None]
         found = iter(

@@ -1,9 +1,10 @@
 """PyTorch's threads: their number, and the threads themselves.
 
-Note [one pool]: threads of PyTorch's OpenMP library spin for some 8 ms after each of PyTorch's operations, and threads of
-our own would have to share their CPUs: it cost a training step of a language model on two CPUs a fifth. So calls from here
-run on PyTorch's own threads, where its OpenMP library can be asked for them (GNU's entry point, which LLVM's and Intel's
-have too); elsewhere, and after a fork, which OpenMP's threads don't survive, on ours. Results are the same bits.
+Note [one pool]: threads of PyTorch's OpenMP library spin for some 8 ms after each of PyTorch's operations, and threads
+of our own would have to share their CPUs: a training step of a language model on two CPUs took a fifth longer. So calls
+from here run on PyTorch's own threads, where its OpenMP library can be asked for them (by GNU's entry point, which
+LLVM's and Intel's have too); elsewhere, and after a fork, which OpenMP's threads don't survive, on ours. The bits are
+the same.
 """
 
 from __future__ import annotations
