@@ -60,7 +60,8 @@ def accelerate(model: Any, *, unsupported: str = "warn") -> Any:
             _unsupported.say(unsupported, f"{name or 'the model'} ({_name(module)})", why)
     for _, module, why in rows:
         if why is None:
-            module.__class__ = _fast_class(module, type(module))
+            if not isinstance(module, Fast):
+                module.__class__ = _fast_class(module, type(module))
             module._fastrnn_unsupported = unsupported
     return model
 

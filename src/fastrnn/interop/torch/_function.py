@@ -10,6 +10,16 @@ from fastrnn.interop.torch import _run, _unsupported
 from fastrnn.interop.torch._composed import composed
 
 
+_BATCHED = torch._C.DispatchKeySet(torch._C.DispatchKey.Batched) | torch._C.DispatchKeySet(
+    torch._C.DispatchKey.FuncTorchBatched
+)
+
+
+def _is_batched(*gradients: Any) -> bool:
+    """Whether vmap runs the backward pass for many gradients at once."""
+    return any([t is not None and bool(torch._C._dispatch_keys(t) & _BATCHED) for t in gradients])
+
+
 class Recurrent(torch.autograd.Function):
     """(y, h_n) or (y, h_n, c_n) of a stack of recurrent layers."""
 
@@ -29,7 +39,7 @@ class Recurrent(torch.autograd.Function):
     def backward(ctx: Any, dy: Any, dh_n: Any, dc_n: Any = None) -> Any:
         x, h_0, c_0, *weights = ctx.saved_tensors
         spec, saved, wanted = ctx.spec, ctx.saved, ctx.needs_input_grad[3:]
-        if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
+        if torch.is_grad_enabled() or _is_batched(dy, dh_n, dc_n):
             why = "a gradient of its gradient is asked for (create_graph=True)" if torch.is_grad_enabled() else ""
             _unsupported.say(ctx.unsupported, f"the backward pass of this {spec.mode}", why or "it is vectorised")
             return None, None, None, *composed(spec, x, h_0, c_0, ctx.lengths, weights, (dy, dh_n, dc_n), wanted)
