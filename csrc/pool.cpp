@@ -113,6 +113,9 @@ struct Pool {
 
 Pool* g_pool = nullptr;  // never freed: workers may outlive static destructors
 std::atomic<int> g_threads{1};
+thread_local int t_threads = 0;
+std::atomic<bool> g_borrowing{false};
+Lender g_lender{};  // written before g_borrowing is true
 std::atomic<int> g_cpus{1};
 std::atomic<int64_t> g_cpus_read{0};
 constexpr int64_t kSpinNs = 50'000;
@@ -210,7 +213,18 @@ int ensure(Pool* p, int n) {
 // forgets the parent's pool (some kilobytes) and makes one at its first region.
 void after_fork_in_child() {
     g_pool = new (std::nothrow) Pool;
+    g_borrowing.store(false);  // OpenMP's don't survive
     read_cpus(now_ns());
+}
+
+struct Region {
+    Fn fn;
+    void* ctx;
+};
+
+void borrowed(void* arg) {
+    const Region& r = *static_cast<Region*>(arg);
+    r.fn(r.ctx, g_lender.id(), g_lender.size());
 }
 
 struct Init {
@@ -229,7 +243,22 @@ int pool_default_threads() noexcept {
     return n < kMaxThreads ? n : kMaxThreads;
 }
 
-int pool_threads() noexcept { return g_threads.load(std::memory_order_relaxed); }
+int pool_threads() noexcept { return t_threads > 0 ? t_threads : g_threads.load(std::memory_order_relaxed); }
+
+int pool_set_own_threads(int n) noexcept {
+    const int before = t_threads;
+    t_threads = n < 0 ? 0 : n > kMaxThreads ? kMaxThreads : n;
+    return before;
+}
+
+bool pool_borrow(const Lender* lender) noexcept {
+    if (!g_pool || g_pool->owner.exchange(true, std::memory_order_acquire)) return false;  // a region runs
+    g_borrowing.store(lender != nullptr);
+    if (lender) g_lender = *lender;
+    g_pool->owner.store(false, std::memory_order_release);
+    return true;
+}
+
 void pool_set_threads(int n) noexcept { g_threads.store(n < 1 ? 1 : n > kMaxThreads ? kMaxThreads : n); }
 
 void pool_run(int n, Fn fn, void* ctx) noexcept {
@@ -238,8 +267,12 @@ void pool_run(int n, Fn fn, void* ctx) noexcept {
     if (n <= 1 || !p || p->owner.exchange(true, std::memory_order_acquire)) return fn(ctx, 0, 1);
     const int64_t now = now_ns();
     if (now - g_cpus_read.load(std::memory_order_relaxed) > kReadCpusNs) read_cpus(now);
-    n = ensure(p, n);
-    if (n > 1) {
+    const bool borrow = t_threads > 0 && g_borrowing.load(std::memory_order_relaxed);
+    if (!borrow) n = ensure(p, n);
+    if (borrow) {
+        Region region{fn, ctx};
+        g_lender.parallel(borrowed, &region, unsigned(n), 0);
+    } else if (n > 1) {
         p->fn = fn;
         p->ctx = ctx;
         p->running.store(n - 1, std::memory_order_relaxed);

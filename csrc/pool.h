@@ -22,7 +22,17 @@ void pool_pause(int spins,
                 int n) noexcept;  // between looks at what another of a region's n threads does; spins: how many before
 
 int pool_default_threads() noexcept;  // CPUs in this process's affinity mask, or fewer under a cgroup quota
-int pool_threads() noexcept;          // the setting
+int pool_threads() noexcept;          // the setting: that of the calling thread, or else everybody's
 void pool_set_threads(int n) noexcept;
+int pool_set_own_threads(int n) noexcept;  // of the calling thread alone, 0: none of its own; returns what it was
+
+// Regions of threads that have a number of their own may run on the threads of an OpenMP library that the program uses
+// anyway (PyTorch's, say): those spin for milliseconds after each of its regions, on the CPUs that ours would need.
+struct Lender {
+    void (*parallel)(void (*fn)(void*), void* arg, unsigned n, unsigned flags);  // GOMP_parallel
+    int (*id)();                                                                 // omp_get_thread_num
+    int (*size)();                                                               // omp_get_num_threads
+};
+bool pool_borrow(const Lender* lender) noexcept;  // null: no longer. False: a region is running, nothing has changed
 
 }  // namespace fastrnn

@@ -144,6 +144,12 @@ cdef extern from "pool.h" namespace "fastrnn" nogil:
     int pool_default_threads()
     int pool_threads()
     void pool_set_threads(int)
+    int pool_set_own_threads(int)
+    cdef struct Lender:
+        void (*parallel)(void (*)(void*) noexcept nogil, void*, unsigned int, unsigned int) noexcept nogil
+        int (*id)() noexcept nogil
+        int (*size)() noexcept nogil
+    bint pool_borrow(const Lender*)
 
 
 # ---- settings
@@ -177,6 +183,23 @@ def set_num_threads(int n):
 def get_num_threads():
     """Number of threads of every kernel."""
     return pool_threads()
+
+
+def set_own_threads(int n):
+    """Set the number of threads of what the calling thread runs, 0 for everybody's; returns what it was."""
+    return pool_set_own_threads(n)
+
+
+def borrow_threads(size_t parallel, size_t id, size_t size):
+    """Run what threads with a number of their own call on the threads of an OpenMP library; three zeros: no longer.
+
+    The addresses of GOMP_parallel, omp_get_thread_num and omp_get_num_threads. False: something is running, nothing changed.
+    """
+    cdef Lender lender
+    lender.parallel = <void (*)(void (*)(void*) noexcept nogil, void*, unsigned int, unsigned int) noexcept nogil>parallel
+    lender.id = <int (*)() noexcept nogil>id
+    lender.size = <int (*)() noexcept nogil>size
+    return pool_borrow(&lender if parallel and id and size else NULL)
 
 
 def default_threads():
