@@ -36,24 +36,32 @@ class Interrupted(KeyboardInterrupt):
 
 class CtrlC:
     """While active, the first Ctrl-C sets `pressed`, the second raises. Only where Python's own handler is in
-    place."""
+    place.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    *others : signal.Signals
+        Further signals that set `pressed`, where nobody else handles them.
+    """
+
+    def __init__(self, *others: signal.Signals) -> None:
         self.pressed = False
-        self._active = False
+        self._usual = {signal.SIGINT: signal.default_int_handler, **dict.fromkeys(others, signal.SIG_DFL)}
+        self._active: list[signal.Signals] = []
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if self.pressed:
+        if self.pressed and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.pressed = True
 
     def __enter__(self) -> CtrlC:
-        main = threading.current_thread() is threading.main_thread()
-        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._handle)
-            self._active = True
+        if threading.current_thread() is threading.main_thread():
+            for number, usual in self._usual.items():
+                if signal.getsignal(number) is usual or signal.getsignal(number) == usual:
+                    signal.signal(number, self._handle)
+                    self._active.append(number)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._active:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in self._active:
+            signal.signal(number, self._usual[number])
