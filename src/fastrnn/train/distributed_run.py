@@ -42,10 +42,10 @@ RELATIVE = 1e-9  # of numbers that are equal but for rounding
 
 
 class _Signals(CtrlC):
-    """SIGTERM ends a run as Ctrl-C does. mpiexec, when it kills, sends SIGCONT before."""
+    """SIGTERM ends a run as Ctrl-C does, and SIGUSR1, which mpiexec hands on. When it kills, SIGCONT comes first."""
 
     def __init__(self) -> None:
-        super().__init__(*(getattr(signal, name) for name in ("SIGTERM", "SIGCONT") if hasattr(signal, name)))
+        super().__init__(*(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGCONT") if hasattr(signal, name)))
         self.killed_at: float | None = None
         self._announced = -math.inf
 
