@@ -1,13 +1,20 @@
 """Two MPI ranks on two cores against one process with one thread: ``python benchmarks/mpi_scaling.py [--json]``.
 
-A minute. It starts itself under mpiexec. Rank 0 trains alone, while rank 1 sleeps, and then both train together, each with
-one thread and half of every batch; so in turn, in the same processes, from the same weights and on the same data. The
-losses of both are compared. Figures are medians over the steps of a turn, ratios medians over the turns.
+A minute. It starts itself under mpiexec. In turn, in the same processes, from the same weights and on the same data:
+
+- rank 0 trains alone with one thread, while rank 1 sleeps;
+- each rank trains by itself on half of every batch, at the same time: what the machine gives to two processes that have
+  nothing to do with each other, and so the most that two ranks can reach;
+- both ranks train together, each with one thread and half of every batch. Their losses are compared with the first's.
+
+Figures are medians over the steps of a turn, ratios medians over the turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -44,9 +51,11 @@ class Case:
     def model(self) -> Any:
         """The layers one by one, so that gradients of the upper ones leave while the lower ones are at work."""
         sizes = [self.embedding] + [self.hidden] * self.layers
-        rnns = [fr.LSTM(i, o, seed=k) for k, (i, o) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))]
+        rnns = [fr.LSTM(i, o, seed=k) for k, (i, o) in enumerate(itertools.pairwise(sizes))]
         return fr.Sequential(
-            fr.Embedding(self.vocabulary, self.embedding, seed=10), *rnns, fr.Linear(self.hidden, self.vocabulary, seed=11)
+            fr.Embedding(self.vocabulary, self.embedding, seed=10),
+            *rnns,
+            fr.Linear(self.hidden, self.vocabulary, seed=11),
         )
 
     def stack(self) -> Any:
@@ -87,12 +96,15 @@ def quietly(comm: Any) -> None:
 
 def measure(case: Case, kind: str, turns: int, steps: int, comm: Any, **options: Any) -> dict[str, Any]:
     """Figures of one case, on rank 0."""
-    alone, both = [], []
+    alone, apart, both = [], [], []
+    half = dataclasses.replace(case, B=case.B // comm.size)
     for _ in range(turns):
         quietly(comm)
         if comm.rank == 0:
             seconds, losses = turn(case, kind, steps, None)
             alone.append(seconds)
+        quietly(comm)
+        apart.append(max(comm.allgather(turn(half, kind, steps, None)[0])))
         quietly(comm)
         seconds, shared = turn(case, kind, steps, comm, **options)
         both.append(seconds)
@@ -101,14 +113,18 @@ def measure(case: Case, kind: str, turns: int, steps: int, comm: Any, **options:
     if comm.rank:
         return {}
     ratios = [a / b for a, b in zip(alone, both, strict=True)]
+    most = [a / b for a, b in zip(alone, apart, strict=True)]
     return {
         "case": case.name,
         "model": kind,
         **options,
         "alone_ms": 1e3 * statistics.median(alone),
+        "apart_ms": 1e3 * statistics.median(apart),
         "two_ranks_ms": 1e3 * statistics.median(both),
         "ratio": statistics.median(ratios),
         "ratios": [round(min(ratios), 2), round(max(ratios), 2)],
+        "ratio_apart": statistics.median(most),
+        "share_of_apart": statistics.median(a / b for a, b in zip(apart, both, strict=True)),
     }
 
 
@@ -126,9 +142,10 @@ def ranks_main(arguments: argparse.Namespace) -> None:
             if comm.rank == 0 and not arguments.json:
                 row = rows[-1]
                 print(
-                    f"{row['case']:8} {row['model']:6} {row.get('compression', ''):5} alone {row['alone_ms']:7.1f} ms, "
-                    f"two ranks {row['two_ranks_ms']:7.1f} ms: {row['ratio']:.2f}× ({row['ratios'][0]} to "
-                    f"{row['ratios'][1]})",
+                    f"{row['case']:8} {row['model']:6} {row.get('compression', ''):5} alone {row['alone_ms']:6.1f} ms, "
+                    f"apart {row['apart_ms']:6.1f} ms ({row['ratio_apart']:.2f}×), "
+                    f"two ranks {row['two_ranks_ms']:6.1f} ms: {row['ratio']:.2f}× ({row['ratios'][0]} to {row['ratios'][1]}), "
+                    f"{100 * row['share_of_apart']:.0f}% of apart",
                     flush=True,
                 )
             if arguments.first:

@@ -76,7 +76,9 @@ def batch_first():
     rnn = fr.RNN(3, 5, num_layers=2, bidirectional=True, batch_first=True, seed=0, **F8)
     model = fr.Sequential(rnn, fr.Linear(10, 2, seed=1, **F8))
     data = [
-        fr.Batch(rng.standard_normal((4, 6, 3)), rng.standard_normal((4, 6, 2)), rng.integers(0, 7, 4), rng.uniform(0, 1, 4))
+        fr.Batch(
+            rng.standard_normal((4, 6, 3)), rng.standard_normal((4, 6, 2)), rng.integers(0, 7, 4), rng.uniform(0, 1, 4)
+        )
         for _ in range(4)
     ]
     weighted = [b._replace(weight=b.weight[:, None, None]) for b in data]
@@ -119,7 +121,9 @@ class Loop(fr.Model):
         return self.last(h)
 
     def loss(self, batch, *, seed=None, train=True):
-        return fr.losses.mse(self.forward(batch[0]), batch[1])[0] + 0.1 * fr.losses.mse(self.start(), np.ones((1, 4)))[0]
+        return (
+            fr.losses.mse(self.forward(batch[0]), batch[1])[0] + 0.1 * fr.losses.mse(self.start(), np.ones((1, 4)))[0]
+        )
 
 
 def loop():
@@ -163,7 +167,9 @@ def test_several_take_the_steps_of_one(make, size):
     results = ranks.run(size, lambda comm: fitted(make, comm, bucket_mb=1e-4))
     for model, history in results:
         for name, array in alone.params.items():
-            np.testing.assert_allclose(model.params[name], array, rtol=0, atol=ROUNDING * abs(array).max(), err_msg=name)
+            np.testing.assert_allclose(
+                model.params[name], array, rtol=0, atol=ROUNDING * abs(array).max(), err_msg=name
+            )
         for one, other in ((expected.validations, history.validations), (expected.epochs, history.epochs)):
             assert [entry["step"] for entry in one] == [entry["step"] for entry in other]
             np.testing.assert_allclose([e["loss"] for e in other], [e["loss"] for e in one], rtol=ROUNDING)

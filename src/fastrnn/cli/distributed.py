@@ -6,7 +6,7 @@ import contextlib
 import os
 from argparse import Namespace
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import fastrnn
 from fastrnn.cli._parse import CliError
@@ -55,9 +55,14 @@ class Ranks:
             if theirs != found[0][1]:
                 raise CliError(f"--text: rank {rank} reads another text than rank 0")
         each = self._group.gather(fastrnn.get_num_threads())
-        print(f"distributed: {len(each)} process{'es' * (len(each) > 1)}, {plural(sum(each), 'thread')} in all", flush=True)
+        print(
+            f"distributed: {len(each)} process{'es' * (len(each) > 1)}, {plural(sum(each), 'thread')} in all",
+            flush=True,
+        )
         cpus = os.cpu_count() or 1
-        if sum(each) * 2 <= cpus and not os.environ.get("FASTRNN_NUM_THREADS"):  # mpiexec binds each to a core by default
+        if sum(each) * 2 <= cpus and not os.environ.get(
+            "FASTRNN_NUM_THREADS"
+        ):  # mpiexec binds each to a core by default
             print(f"  this machine has {cpus} CPUs; mpiexec --bind-to none lets the processes share all of them")
 
     def failed(self, error: Exception) -> None:

@@ -1,7 +1,7 @@
 """Training by several processes: what a user gives, and how the processes talk.
 
-Each process (rank) has the whole model and takes its rows of every batch; gradients are summed over the ranks, and every
-rank takes the same optimiser step. `fr.fit(..., comm=)` documents the rules.
+Each process (rank) has the whole model and takes its rows of every batch; gradients are summed over the ranks, and
+every rank takes the same optimiser step. `fr.fit(..., comm=)` documents the rules.
 
 The communicator is mpi4py's, or anything with these of its methods: ``Get_rank``, ``Get_size``, ``bcast``,
 ``allgather``, ``Bcast``, ``Iallreduce``, with compression also ``Ialltoall`` and ``Iallgather``, and ``Abort``.
@@ -26,8 +26,8 @@ __all__ = ["Distributed", "DistributedError", "Group", "world"]
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 METHODS = ("Get_rank", "Get_size", "bcast", "allgather", "Bcast", "Iallreduce", "Abort")
-# While it waits a rank looks without pause for so long, then lets others have the CPU, then sleeps in between. Two ranks
-# on two cores come at once then; three on two cores don't stand in each other's way.
+# While it waits a rank looks without pause for so long, then lets others have the CPU, then sleeps in between. Two
+# ranks on two cores are answered at once then; three on two cores don't stand in each other's way.
 SPIN_SECONDS, YIELD_SECONDS, NAP_SECONDS = 0.0005, 0.02, 0.0002
 # A rank that fails alone is heard at once, one that fails as rank 0 does leaves the word to it.
 GRACE_SECONDS = 0.5
@@ -72,8 +72,8 @@ class Distributed:
         What `data` (and `validation`) mean. False: every rank iterates the same batches and takes its rows. True: each
         rank iterates batches of its own, whose union is the batch of a step; ranks whose data end earlier wait.
     shard : callable or dict, optional
-        For batches whose rows can't be found: ``shard(batch, rank, size)`` returns the rank's part, or None if nothing is
-        left for it; or the axes of the rows, such as ``{"x": 1, "target": 0}``.
+        For batches whose rows can't be found: ``shard(batch, rank, size)`` returns the rank's part, or None if nothing
+        is left for it; or the axes of the rows, such as ``{"x": 1, "target": 0}``.
     compression : "bf16", optional
         Send gradients as bfloat16 (sums are made in float32): half the bytes, 8 bits of mantissa.
     bucket_mb : float
@@ -205,9 +205,9 @@ class Group:
                 outcome = function(*args), None
             except Exception as error:
                 outcome = None, error
-        result, error = self.share(outcome)
-        if error is not None:
-            raise together(error)
+        result, raised = self.share(outcome)
+        if raised is not None:
+            raise together(raised)
         return result  # type: ignore[no-any-return]
 
     def all_do(self, function: Callable[..., T], *args: Any) -> T:
@@ -222,7 +222,9 @@ class Group:
         if mine is not None:
             raise together(mine)
         if failed:
-            raise together(DistributedError(f"{ranks(failed)} failed; see {'its' if len(failed) == 1 else 'their'} error"))
+            raise together(
+                DistributedError(f"{ranks(failed)} failed; see {'its' if len(failed) == 1 else 'their'} error")
+            )
         return result  # type: ignore[no-any-return]
 
     def same(self, value: Any, message: str) -> None:
@@ -230,7 +232,9 @@ class Group:
         values = self.gather(value)
         others = [rank for rank, each in enumerate(values) if each != values[0]]
         if others:
-            raise together(DistributedError(message.format(ranks=ranks(others), mine=values[0], theirs=values[others[0]])))
+            raise together(
+                DistributedError(message.format(ranks=ranks(others), mine=values[0], theirs=values[others[0]]))
+            )
 
     # ---- threads -----------------------------------------------------------------------------------------
 
@@ -259,7 +263,9 @@ class Group:
             if not self.root:
                 time.sleep(GRACE_SECONDS)
             text = "".join(traceback.format_exception(error))
-            print(f"{text}rank {self.rank} of {self.size} failed, so the run ends.{advice}", file=sys.stderr, flush=True)
+            print(
+                f"{text}rank {self.rank} of {self.size} failed, so the run ends.{advice}", file=sys.stderr, flush=True
+            )
             self.comm.Abort(1)
         raise error
 

@@ -1,9 +1,9 @@
 """Gradients summed over the ranks: in buckets, of which the first leave while backward still runs.
 
-When is a gradient final? Every layer adds to its gradients under its lock, so a lock that tells when it is released tells
-when a pullback has run, whoever called it. How often a layer's runs in a step (a layer may be used many times) is learned in
-the first step; if one runs again after its bucket has left, all buckets are sent once more, and that layer's gradients
-wait for the end from then on. Buckets leave in the same order on all ranks, as MPI asks for.
+When is a gradient final? Every layer adds to its gradients under its lock, so a lock that tells when it is released
+tells when a pullback has run, whoever called it. How often a layer's runs in a step (a layer may be used many times) is
+learned in the first step; if one runs again after its bucket has left, all buckets are sent once more, and that layer's
+gradients wait for the end from then on. Buckets leave in the same order on all ranks, as MPI asks for.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ class Reducer:
             return np.array(numbers)
         while self._gone < len(self._buckets):
             self._send()
-        again = self._again or (self._buckets and self._used != numbers[0])
+        again = self._again or (bool(self._buckets) and self._used != numbers[0])
         *sums, repeats = self.group.sum([*numbers, float(again)])
         if repeats:
             for bucket in self._buckets:

@@ -1,7 +1,7 @@
 """A training run of several processes that decide everything alike.
 
-Before each step the ranks tell each other whether they have a batch, whether anybody asked them to stop, and rank 0's clock,
-so that limits, schedules, checkpoints and stops come at the same step everywhere.
+Before each step the ranks tell each other whether they have a batch, whether anybody asked them to stop, and rank 0's
+clock, so that limits, schedules, checkpoints and stops come at the same step everywhere.
 """
 
 from __future__ import annotations
@@ -19,24 +19,23 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import _core
 from fastrnn.nn.losses import divisions
 from fastrnn.train.arrays import named_arrays
 from fastrnn.train.checkpoint import Checkpoint
 from fastrnn.train.data import Batch
-from fastrnn.train.distributed import Distributed, DistributedError, Group, ranks, together
+from fastrnn.train.distributed import DistributedError, Group, ranks, together
 from fastrnn.train.distributed_reduce import Reducer
-from fastrnn.train.distributed_shards import Shards, fingerprint, split
+from fastrnn.train.distributed_shards import Shards, fingerprint, joined, parted
 from fastrnn.train.history import History
 from fastrnn.train.interrupt import CtrlC, Interrupted
 from fastrnn.train.objective import Result, as_batch, sizes
 from fastrnn.train.run import END, Run, state_of
 
-__all__ = ["DistributedRun", "fit_together"]
+__all__ = ["DistributedRun"]
 
 # What an item of the data is on a rank that has none, while others have.
 NOTHING = Batch(None)
-# Seconds that rank 0 waits for the others after SIGTERM before it saves alone: mpiexec kills a quarter of a second later.
+# Seconds that rank 0 waits for the others after SIGTERM before it saves alone; after 0.25 mpiexec kills.
 LAST_SECONDS = 0.1
 RELATIVE = 1e-9  # of numbers that are equal but for rounding
 
@@ -45,7 +44,9 @@ class _Signals(CtrlC):
     """SIGTERM ends a run as Ctrl-C does, and SIGUSR1, which mpiexec hands on. When it kills, SIGCONT comes first."""
 
     def __init__(self) -> None:
-        super().__init__(*(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGCONT") if hasattr(signal, name)))
+        super().__init__(
+            *(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGCONT") if hasattr(signal, name))
+        )
         self.killed_at: float | None = None
         self._announced = -math.inf
 
@@ -110,8 +111,8 @@ class DistributedRun(Run):
             total.update(np.ascontiguousarray(param).data.cast("B") if param.size else b"")
         self.group.same(
             total.digest(),
-            f"after step {self.step} the weights of {{ranks}} differ from rank 0's: something changed them, or computes "
-            "otherwise there",
+            f"after step {self.step} the weights of {{ranks}} differ from rank 0's: something changed them, or "
+            "computes otherwise there",
         )
 
     @property
@@ -122,12 +123,14 @@ class DistributedRun(Run):
     def _clock(self) -> float:
         return self.seconds_before + time.monotonic() - self._start
 
+    def _pressed(self) -> bool:
+        return self._told is not None and self._told.pressed
+
     def _control(self, have: bool, shape: int = 0) -> tuple[int, bool]:
         """Tell and hear what there is to decide: return how many ranks have a batch, and whether of the same shape."""
-        pressed = self._told is not None and self._told.pressed
         root = self.group.root
         due = root and time.monotonic() - self._saved_at >= self.checkpoint_seconds
-        mine = [have, pressed, due, self._clock() if root else 0.0, shape, shape * shape, self.step * root]
+        mine = [have, self._pressed(), due, self._clock() if root else 0.0, shape, shape * shape, self.step * root]
         count, stop, due, now, total, squares, step = self.group.sum(mine)
         if step != self.step:
             raise DistributedError(f"rank {self.group.rank} is at step {self.step}, rank 0 at step {step:.0f}")
@@ -182,8 +185,8 @@ class DistributedRun(Run):
         if not sharded and (not same or self.step % self.options.check_every == 0):
             self.group.same(
                 fingerprint(item),
-                "data: {ranks} got another batch than rank 0. Each rank must iterate the same batches (with a fixed seed, "
-                "if they are shuffled), of which it takes its rows; data that differ by rank need "
+                "data: {ranks} got another batch than rank 0. Each rank must iterate the same batches (with a fixed "
+                "seed, if they are shuffled), of which it takes its rows; data that differ by rank need "
                 "comm=fr.train.Distributed(comm, sharded=True)",
             )
         if self.step and self.step % self.options.check_every == 0:
@@ -211,7 +214,10 @@ class DistributedRun(Run):
         ratio = _ratio(found) if weight else 0.0
         loss = weight * result.loss if weight else 0.0
         there = float(weight > 0)
-        sums = self.reducer.finish([weight, loss, result.items, result.weight, there, ratio, ratio * ratio])
+        sums = self.reducer.finish(
+            [weight, loss, result.items, result.weight, there, ratio, ratio * ratio, self._pressed()]
+        )
+        self._stop |= bool(sums[7])
         self.reducer.average(part is not None)
         self._compare(*sums[4:7])
         mean = sums[1] / sums[0] if sums[0] else 0.0
@@ -228,8 +234,8 @@ class DistributedRun(Run):
             return
         self._warned = True
         warnings.warn(
-            "loss: it adds means over different numbers of targets, in other proportions on each rank; the ranks are weighed "
-            "by the first one, so that the others are not quite the means over the whole batch",
+            "loss: it adds means over different numbers of targets, in other proportions on each rank; the ranks are "
+            "weighed by the first one, so that the others are not quite the means over the whole batch",
             RuntimeWarning,
             stacklevel=6,
         )
@@ -266,7 +272,9 @@ class DistributedRun(Run):
             batches.append((mine, mine * loss if mine else 0.0, weight))
         counts = self.group.gather(len(batches))
         if not self.options.sharded and len(set(counts)) > 1:
-            raise together(DistributedError(f"validation: the ranks got {counts} batches, expected the same ones everywhere"))
+            raise together(
+                DistributedError(f"validation: the ranks got {counts} batches, expected the same ones everywhere")
+            )
         if not max(counts):
             raise together(ValueError("validation: gave no batches"))
         mine_padded = np.zeros((max(counts), 3))
@@ -293,7 +301,7 @@ class DistributedRun(Run):
             everyone = self.group.gather({**mine, "exhausted": self._exhausted})
             tree["ranks"] = everyone
         elif self.objective.carry_state:
-            tree["state"] = _joined(self.group.gather(self.state))
+            tree["state"] = joined(self.group.gather(self.state))
         return tree
 
     def _read(self, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -304,14 +312,16 @@ class DistributedRun(Run):
             raise together(ValueError(f"{checkpoint.path}: the run was begun with sharded={not sharded}"))
         if own is not None and len(own) != group.size:
             raise together(
-                ValueError(f"{checkpoint.path}: the run had {len(own)} ranks, each with data of its own, now {group.size}")
+                ValueError(
+                    f"{checkpoint.path}: the run had {len(own)} ranks, each with data of its own, now {group.size}"
+                )
             )
         if own is not None:
             mine = dict(own[group.rank])
             self._exhausted = bool(mine.pop("exhausted"))
             tree.update(mine)
         elif tree.get("state") is not None:
-            tree["state"] = _parted(tree["state"], group.rank, group.size)
+            tree["state"] = parted(tree["state"], group.rank, group.size)
         return tree
 
     def load(self, checkpoint: Checkpoint) -> None:
@@ -348,33 +358,12 @@ class DistributedRun(Run):
         if self._saved_step is None:
             return " No checkpoint has been written yet."
         return (
-            f" The checkpoint of step {self._saved_step} is in {self.checkpoint.folder}: the same call with resume=True "
-            "goes on from it."
+            f" The checkpoint of step {self._saved_step} is in {self.checkpoint.folder}: the same call with "
+            "resume=True goes on from it."
         )
 
     def _interrupted(self) -> Interrupted:
         return together(super()._interrupted())
-
-
-def fit_together(comm: Any, checked: Any, made: Any, resume: bool) -> History:
-    """`fit` on all ranks, from its two parts: the checks, and the run that is made after them."""
-    group = Group(comm if isinstance(comm, Distributed) else Distributed(comm))
-    limits, keeper = group.all_do(checked)
-    there = keeper is not None
-    group.same(there, "checkpoint: given on some ranks only; {ranks} and rank 0 differ")
-    found = group.on_root(keeper.found, resume) if there else False
-    run: DistributedRun = group.all_do(lambda: made(DistributedRun, limits, keeper, group=group))
-    if found:
-        run.load(keeper)
-    run.agree(bool(found))
-    before, threads = _core.get_num_threads(), group.threads()
-    if threads is not None:
-        _core.set_num_threads(threads)
-    try:
-        return run.run()
-    finally:
-        _core.set_num_threads(before)
-        group.free()
 
 
 def _shape_number(batch: Batch) -> int:
@@ -394,22 +383,3 @@ def _seed_of(seed: int, rank: int) -> int:
 def _ratio(found: list[float]) -> float:
     """One number for the proportions of the terms of a loss."""
     return 1.0 + sum(math.sqrt(k) * part / found[0] for k, part in enumerate(found[1:], 2)) if found else 1.0
-
-
-def _joined(states: list[Any]) -> Any:
-    """The state of all rows, from the states of the ranks that have rows."""
-    states = [state for state in states if state is not None]
-    if not states:
-        return None
-    if isinstance(states[0], tuple | list):
-        return tuple(_joined(list(parts)) for parts in zip(*states, strict=True))
-    return np.concatenate(states, axis=-2)
-
-
-def _parted(state: Any, rank: int, size: int) -> Any:
-    """The rank's rows of the state of all rows."""
-    if isinstance(state, tuple | list):
-        return tuple(_parted(part, rank, size) for part in state)
-    if state is None:
-        return None
-    return np.ascontiguousarray(state[..., split(state.shape[-2], rank, size), :])

@@ -12,7 +12,7 @@ from fastrnn._one_hot import OneHotArray
 from fastrnn.nn._layer import Layer
 from fastrnn.train.data import Batch
 
-__all__ = ["Shards", "fingerprint", "split"]
+__all__ = ["Shards", "fingerprint", "joined", "parted", "split"]
 
 
 def split(count: int, rank: int, size: int) -> slice:
@@ -118,7 +118,9 @@ class Shards:
         for name, axis in axes.items():
             found = np.shape(getattr(batch, name))
             if not -len(found) <= axis < len(found) or found[axis] != count:
-                raise ValueError(f"{name}: expected {count} rows, as many as x has, along axis {axis}, got shape {found}")
+                raise ValueError(
+                    f"{name}: expected {count} rows, as many as x has, along axis {axis}, got shape {found}"
+                )
         return axes
 
     def _axis_of_x(self, batch: Batch) -> int:
@@ -224,3 +226,22 @@ def fingerprint(batch: Batch) -> int:
                     total = zlib.crc32(array.data if array.size else b"", total)
                     total = zlib.crc32(repr(array.shape).encode(), total)
     return total
+
+
+def joined(states: list[Any]) -> Any:
+    """The state of all rows, from the states of the ranks that have rows."""
+    states = [state for state in states if state is not None]
+    if not states:
+        return None
+    if isinstance(states[0], tuple | list):
+        return tuple(joined(list(parts)) for parts in zip(*states, strict=True))
+    return np.concatenate(states, axis=-2)
+
+
+def parted(state: Any, rank: int, size: int) -> Any:
+    """The rank's rows of the state of all rows."""
+    if isinstance(state, tuple | list):
+        return tuple(parted(part, rank, size) for part in state)
+    if state is None:
+        return None
+    return np.ascontiguousarray(state[..., split(state.shape[-2], rank, size), :])

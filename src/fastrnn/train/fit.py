@@ -93,8 +93,8 @@ def fit(
     progress : bool or Progress
         A live line on standard error.
     comm : mpi4py.MPI.Comm or Distributed, optional
-        Train with several processes, which all make this call (``mpiexec -n 4 python script.py``): each takes its rows of
-        every batch, and all take the same steps. `fr.train.Distributed` adds options. See the notes.
+        Train with several processes, which all make this call (``mpiexec -n 4 python script.py``): each takes its rows
+        of every batch, and all take the same steps. `fr.train.Distributed` adds options. See the notes.
 
     Returns
     -------
@@ -122,14 +122,14 @@ def fit(
     `SequenceBatches` and `TokenWindows` have. From any other iterable the batches done in the epoch are read
     and passed over.
 
-    With `comm` the gradient of a step is the mean over the whole batch, as of one process: each rank's mean is weighed by
-    what its loss divided by (see `fr.losses`; for other losses the number of rows, or of steps where the target runs
+    With `comm` the gradient of a step is the mean over the whole batch, as of one process: each rank's mean is weighed
+    by what its loss divided by (see `fr.losses`; for other losses the number of rows, or of steps where the target runs
     along time, unless they call ``fr.losses.divided_by``). So results are those of one process to rounding, except for
     what is drawn: rank 0 draws dropout with the step's seed, the others with seeds made from it. Rank 0's weights are
-    where all begin. Validation is shared out like training. Rank 0 alone shows progress, writes checkpoints (a run can be
-    resumed with another number of processes, or by one) and has the clock for `minutes`. Ctrl-C or SIGTERM on one rank
-    ends the run on all of them after the step. An error on one rank ends it by ``comm.Abort``. Unless
-    somebody chose a number of threads, ranks share the CPUs that they may use on their machine.
+    where all begin. Validation is shared out like training. Rank 0 alone shows progress, writes checkpoints (a run can
+    be resumed with another number of processes, or by one) and has the clock for `minutes`. SIGINT or SIGTERM on one
+    rank ends the run on all of them after the step. An error on one rank ends it by ``comm.Abort``. Unless somebody
+    chose a number of threads, ranks share the CPUs that they may use on their machine.
 
     Examples
     --------
@@ -180,7 +180,7 @@ def fit(
         )
 
     if comm is not None:
-        from fastrnn.train.distributed_run import fit_together
+        from fastrnn.train.distributed_fit import fit_together
 
         return fit_together(comm, checked, made, resume)
     limits, keeper = checked()

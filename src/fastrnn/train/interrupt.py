@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 from fastrnn.train.history import History
 
@@ -46,7 +47,10 @@ class CtrlC:
 
     def __init__(self, *others: signal.Signals) -> None:
         self.pressed = False
-        self._usual = {signal.SIGINT: signal.default_int_handler, **dict.fromkeys(others, signal.SIG_DFL)}
+        self._usual: dict[signal.Signals, Any] = {
+            signal.SIGINT: signal.default_int_handler,
+            **dict.fromkeys(others, signal.SIG_DFL),
+        }
         self._active: list[signal.Signals] = []
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
@@ -57,7 +61,7 @@ class CtrlC:
     def __enter__(self) -> CtrlC:
         if threading.current_thread() is threading.main_thread():
             for number, usual in self._usual.items():
-                if signal.getsignal(number) is usual or signal.getsignal(number) == usual:
+                if signal.getsignal(number) == usual:
                     signal.signal(number, self._handle)
                     self._active.append(number)
         return self
