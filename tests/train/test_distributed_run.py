@@ -145,6 +145,27 @@ def test_dropout_differs_between_ranks():
         assert 0.2 < (first == second).mean() < 0.8
 
 
+def test_what_models_keep_beside_weights():
+    """A table of codes that follows its vectors, and a weight that rises by the step."""
+    rng = np.random.default_rng(0)
+    x = rng.random((30, 12)).astype(np.float32)
+    texts = [rng.integers(4, 12, n) for n in rng.integers(1, 6, 20)]
+
+    def part(comm):
+        codes = fr.models.VQVAE(12, num_latents=2, code_size=3, num_codes=6, hidden_sizes=(8,), seed=0)
+        fr.fit(codes, fr.ArrayBatches(x, batch_size=7, seed=0), steps=12, progress=False, comm=comm)
+        texts_model = fr.models.SequenceVAE(12, embedding_dim=4, hidden_size=5, latent_size=3, annealing=6, seed=0)
+        data = fr.SequenceBatches(texts, batch_size=5, seed=0)
+        fr.fit(texts_model, data, steps=9, progress=False, comm=comm)
+        return {**weights_of(codes), **weights_of(texts_model)}
+
+    first, *others = ranks.run(3, part)
+    for weights in others:
+        assert_bitwise(first, weights)
+    (step,) = (array for name, array in first.items() if name.endswith(".step"))
+    assert step == 9
+
+
 def test_weights_that_drift_apart_are_named():
     def part(comm):
         def loss(model, batch):
@@ -166,7 +187,7 @@ def test_weights_that_drift_apart_are_named():
     ({"optimizer": lambda model: fr.optim.SGD(model)}, "rank 1 got other arguments"),
     ({"model": lambda: fr.Linear(3, 2)}, "the model of rank 1 has other parameters"),
     ({"data": lambda: fr.ArrayBatches(np.ones((9, 3), "f"), np.ones((9, 2), "f"), batch_size=6)},
-     "data: rank 1 have 2 batches, rank 0 has 4"),
+     "data: 2 batches on rank 1, 4 on rank 0"),
     ({"data": lambda: fr.ArrayBatches(np.ones((24, 3), "f"), np.ones((24, 2), "f"), batch_size=6)},
      "rank 1 got another batch than rank 0"),
     ({"data": lambda: list(small()[1])[:2] + list(small()[1])[:2]}, "rank 1 got another batch than rank 0"),

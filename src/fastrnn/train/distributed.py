@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import pickle
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -204,7 +205,7 @@ class Group:
             try:
                 outcome = function(*args), None
             except Exception as error:
-                outcome = None, error
+                outcome = None, _portable(error)
         result, raised = self.share(outcome)
         if raised is not None:
             raise together(raised)
@@ -268,6 +269,15 @@ class Group:
             )
             self.comm.Abort(1)
         raise error
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or one with its words if it can't be sent."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _cpus() -> frozenset[int]:

@@ -89,7 +89,7 @@ class DistributedRun(Run):
         if self.options.sharded:  # the longest counts
             lengths = group.gather(self.batches)
             self.batches = None if None in lengths else max(n for n in lengths if n is not None)
-        group.same(self.batches, "data: {ranks} have {theirs} batches, rank 0 has {mine}")
+        group.same(self.batches, "data: {theirs} batches on {ranks}, {mine} on rank 0")
         told = repr((self.optimizer, self.limits, self.validate_every, self.clip_norm, self.clip_value, self.patience))
         told += repr((type(self.schedule).__name__, self.objective.carry_state, self.validation is None))
         options = [(name, value) for name, value in vars(self.options).items() if name not in ("comm", "shard")]
@@ -289,20 +289,17 @@ class DistributedRun(Run):
     def save(self) -> None:
         if self.checkpoint is None:
             return
-        tree = self._tree()
+        of_all = self._of_all_ranks()
         if self.group.root:
-            self.checkpoint.save(tree)
+            self.checkpoint.save({**self._tree(), **of_all})
         self._saved_at, self._saved_step, self._dirty = time.monotonic(), self.step, False
 
-    def _tree(self) -> dict[str, Any]:
-        tree = super()._tree()
+    def _of_all_ranks(self) -> dict[str, Any]:
+        """What a checkpoint holds that rank 0 doesn't have alone."""
         if self.options.sharded:
-            mine = {"data": tree["data"], "validation": tree["validation"], "state": tree["state"]}
-            everyone = self.group.gather({**mine, "exhausted": self._exhausted})
-            tree["ranks"] = everyone
-        elif self.objective.carry_state:
-            tree["state"] = joined(self.group.gather(self.state))
-        return tree
+            mine = {"data": state_of(self.data), "validation": state_of(self.validation), "state": self.state}
+            return {"ranks": self.group.gather({**mine, "exhausted": self._exhausted})}
+        return {"state": joined(self.group.gather(self.state))} if self.objective.carry_state else {}
 
     def _read(self, checkpoint: Checkpoint) -> dict[str, Any]:
         tree: dict[str, Any] = self.group.on_root(super()._read, checkpoint)
@@ -347,7 +344,7 @@ class DistributedRun(Run):
         # With a carried state the other ranks' rows of it would be missing.
         alone = not (self.options.sharded or self.objective.carry_state)
         if alone and self.checkpoint is not None and self._stable is not None and self._dirty:
-            self.checkpoint.save({**Run._tree(self), **self._stable})
+            self.checkpoint.save({**self._tree(), **self._stable})
             self._saved_step = self.step
         print(f"rank 0: told to end, and the other ranks don't answer.{self._advice()}", file=sys.stderr, flush=True)
         self.group.comm.Abort(128 + signal.SIGTERM)
