@@ -33,7 +33,7 @@ class Ranks:
         self.comm = comm
         self._group = None if comm is None else Group(comm)
         self.root = self._group is None or self._group.root
-        self.is_ready = False
+        self.is_ready = self.bound = False
 
     def from_root(self, function: Callable[[], T]) -> T:
         """What a function returns on rank 0, or raises there, on all ranks."""
@@ -43,6 +43,7 @@ class Ranks:
         """Take this process's share of the CPUs, unless somebody chose a number of threads."""
         if self._group is not None and (threads := self._group.threads()) is not None:
             fastrnn.set_num_threads(threads)
+            self.bound = True
 
     def ready(self, fingerprint: str) -> None:
         """Go on when all ranks are here, and read the same text."""
@@ -55,14 +56,12 @@ class Ranks:
             if theirs != found[0][1]:
                 raise CliError(f"--text: rank {rank} reads another text than rank 0")
         each = self._group.gather(fastrnn.get_num_threads())
-        print(
-            f"distributed: {len(each)} process{'es' * (len(each) > 1)}, {plural(sum(each), 'thread')} in all",
-            flush=True,
-        )
-        cpus = os.cpu_count() or 1
-        if sum(each) * 2 <= cpus and not os.environ.get(
-            "FASTRNN_NUM_THREADS"
-        ):  # mpiexec binds each to a core by default
+        processes = "1 process" if len(each) == 1 else f"{len(each)} processes"
+        print(f"distributed: {processes}, {plural(sum(each), 'thread')} in all", flush=True)
+        if len(each) == 1:
+            print("  more of them: mpiexec -n 2 fastrnn train --distributed", flush=True)
+        cpus = os.cpu_count() or 1  # of which mpiexec gives one to each of two processes, by default
+        if 1 < len(each) <= sum(each) <= cpus // 2 and self.bound:
             print(f"  this machine has {cpus} CPUs; mpiexec --bind-to none lets the processes share all of them")
 
     def failed(self, error: Exception) -> None:
