@@ -19,7 +19,7 @@ from fastrnn.io import finite
 if TYPE_CHECKING:
     from fastrnn.train.progress import Progress
 
-__all__ = ["as_json", "progress", "result", "spoken", "warn"]
+__all__ = ["as_json", "progress", "result", "silent", "spoken", "warn"]
 
 
 class _Output:
@@ -51,6 +51,19 @@ def spoken(args: Namespace) -> Iterator[None]:
                 if _now.quiet:
                     nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
                     stack.enter_context(redirect_stdout(nowhere))
+            yield
+    finally:
+        _now = before
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Meanwhile nothing is written: by processes that run a command with another, which speaks for them."""
+    global _now
+    before, _now = _now, _Output()
+    _now.quiet, _now.progress, _now.name = True, False, before.name
+    try:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
             yield
     finally:
         _now = before

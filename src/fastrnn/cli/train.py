@@ -13,6 +13,7 @@ from fastrnn.cli._config import toml
 from fastrnn.cli._output import progress, result
 from fastrnn.cli._parse import CliError, Failed, command, count, number, printable, reason
 from fastrnn.cli.cells import cell, imported
+from fastrnn.cli.distributed import Ranks, spread
 from fastrnn.cli.settings import (
     DEFAULT_MINUTES,
     DEFAULT_OUT,
@@ -84,6 +85,11 @@ def add(subparsers: Any) -> None:
     training.add_argument("--lr", type=positive, metavar="X", help=f"highest learning rate (default: {rates})")
     training.add_argument("--seed", type=count(0), metavar="N", help=f"(default: {d.seed})")
     training.add_argument("--threads", type=count(), metavar="N", help="(default: all that this process may use)")
+    training.add_argument(
+        "--distributed",
+        action="store_true",
+        help="train with the processes that mpiexec started: mpiexec -n 2 fastrnn train --distributed",
+    )
     limit = training.add_mutually_exclusive_group()
     limit.add_argument("--minutes", type=positive, metavar="X", help=f"(default: {DEFAULT_MINUTES:g})")
     limit.add_argument("--epochs", type=count(), metavar="N", help="passes over the text, instead of --minutes")
@@ -100,13 +106,18 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, evaluate, show a sample, and write the run's folder."""
-    folder = choose_folder(args)
-    settings = resolve(args, folder)
+    return spread(_train, args)
+
+
+def _train(args: argparse.Namespace, ranks: Ranks) -> int:
+    folder, settings = ranks.from_root(lambda: (found := choose_folder(args), resolve(args, found)))
     if args.print_config:
         print(toml("train", args, settings), end="")
         return 0
     if args.threads is not None:
         fastrnn.set_num_threads(args.threads)
+    else:
+        ranks.share_cpus()
     corpus, train_text, held_text = _texts(settings, folder)
     fingerprint = digest(train_text, held_text)
     if args.resume and settings.digest != fingerprint:
@@ -127,14 +138,16 @@ def run(args: argparse.Namespace) -> int:
     data, validation = _windows(settings, tokens, held)
     try:
         settings = Settings(**{**vars(settings), "digest": fingerprint})
-        settings.save(folder)
+        if ranks.root:
+            settings.save(folder)
     except OSError as error:
         raise CliError(f"--out: can't write to {folder}: {error.strerror}") from None
     _introduce(settings, corpus, tokens, held, model)
     if args.resume:
         print(_resumed(folder), flush=True)
+    ranks.ready(fingerprint)
     try:
-        return _run(settings, model, data, validation, held, folder, resume=args.resume)
+        return _run(settings, model, data, validation, held, folder, ranks, resume=args.resume)
     except KeyboardInterrupt:
         print(f"\nstopped at once; {_kept(folder)}. To go on:\n  {_go_on(folder, settings)}")
         result(run=str(folder), stopped=True, step=_step(folder), files=[])
@@ -148,13 +161,18 @@ def _run(
     validation: TokenWindows,
     held: Any,
     folder: Path,
+    ranks: Ranks,
     *,
     resume: bool,
 ) -> int:
     """Train and evaluate; return the exit code. Raise KeyboardInterrupt where Ctrl-C left no time to save."""
     try:
-        history = _fit(settings, model, data, validation, folder, resume=resume)
+        history = _fit(settings, model, data, validation, folder, ranks.comm, resume=resume)
+        if not ranks.root:
+            return 0
     except Interrupted as stop:
+        if not ranks.root:
+            return 0
         written = _write(folder, model, stop.history, {}, plot=True)
         result(**facts(folder, model, stop.history, written, stopped=True))
         print(f"\n{str(stop).partition(';')[0]}; saved in {folder}. To go on:\n  {_go_on(folder, settings)}")
@@ -235,6 +253,7 @@ def _fit(
     data: TokenWindows,
     validation: TokenWindows,
     folder: Path,
+    comm: Any,
     *,
     resume: bool,
 ) -> History:
@@ -254,6 +273,7 @@ def _fit(
             resume=resume,
             seed=settings.seed,
             progress=progress(f"bits/{kind.short}", scale=BITS, unit=kind.short),
+            comm=comm,
         )
     except FloatingPointError as error:
         raise Failed(str(error)) from None

@@ -9,13 +9,19 @@ Common to all:
   `batch_first=True` targets are [B, T, ...].
 - Arrays without axes are one target: `mse(1.0, 2.0)`; the gradient then is an array without axes, too.
 - When nothing counts (all ignored, all weights zero, or an empty batch), loss and gradient are 0.
+
+A mean over a part of a batch is not a part of the batch's mean, unless one knows what it was divided by. So each loss
+says so to whoever listens, with `divided_by`; a loss of one's own that divides by anything but the number of rows (or,
+where targets run along time, of steps) says it, too, to be trained by several processes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -28,6 +34,55 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 Loss = TypeVar("Loss", bound=Callable[..., Any])
+
+_listening: list[None] = []  # one for each that listens, in any thread; without any, `divided_by` costs nothing
+_local = threading.local()
+
+
+def divided_by(total: float) -> None:
+    """Say by what a loss divides its sum: the number of its targets, or their weights' sum.
+
+    `fr.fit(..., comm=)` weighs the means of its processes by it, so that theirs is the mean over the whole batch. The
+    losses here call it themselves.
+
+    Parameters
+    ----------
+    total : float
+        ≥ 0; the number before any guard against a division by zero.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn as fr
+    >>> def loss(outputs, target):  # a mean over the targets that aren't negative
+    ...     there = target >= 0
+    ...     fr.losses.divided_by(there.sum())
+    ...     difference = np.where(there, outputs - target, 0)
+    ...     count = max(there.sum(), 1)
+    ...     return float((difference**2).sum() / count), 2 * difference / count
+    """
+    if _listening and (found := getattr(_local, "found", None)) is not None:
+        found.append(float(total))
+
+
+@contextlib.contextmanager
+def divisions() -> Iterator[list[float]]:
+    """Collect what `divided_by` is told in this thread.
+
+    Examples
+    --------
+    >>> from fastrnn.nn import losses
+    >>> with losses.divisions() as found:
+    ...     _ = losses.cross_entropy([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [1, 0, -1], ignore_index=-1)
+    >>> found
+    [2.0]
+    """
+    before, _local.found = getattr(_local, "found", None), []
+    _listening.append(None)
+    try:
+        yield _local.found
+    finally:
+        _listening.pop()
+        _local.found = before
 
 
 def _recorded(loss: Loss) -> Loss:
@@ -163,6 +218,7 @@ def mse(
         # `prediction - target` of two arrays without axes would be a scalar.
         difference = np.subtract(prediction, target, out=_core.empty(prediction.shape, prediction.dtype))
         count = max(difference.size, 1)
+        divided_by(difference.size)
         loss = np.square(difference, dtype=np.float64).sum() / count
         return float(loss), np.multiply(difference, 2 / count, out=difference)
     factor = _factors(prediction.shape, prediction.dtype, None, weight, lengths, batch_first)
@@ -232,6 +288,7 @@ def _factors(
     """Each target's share of the mean, flat: `w / Σ w`, and 0 for one that doesn't count."""
     if keep is None and weight is None and lengths is None:
         count = math.prod(shape)
+        divided_by(count)
         return np.full(count, 1 / max(count, 1), dtype)
     share = np.ones(shape) if weight is None else _check.weights(weight, shape).copy()
     if keep is not None:
@@ -240,6 +297,7 @@ def _factors(
         _check.time_axes(shape, batch_first)
         share *= time_mask(lengths, shape, batch_first)
     total = share.sum()
+    divided_by(total)
     if total > 0:
         share /= total
     return share.reshape(-1).astype(dtype, copy=False)

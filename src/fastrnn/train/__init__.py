@@ -6,6 +6,7 @@ from fastrnn.train.checkpoint import Checkpoint
 from fastrnn.train.clipping import clip_grad_norm, clip_grad_value
 from fastrnn.train.data import Batch, SequenceBatches, TokenWindows
 from fastrnn.train.dialogue_data import DialogueBatches, Dialogues
+from fastrnn.train.distributed import Distributed, DistributedError
 from fastrnn.train.fit import fit
 from fastrnn.train.history import History
 from fastrnn.train.interrupt import Interrupted
@@ -24,6 +25,8 @@ __all__ = [
     "Checkpoint",
     "DialogueBatches",
     "Dialogues",
+    "Distributed",
+    "DistributedError",
     "History",
     "Interrupted",
     "Optimizer",

@@ -47,6 +47,22 @@ class Checkpoint:
         """Tell whether there is something to go on from."""
         return self.path.is_file()
 
+    def found(self, resume: bool) -> bool:
+        """Tell whether to go on from a checkpoint; remove temporary files.
+
+        Raises
+        ------
+        FileExistsError
+            There is one, and `resume` is False.
+        """
+        found = self.exists()
+        if found and not resume:
+            raise FileExistsError(
+                f"checkpoint: {self.folder} holds a checkpoint; go on from it with resume=True, or use another folder"
+            )
+        self.clean()
+        return found
+
     def save(self, tree: dict[str, Any]) -> None:
         """Replace the checkpoint. `tree` is nested dicts and lists of numbers, strings, None and arrays."""
         save_tree(self.path, tree)

@@ -38,6 +38,7 @@ def fit(
     resume: bool = False,
     seed: int | None = 0,
     progress: bool | Progress = True,
+    comm: Any = None,
 ) -> History:
     """Train a model.
 
@@ -93,6 +94,9 @@ def fit(
         For dropout. None draws a fresh one.
     progress : bool or Progress
         A live line on standard error.
+    comm : mpi4py.MPI.Comm or Distributed, optional
+        Train with several processes, which all make this call (``mpiexec -n 4 python script.py``): each takes its rows
+        of every batch, and all take the same steps. `fr.train.Distributed` adds options. See the notes.
 
     Returns
     -------
@@ -110,6 +114,8 @@ def fit(
         `optimizer` was made for another model, or the checkpoint doesn't fit; nothing is changed then.
     FileExistsError
         There is a checkpoint, and `resume` is False.
+    DistributedError
+        With `comm`: the processes have other weights, data or arguments; the message names them.
 
     Notes
     -----
@@ -117,6 +123,15 @@ def fit(
     limits are steps or epochs, and `data` is a sequence or has ``state_dict`` and ``load_state_dict`` as
     `SequenceBatches` and `TokenWindows` have. From any other iterable the batches done in the epoch are read
     and passed over.
+
+    With `comm` the gradient of a step is the mean over the whole batch, as of one process: each rank's mean is weighed
+    by what its loss divided by (see `fr.losses`; for other losses the number of rows, or of steps where the target runs
+    along time, unless they call ``fr.losses.divided_by``). So results are those of one process to rounding, except for
+    what is drawn: rank 0 draws dropout with the step's seed, the others with seeds made from it. Rank 0's weights are
+    where all begin. Validation is shared out like training. Rank 0 alone shows progress, writes checkpoints (a run can
+    be resumed with another number of processes, or by one) and has the clock for `minutes`. SIGINT or SIGTERM on one
+    rank ends the run on all of them after the step. An error on one rank ends it by ``comm.Abort``. Unless somebody
+    chose a number of threads, ranks share the CPUs that they may use on their machine.
 
     Examples
     --------
@@ -129,44 +144,50 @@ def fit(
     >>> history.epochs[-1]["loss"] < history.epochs[0]["loss"]
     True
     """
-    check_model(model, optimizer)
-    limits = check_limits(Limits(epochs, steps, minutes))
-    check_numbers(
-        early_stopping=early_stopping,
-        validate_every=validate_every,
-        clip_norm=clip_norm,
-        clip_value=clip_value,
-        checkpoint_seconds=checkpoint_seconds,
-    )
-    check_validation(validation, validate_every, schedule, early_stopping)
-    check_data(data, validation, limits)
-    keeper = None if checkpoint is None else Checkpoint(checkpoint)
-    if keeper is None and resume:
-        raise ValueError("resume: needs checkpoint=, the folder to go on from")
-    found = keeper is not None and keeper.exists()
-    if keeper is not None and found and not resume:
-        raise FileExistsError(
-            f"checkpoint: {keeper.folder} holds a checkpoint; go on from it with resume=True, or use another folder"
+
+    def checked() -> tuple[Limits, Checkpoint | None]:
+        check_model(model, optimizer)
+        limits = check_limits(Limits(epochs, steps, minutes))
+        check_numbers(
+            early_stopping=early_stopping,
+            validate_every=validate_every,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            checkpoint_seconds=checkpoint_seconds,
         )
-    if keeper is not None:
-        keeper.clean()
-    run = Run(
-        model,
-        data,
-        Objective(model, loss, carry_state=carry_state, validated=validation is not None),
-        Adam(model) if optimizer is None else optimizer,
-        limits=limits,
-        validation=validation,
-        validate_every=validate_every,
-        schedule=schedule,
-        clip_norm=clip_norm,
-        clip_value=clip_value,
-        patience=early_stopping,
-        checkpoint=keeper,
-        checkpoint_seconds=checkpoint_seconds,
-        seed=seed,
-        progress=Progress() if progress is True else progress or None,
-    )
+        check_validation(validation, validate_every, schedule, early_stopping)
+        check_data(data, validation, limits)
+        if checkpoint is None and resume:
+            raise ValueError("resume: needs checkpoint=, the folder to go on from")
+        return limits, None if checkpoint is None else Checkpoint(checkpoint)
+
+    def made(kind: Any, limits: Limits, keeper: Checkpoint | None, **more: Any) -> Any:
+        return kind(
+            model,
+            data,
+            Objective(model, loss, carry_state=carry_state, validated=validation is not None),
+            Adam(model) if optimizer is None else optimizer,
+            limits=limits,
+            validation=validation,
+            validate_every=validate_every,
+            schedule=schedule,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            patience=early_stopping,
+            checkpoint=keeper,
+            checkpoint_seconds=checkpoint_seconds,
+            seed=seed,
+            progress=Progress() if progress is True else progress or None,
+            **more,
+        )
+
+    if comm is not None:
+        from fastrnn.train.distributed_fit import fit_together
+
+        return fit_together(comm, checked, made, resume)
+    limits, keeper = checked()
+    found = keeper is not None and keeper.found(resume)
+    run: Run = made(Run, limits, keeper)
     if keeper is not None and found:
         run.load(keeper)
     return run.run()

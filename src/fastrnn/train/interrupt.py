@@ -54,24 +54,37 @@ class Termination:
 
 class CtrlC:
     """While active, the first Ctrl-C sets `pressed`, the second raises. Only where Python's own handler is in
-    place; and so with SIGTERM, where that has a `Termination`."""
+    place; and so with SIGTERM, where that has a `Termination`.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    *others : signal.Signals
+        Further signals that set `pressed`, where nobody else handles them, and never raise.
+    """
+
+    def __init__(self, *others: signal.Signals) -> None:
         self.pressed = False
+        self._others = others
         self._before: dict[int, Any] = {}
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if isinstance(before := self._before[signum], Termination):
             before.came = True
-        if self.pressed:
+        if self.pressed and signum not in self._others:
             raise KeyboardInterrupt
         self.pressed = True
 
+    def _takes(self, number: int, before: Any) -> bool:
+        """Whether a signal that has this handler is ours for now."""
+        if isinstance(before, Termination):
+            return True
+        return before == (signal.SIG_DFL if number in self._others else signal.default_int_handler)
+
     def __enter__(self) -> CtrlC:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in {signal.SIGINT, signal.SIGTERM, *self._others}:
                 before = signal.getsignal(number)
-                if before is signal.default_int_handler or isinstance(before, Termination):
+                if self._takes(number, before):
                     self._before[number] = before
                     signal.signal(number, self._handle)
         return self

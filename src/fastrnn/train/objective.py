@@ -15,7 +15,7 @@ from fastrnn.nn._variable import Variable
 from fastrnn.nn.model import Model, pull_loss
 from fastrnn.train.data import Batch
 
-__all__ = ["Objective", "Result", "as_batch"]
+__all__ = ["Objective", "Result", "as_batch", "sizes"]
 
 
 _KEYWORDS = ("state", "seed", "train", "lengths", "weight", "batch_first")
@@ -150,7 +150,7 @@ class Objective:
 
     def __call__(self, batch: Batch, state: Any, seed: int | None, *, train: bool) -> Result:
         """Compute the loss of a batch; with `train` add the gradients to the model's."""
-        items, weight = _sizes(batch)
+        items, weight = sizes(batch)
         if self._whole is not None:
             given = {"state": state, "seed": seed, "train": train}
             if not self.carry_state:
@@ -243,7 +243,7 @@ def _runs_along_time(batch: Batch) -> bool:
     return len(shape) >= 2 and shape[:2] == np.shape(batch.x)[:2]
 
 
-def _sizes(batch: Batch) -> tuple[float, float]:
+def sizes(batch: Batch) -> tuple[float, float]:
     """Return (time steps, weight in means) of a batch."""
     shape = np.shape(batch.x)
     if not shape:

@@ -16,16 +16,16 @@ from fastrnn.train.clipping import clip_grad_norm, clip_grad_value, nonfinite_gr
 from fastrnn.train.data import Batch
 from fastrnn.train.history import History
 from fastrnn.train.interrupt import CtrlC, Interrupted
-from fastrnn.train.objective import Objective, as_batch
+from fastrnn.train.objective import Objective, Result, as_batch
 from fastrnn.train.optim import Optimizer
 from fastrnn.train.progress import Progress, duration, plural
 from fastrnn.train.schedules import Schedule
 
-__all__ = ["Limits", "Run"]
+__all__ = ["END", "Limits", "Run", "state_of"]
 
 MAX_SKIPPED = 10
 FORMAT = 1
-_END = object()
+END = object()
 
 
 class Limits(NamedTuple):
@@ -95,23 +95,25 @@ class Run:
         """Write a checkpoint, if the run has a folder."""
         if self.checkpoint is None:
             return
-        self.checkpoint.save(
-            {
-                "format": FORMAT,
-                "model": dict(self.model.params),
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": None if self.schedule is None else self.schedule.state_dict(),
-                "generator": self.rng.bit_generator.state,
-                "data": _state_of(self.data),
-                "validation": _state_of(self.validation),
-                "state": self.state,
-                "history": self.history.state_dict(),
-                "best": self.best,
-                "numbers": {name: getattr(self, name) for name in _NUMBERS},
-                "seconds": self.seconds,
-            }
-        )
+        self.checkpoint.save(self._tree())
         self._saved_at, self._dirty = time.monotonic(), False
+
+    def _tree(self) -> dict[str, Any]:
+        """Return everything that a checkpoint holds."""
+        return {
+            "format": FORMAT,
+            "model": dict(self.model.params),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "generator": self.rng.bit_generator.state,
+            "data": state_of(self.data),
+            "validation": state_of(self.validation),
+            "state": self.state,
+            "history": self.history.state_dict(),
+            "best": self.best,
+            "numbers": {name: getattr(self, name) for name in _NUMBERS},
+            "seconds": self.seconds,
+        }
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint.
@@ -121,19 +123,19 @@ class Run:
         ValueError
             It doesn't fit the model, the optimiser, the schedule or the data. They are as before then.
         """
-        tree = checkpoint.load()
+        tree = self._read(checkpoint)
         if tree.get("format") != FORMAT:
             raise ValueError(f"{checkpoint.path}: a checkpoint of format {tree.get('format')!r}, expected {FORMAT}")
         history = History()
         parts: dict[str, Any] = {"optimizer": self.optimizer}
         for name, part in (("schedule", self.schedule), ("data", self.data), ("validation", self.validation)):
             saved = tree.get(name)
-            if (saved is None) != (_state_of(part) is None):
+            if (saved is None) != (state_of(part) is None):
                 began = "without" if saved is None else "with"
                 raise ValueError(f"{checkpoint.path} doesn't fit this run: {name}: the run was started {began} one")
             if saved is not None:
                 parts[name] = part
-        before = {name: _state_of(part) for name, part in parts.items()}
+        before = {name: state_of(part) for name, part in parts.items()}
         try:
             history.load_state_dict(tree["history"])
             numbers = {name: tree["numbers"][name] for name in _NUMBERS}
@@ -154,6 +156,9 @@ class Run:
             setattr(self, name, value)
         self.seconds_before, self._start = seconds, time.monotonic()
         self._saved_at = time.monotonic()
+
+    def _read(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        return checkpoint.load()
 
     # ---- loop --------------------------------------------------------------------------------------------
 
@@ -177,13 +182,13 @@ class Run:
         if self.progress is not None:
             self.progress.start(self.done())
         try:
-            with CtrlC() as ctrl_c:
+            with self._signals() as ctrl_c:
                 self._loop(ctrl_c)
-                if ctrl_c.pressed:
+                if self._stopped(ctrl_c):
                     raise self._interrupted()
                 if self.validation is not None and not self._validated_now():
                     self._validate()
-                    if ctrl_c.pressed:
+                    if self._stopped(ctrl_c):
                         raise self._interrupted()
                 self.history.notes["stopped"] = "early" if self._stopped_early() else "limit"
                 if self._dirty:
@@ -195,30 +200,45 @@ class Run:
             self.model.load_state_dict(self.best["model"])
         return self.history
 
+    def _signals(self) -> CtrlC:
+        return CtrlC()
+
+    def _stopped(self, ctrl_c: CtrlC) -> bool:
+        """Tell whether to end the run here, and save."""
+        return ctrl_c.pressed
+
     def _loop(self, ctrl_c: CtrlC) -> None:
         batches = None
-        while not self.over() and not ctrl_c.pressed:
+        while not self.over() and not self._stopped(ctrl_c):
             if batches is None:
                 batches = self._open()
-            item = next(batches, _END)
-            if item is _END:
+            item = self._next(batches)
+            if item is END:
                 self._end_epoch()
                 batches = None
                 continue
             self._train(as_batch(item))
             if self.validate_every and self.step % self.validate_every == 0:
                 self._validate()
-            if time.monotonic() - self._saved_at >= self.checkpoint_seconds:
+            if self._due():
                 self.save()
         # An epoch that a limit ends at its last batch is a whole one. One more `next` lets the data know.
-        if self.position and self.position == self.batches and not ctrl_c.pressed:
+        if self.position and self.position == self.batches and not self._stopped(ctrl_c):
             rest = self._open() if batches is None else batches
-            if next(rest, _END) is _END:
+            if self._next(rest) is END:
                 self._end_epoch()
+
+    def _next(self, batches: Iterator[Any]) -> Any:
+        """Return the next item of the data, or END."""
+        return next(batches, END)
+
+    def _due(self) -> bool:
+        """Tell whether it is time for a checkpoint."""
+        return time.monotonic() - self._saved_at >= self.checkpoint_seconds
 
     def _open(self) -> Iterator[Any]:
         """Return the rest of the epoch's batches."""
-        if self.position == 0 or _state_of(self.data) is not None:
+        if self.position == 0 or state_of(self.data) is not None:
             return iter(self.data)
         if isinstance(self.data, Sequence):
             return (self.data[i] for i in range(self.position, len(self.data)))
@@ -228,7 +248,7 @@ class Run:
         """Take one optimiser step."""
         seed = int(self.rng.integers(1 << 63))
         self.model.zero_grads()
-        loss, self.state, items, weight = self.objective(batch, self.state, seed, train=True)
+        loss, self.state, items, weight = self._gradients(batch, seed)
         if self.clip_value is not None:
             clip_grad_value(self.model, self.clip_value)
         limit = math.inf if self.clip_norm is None else self.clip_norm
@@ -251,6 +271,10 @@ class Run:
         self.history.add_step(self.step, loss=loss, lr=lr, grad_norm=norm, seconds=seconds)
         if self.progress is not None:
             self.progress.update(loss=loss, items=items, done=done, elapsed=seconds, epoch=self.epoch + 1)
+
+    def _gradients(self, batch: Batch, seed: int) -> Result:
+        """Compute the loss of a batch, and its gradients."""
+        return self.objective(batch, self.state, seed, train=True)
 
     def _skip(self, loss: float) -> None:
         """Leave the weights alone after a gradient that isn't finite; give up if that goes on."""
@@ -286,7 +310,7 @@ class Run:
         entries = self.history.validations
         return bool(entries) and entries[-1]["step"] == self.step
 
-    def _validate(self) -> None:
+    def _validation_loss(self) -> float:
         total = weights = 0.0
         state = None
         for item in self.validation:
@@ -295,7 +319,10 @@ class Run:
             weights += weight
         if not weights:
             raise ValueError("validation: gave no batches")
-        loss = total / weights
+        return total / weights
+
+    def _validate(self) -> None:
+        loss = self._validation_loss()
         self._dirty = True
         self.history.validations.append({"epoch": self.epoch, "step": self.step, "loss": loss, "seconds": self.seconds})
         if self.progress is not None:
@@ -336,7 +363,7 @@ class Run:
 _NUMBERS = ("epoch", "step", "position", "epoch_loss", "epoch_weight", "skipped", "bad")
 
 
-def _state_of(part: Any) -> Any:
+def state_of(part: Any) -> Any:
     """Return the state of a resumable part of the run, or None."""
     return part.state_dict() if hasattr(part, "state_dict") and hasattr(part, "load_state_dict") else None
 
