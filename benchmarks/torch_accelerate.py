@@ -2,8 +2,8 @@
 
 A language model over characters in PyTorch: Embedding 64, two recurrent layers of 256, Linear to 96, cross entropy,
 Adam; 128 steps of 32 rows. A run is a whole step of training. Both sides are the same model with equal weights; first
-each does 100 steps from its start, whose losses must agree, then steps are timed in turn. The parts of a step
-show what is left to PyTorch. `--overhead` times one call of one small layer (T=1, H=16), beside the layer of NumPy arrays.
+each does 100 steps from its start, whose losses must agree, then steps are timed in turn. The parts of a step show what
+is left to PyTorch. `--overhead` times a call of one small layer (T=1, H=16), beside the layer of NumPy arrays.
 """
 
 from __future__ import annotations

@@ -10,14 +10,10 @@ from fastrnn.interop.torch import _run, _unsupported
 from fastrnn.interop.torch._composed import composed
 
 
-_BATCHED = torch._C.DispatchKeySet(torch._C.DispatchKey.Batched) | torch._C.DispatchKeySet(
-    torch._C.DispatchKey.FuncTorchBatched
-)
-
-
 def _is_batched(*gradients: Any) -> bool:
-    """Whether vmap runs the backward pass for many gradients at once."""
-    return any([t is not None and bool(torch._C._dispatch_keys(t) & _BATCHED) for t in gradients])
+    """Whether vmap, the new or the old one, runs the backward pass for many gradients at once."""
+    f = torch._C._functorch
+    return any([t is not None and (f.is_batchedtensor(t) or f.is_legacy_batchedtensor(t)) for t in gradients])
 
 
 class Recurrent(torch.autograd.Function):
