@@ -78,7 +78,7 @@ class CtrlC:
         """Whether a signal that has this handler is ours for now."""
         if isinstance(before, Termination):
             return True
-        return before == (signal.SIG_DFL if number in self._others else signal.default_int_handler)
+        return bool(before == (signal.SIG_DFL if number in self._others else signal.default_int_handler))
 
     def __enter__(self) -> CtrlC:
         if threading.current_thread() is threading.main_thread():

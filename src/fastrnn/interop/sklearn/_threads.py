@@ -12,7 +12,7 @@ from typing import Any
 
 from joblib.parallel import get_active_backend
 
-from fastrnn import _info
+from fastrnn import _info, _threads
 
 __all__ = ["limited", "threads_of"]
 
@@ -33,15 +33,15 @@ def limited(n_jobs: int | None) -> Iterator[None]:
         return
     with _lock:
         if not _wanted:
-            _before = _info.get_num_threads()
+            _before = _threads.get_num_threads()
         _wanted.append(threads)
-        _info.set_num_threads(min(_wanted))
+        _threads.set_num_threads(min(_wanted))
     try:
         yield
     finally:
         with _lock:
             _wanted.remove(threads)
-            _info.set_num_threads(min(_wanted) if _wanted else _before)
+            _threads.set_num_threads(min(_wanted) if _wanted else _before)
 
 
 def threads_of(n_jobs: Any) -> int | None:
@@ -57,7 +57,7 @@ def threads_of(n_jobs: Any) -> int | None:
             return None
         share = os.environ.get("OMP_NUM_THREADS", "1").split(",")[0]
         ours = multiprocessing.current_process().name.startswith("LokyProcess") and share.isdigit()
-        return max(1, min(int(share) if ours else 1, _info.get_num_threads()))
+        return max(1, min(int(share) if ours else 1, _threads.get_num_threads()))
     try:
         if isinstance(n_jobs, bool):
             raise TypeError
