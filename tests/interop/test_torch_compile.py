@@ -136,11 +136,23 @@ def test_without_the_switch_the_graph_breaks(forwards):
     assert len(forwards) == 1
 
 
+class Ragged(torch.nn.Module):
+    """A model that packs and unpacks."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = fast.GRU(3, 4)
+
+    def forward(self, x, lengths):
+        y, _ = self.rnn(torch.nn.utils.rnn.pack_padded_sequence(2 * x, lengths))
+        return torch.nn.utils.rnn.pad_packed_sequence(y)[0] + 1
+
+
 def test_packed_sequences_break_the_graph():
-    module = fast.GRU(3, 4)
-    packed = torch.nn.utils.rnn.pack_sequence([torch.randn(4, 3), torch.randn(2, 3)])
-    compiled = torch.compile(lambda data: module(packed._replace(data=data))[0].data * 2, backend="aot_eager")
-    torch.testing.assert_close(compiled(packed.data), module(packed)[0].data * 2)
+    model = Ragged()
+    x, lengths = torch.randn(5, 2, 3), torch.tensor([5, 2])
+    compiled = torch.compile(model, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, lengths), model(x, lengths))
 
 
 def test_types_that_are_pytorchs():
