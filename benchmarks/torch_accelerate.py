@@ -17,12 +17,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 import fastrnn as fr
 from fastrnn import bench
 from fastrnn.bench.timing import seconds, settle
 from fastrnn.interop.torch import accelerate, report
+from fastrnn.text import load_corpus
 
 CLASSES, EMBEDDING, HIDDEN, LAYERS = 96, 64, 256, 2
 T, B = 128, 32
@@ -79,15 +81,10 @@ class Trainer:
 
 
 def characters(steps: int, rows: int) -> Any:
-    """Text [steps, rows] with something to learn: each character hangs on the one before.
-
-    Not more than that: where a loss falls steeply it magnifies rounding, and float32 leaves float64 by as much.
-    """
-    following = torch.softmax(2 * torch.randn(CLASSES, CLASSES), 1)
-    text = [torch.randint(CLASSES, (rows,))]
-    for _ in range(steps - 1):
-        text.append(torch.multinomial(following[text[-1]], 1)[:, 0])
-    return torch.stack(text)
+    """Text [steps, rows]: the sources of Python's standard library, each row from another place."""
+    text = "".join(source for _, source in load_corpus().texts)[: steps * rows]
+    codes = np.frombuffer(text.encode("ascii", "replace"), np.uint8).astype(np.int64) - 31  # 0: line feeds, tabs
+    return torch.from_numpy(codes.clip(0, CLASSES - 1).reshape(rows, steps).T.copy())
 
 
 def measured(cell: str, steps: int, repeat: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import tempfile
 
 import pytest
@@ -10,6 +11,11 @@ NEED_NUMBA = ("fastrnn.jit", "fastrnn.nn.custom")
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if "KERAS_BACKEND" not in os.environ and importlib.util.find_spec("tensorflow") is None:
+        found = [name for name in ("torch", "jax") if importlib.util.find_spec(name)]
+        os.environ["KERAS_BACKEND"] = (found or ["numpy"])[0]
     if "FASTRNN_CACHE_DIR" not in os.environ:
         config.stash[FOLDER] = tempfile.TemporaryDirectory(prefix="fastrnn-tests-")
         os.environ["FASTRNN_CACHE_DIR"] = config.stash[FOLDER].name
