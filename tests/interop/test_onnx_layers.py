@@ -64,7 +64,7 @@ def test_pools(pool, batch_first, lengths, opset, tmp_path):
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_final_states(bidirectional, tmp_path):
-    """A classifier of the state at each row's end is layers that take that step."""
+    """A model that reads the state at each row's end is layers that take that step."""
     model = fr.models.SequenceRegressor(
         3, 2, cell="gru", hidden_size=4, bidirectional=bidirectional, pooling="last", seed=0
     )

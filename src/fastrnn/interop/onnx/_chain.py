@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -246,7 +247,7 @@ def _reshape(chain: Chain, node: Node, given: list[Any]) -> None:
     kept = chain.axes[:-2]
     plain = len(fixed) == len(kept) + 1 and (not any(fixed[:-1]) or min(fixed[:-1]) >= 1)
     whole = chain.directions * chain._width()
-    computed = any(chain.says(node.inputs[1], lambda probe, n=n: probe.joined(kept, n)) for n in (-1, whole))
+    computed = any(chain.says(node.inputs[1], partial(Probe.joined, kept=kept, last=n)) for n in (-1, whole))
     if chain.axes[-2:] != "df" or not (plain or computed):
         raise misfit(node, "expected two directions put side by side")
     chain.axes = kept + "f"
@@ -307,7 +308,7 @@ def _pool(chain: Chain, node: Node, given: list[Any]) -> None:
 @step("GatherND")
 def _last(chain: Chain, node: Node, given: list[Any]) -> None:
     for time in filter(lambda letter: chain.axes == "abf" and chain.time in ("", letter), "ab"):
-        if not node.get("batch_dims", 0) and chain.says(node.inputs[1], lambda probe, t=time: probe.ends(t)):
+        if not node.get("batch_dims", 0) and chain.says(node.inputs[1], partial(Probe.ends, time=time)):
             chain.time, chain.pooled = time, "last"
             return
     raise misfit(node, "expected the last step of each row")
@@ -327,7 +328,7 @@ def _where(chain: Chain, node: Node, given: list[Any]) -> None:
         chain.pool(node, chain.axes.index(chain.time), kind, True)
         return
     for time in filter(lambda letter: chain.axes == "abf" and chain.time in ("", letter), "ab"):
-        if value in (0, -np.inf) and chain.says(condition, lambda probe, t=time: probe.before_end(t)):
+        if value in (0, -np.inf) and chain.says(condition, partial(Probe.before_end, time=time)):
             chain.time, chain.pooled = time, "lowest" if value else "zeros"
             return
     raise misfit(node, "expected steps past a row's end replaced by 0 or -inf")
