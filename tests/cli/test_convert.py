@@ -122,9 +122,10 @@ def test_to_onnx_and_back(name, capsys):
     assert compared(graph, onnx.load("again.onnx"), exact=False).largest == 0
 
 
-def test_layers_of_a_graph():
+@pytest.mark.parametrize("pool", [None, fr.Last, fr.MeanPool, fr.MaxPool])
+def test_layers_of_a_graph(pool):
     pytest.importorskip("fastrnn.interop.onnx", exc_type=ImportError)
-    model = fr.Sequential(fr.GRU(3, 4, seed=0), fr.Linear(4, 2, seed=1))
+    model = fr.Sequential(fr.GRU(3, 4, seed=0), *([pool()] if pool else []), fr.Linear(4, 2, seed=1))
     fr.save(model, "m.safetensors")
     assert main(["convert", "m.safetensors", "m.onnx"]) == 0
     assert main(["convert", "m.onnx", "layers.safetensors", "--layers"]) == 0

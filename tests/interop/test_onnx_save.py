@@ -159,6 +159,9 @@ def test_tokens(tmp_path):
     for model in (
         fr.models.LanguageModel(11, "gru", embedding_dim=5, hidden_size=8, num_layers=2, seed=0),
         fr.Sequential(fr.OneHot(11), fr.LSTM(11, 6, seed=0), fr.Linear(6, 11, seed=0)),
+        fr.Sequential(fr.OneHot(11), fr.Softmax(), fr.GRU(11, 6, seed=0)),
+        fr.Sequential(fr.OneHot(11), fr.Dropout(0.5), fr.LayerNorm(11), fr.GRU(11, 6, seed=0)),
+        fr.Sequential(fr.OneHot(11), fr.Residual(fr.Linear(11, 11, seed=1)), fr.GRU(11, 6, seed=0)),
         fr.Sequential(fr.Embedding(11, 6, seed=0), fr.MeanPool(), fr.Linear(6, 2, seed=0)),
     ):
         loaded = check(model, tokens, tmp_path / "m.onnx", lengths=LENGTHS)

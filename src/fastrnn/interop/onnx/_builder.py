@@ -16,7 +16,6 @@ class Value:
     name: str
     timed: bool  # it has the axis of time
     width: int | None = None  # the size of its last axis; None for integers, which have none
-    one_hot: int | None = None  # integers that stand for rows of so many classes
 
 
 class Builder:

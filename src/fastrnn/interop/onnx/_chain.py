@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,22 @@ import fastrnn as fr
 from fastrnn.interop.graph import OnnxModel
 from fastrnn.interop.graph._node import Node
 from fastrnn.interop.graph._recurrent import layer_of
+from fastrnn.interop.onnx._probe import Probe, probes, used
 
 Step = Callable[["Chain", Node, list[Any]], None]
 STEPS: dict[str, Step] = {}
 SIZES = ("Shape", "Size")  # what comes after these is no longer data
-SPREAD = ("Expand", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Unsqueeze")
+# What a pool is after each of its nodes, when it is aware of lengths → the node that must come next.
+HALF: dict[str, str] = {"last": "Where", "sum": "Div", "maximum": "Where", "zeros": "ReduceSum", "lowest": "ReduceMax"}
 
 
 def to_layers(model: OnnxModel) -> Any:
     """The layers of a graph that is a chain of them, with its weights, so that it can be trained.
 
     Known are RNN, GRU and LSTM in one direction or two, from a zero state, with or without lengths; Gather as an
-    embedding; MatMul, Gemm; LayerNormalization; Relu, LeakyRelu, Sigmoid, Tanh, Softmax; of time the last step, the
-    mean and the maximum; and the transpositions between them, which become `batch_first`.
+    embedding, OneHot; MatMul, Gemm; LayerNormalization; Relu, LeakyRelu, Sigmoid, Tanh, Softmax; of time the last step,
+    the mean and the maximum, of rows with lengths as `save` writes them; a last recurrent layer's final state; and the
+    transpositions between them, which become `batch_first`.
 
     Returns
     -------
@@ -45,7 +49,7 @@ def to_layers(model: OnnxModel) -> Any:
     ['GRU', 'Linear']
     """
     chain = Chain(model)
-    for node in model._program.nodes:
+    for node in used(model._program):
         chain.take(node)
     return chain.finish()
 
@@ -72,44 +76,82 @@ class Chain:
         self.data = {self.now}
         self.time = ""  # its letter
         self.layers: list[Any] = []
-        self.zeros: set[str] = set()  # names
         self.product: Any = None  # a weight that waits for its bias
+        self.pooled = ""  # how far a pool is, see HALF
+        self.aware: bool | None = None  # of lengths, as far as is known
+        self.directions = 1  # of the last recurrent layer
+        self.finals: dict[str, str] = {}  # its final state → all its steps
+        size = first.shape[-1] if first.shape else None
+        self.width = size if isinstance(size, int) else 1
+        self.shapes = {self.now: (self.axes, self.width, 1)}  # of data: axes, features, directions
+        self.probes = probes(model, self.known)
 
     def take(self, node: Node) -> None:
         """One node more."""
-        if node.first in self.known or node.op in SIZES:
+        if node.first in self.known:
             return
-        if not any(name in self.data for name in node.inputs):
-            self._beside(node)
+        if node.op in SIZES or not any(name in self.data for name in node.inputs):
+            for probe in self.probes:
+                probe.take(node, self.shapes)
             return
-        if [name for name in node.inputs if name in self.data] != [self.now]:
+        given = [name for name in node.inputs if name in self.data]
+        if len(given) == 1 and self.finals.get(given[0]) == self.now:
+            self._end(given[0])
+        if given != [self.now]:
             raise misfit(node, f"it doesn't go on from {self.now!r} alone")
         if node.op not in STEPS:
             raise misfit(node, f"it is no layer; these are: {', '.join(sorted(STEPS))}")
-        if self.product is not None and node.op != "Add":
-            self.linear(None)
+        if self.pooled and node.op != HALF[self.pooled]:
+            raise misfit(node, f"expected {HALF[self.pooled]}, the rest of a pool over time")
         self.data.update(filter(None, node.outputs))
         try:
+            if self.product is not None and node.op != "Add":
+                self.linear(None)
             STEPS[node.op](self, node, [self.known.get(name) for name in node.inputs])
         except (LookupError, TypeError, AttributeError) as error:  # of attributes and inputs that no such node has
             raise misfit(node, f"it is not whole ({error})") from error
         self.now = node.first
+        self.shapes[self.now] = (self.axes, self._width(), self.directions)
 
-    def _beside(self, node: Node) -> None:
-        """Zeros in the size that the input gives."""
-        value = node.get("value")
-        empty = node.op == "ConstantOfShape" and (value is None or not value.any())
-        if empty or (node.op in SPREAD and self.is_zero(node.inputs[0])):
-            self.zeros.add(node.first)
+    def _width(self) -> int:
+        """How many features there are."""
+        if self.product is not None:
+            return len(self.product)
+        for layer in self.layers[::-1]:
+            if hidden := getattr(layer, "hidden_size", 0):
+                return int(hidden) * (1 if "d" in self.axes else self.directions)
+            for name in ("out_features", "embedding_dim", "num_classes"):
+                if size := getattr(layer, name, 0):
+                    return int(size)
+        return self.width
+
+    def _end(self, final: str) -> None:
+        """The final state [D, B, H] goes on, which is the last step, or the ends of both directions."""
+        kind: Any = fr.Last if self.directions == 1 else fr.nn.Ends
+        self.add(kind(batch_first=self.time == "b"))
+        self.now, self.axes = final, "d" + self.axes.replace("d", "").replace(self.time, "")
+
+    def says(self, name: str, what: Callable[[Probe], Any]) -> bool:
+        """Whether a value beside the data is what `what` computes, in every probe."""
+        return bool(self.probes) and all(probe.says(name, what(probe)) for probe in self.probes)
 
     def is_zero(self, name: str) -> bool:
-        return name in self.zeros or (name in self.known and not self.known[name].any())
+        return self.says(name, lambda probe: None)
+
+    def heed(self, node: Node, aware: bool) -> None:
+        """All layers are aware of lengths, or none of them is."""
+        if self.aware not in (None, aware):
+            words = ("it is not aware of lengths", "it is aware of lengths")
+            raise misfit(node, f"{words[aware]}, and layers before it are otherwise")
+        self.aware = aware
 
     def finish(self) -> Any:
         if self.product is not None:
             self.linear(None)
+        if self.finals.get(self.output) == self.now:
+            self._end(self.output)
         expected = "".join(letter for letter in "abf" if letter in self.axes)
-        if self.now != self.output or self.axes != expected:
+        if self.now != self.output or self.axes != expected or self.pooled:
             raise ValueError(f"{self.output}: this output is not made by a chain of layers in the layout of the input")
         if not self.layers:
             raise ValueError("expected at least one layer in the graph")
@@ -136,9 +178,12 @@ class Chain:
         layer = fr.Linear(*weight.shape[::-1], bias=bias is not None, dtype=weight.dtype)
         self.add(layer, weight=weight, bias=bias)
 
-    def pool(self, node: Node, axis: int, kind: Any) -> None:
+    def pool(self, node: Node, axis: int, kind: Any, aware: bool = False) -> None:
+        if not self.time and len(self.axes) == 3 and self.axes[axis] in "ab":
+            self.time = self.axes[axis]
         if not self.time or self.axes[axis] != self.time:
-            raise misfit(node, "expected over time, after a recurrent layer")
+            raise misfit(node, "expected over time")
+        self.heed(node, aware)
         self.add(kind(batch_first=self.time == "b"))
         self.axes = self.axes.replace(self.time, "")
 
@@ -169,31 +214,43 @@ def _recurrent(chain: Chain, node: Node, given: list[Any]) -> None:
     W, R, B, P = (given[k] for k in (1, 2, 3, 7))
     if any(name and array is None for name, array in zip((names[k] for k in (1, 2, 3, 7)), (W, R, B, P), strict=True)):
         raise misfit(node, "expected constant weights")
-    if given[4] is not None:
-        raise misfit(node, "expected lengths as an input of the graph, not as a constant")
+    aware = chain.says(names[4], lambda probe: probe.lengths) if names[4] else False
+    if names[4] and not aware and not chain.says(names[4], lambda probe: probe.full(chain.axes)):
+        raise misfit(node, f"expected lengths as an input of the graph, not {names[4]!r}")
     layer = layer_of(node, W, R, B, P, batch_first=chain.axes[0] == "b")
     if layer is None:
         raise misfit(node, "there is no layer of the reverse direction alone, or of different activations")
+    chain.heed(node, aware)
     chain.add(layer)
-    chain.time = chain.axes[0]
+    chain.time, chain.directions = chain.axes[0], 1 + layer.bidirectional
     chain.axes = chain.time + "d" + chain.axes[1:]
+    steps, final = [*node.outputs, ""][:2]
+    chain.finals = {final: node.first if steps else ""} if final else {}
+    if not steps:
+        chain.now = ""
+        chain.finals = {}
+        chain._end(final)
 
 
 @step("Squeeze")
 def _squeeze(chain: Chain, node: Node, given: list[Any]) -> None:
     axes = node.get("axes") if node.version < 13 else given[1]
-    if axes is None or [chain.axes[int(k)] for k in np.ravel(axes)] != ["d"] or chain.layers[-1].bidirectional:
+    if axes is None or [chain.axes[int(k)] for k in np.ravel(axes)] != ["d"] or chain.directions > 1:
         raise misfit(node, "expected the axis of one direction")
     chain.axes = chain.axes.replace("d", "")
 
 
 @step("Reshape")
 def _reshape(chain: Chain, node: Node, given: list[Any]) -> None:
-    """[T, B, D, H] → [T, B, D·H]"""
-    sizes = [] if given[1] is None else given[1].tolist()
-    if chain.axes[2:] != "df" or len(sizes) != 3 or (sizes[:2] != [0, 0] and min(sizes[:2]) < 1):
+    """[T, B, D, H] → [T, B, D·H], where the sizes may be computed from those of the input."""
+    fixed = [] if given[1] is None else given[1].tolist()
+    kept = chain.axes[:-2]
+    plain = len(fixed) == len(kept) + 1 and (not any(fixed[:-1]) or min(fixed[:-1]) >= 1)
+    whole = chain.directions * chain._width()
+    computed = any(chain.says(node.inputs[1], partial(Probe.joined, kept=kept, last=n)) for n in (-1, whole))
+    if chain.axes[-2:] != "df" or not (plain or computed):
         raise misfit(node, "expected two directions put side by side")
-    chain.axes = chain.axes.replace("d", "")
+    chain.axes = kept + "f"
 
 
 @step("Identity", "Dropout")
@@ -211,18 +268,79 @@ def _gather(chain: Chain, node: Node, given: list[Any]) -> None:
             raise misfit(node, "expected rows of a table for integers")
         chain.add(fr.Embedding(*table.shape, dtype=table.dtype), weight=table)
         chain.axes += "f"
+    elif chain.axes[axis] == "d" and chain.directions == 1 and given[1] is not None and given[1].shape == ():
+        chain.axes = chain.axes.replace("d", "")
     elif given[1] is not None and given[1].shape == () and given[1] == -1:
         chain.pool(node, axis, fr.Last)
     else:
         raise misfit(node, "expected the last step")
 
 
-@step("ReduceMean", "ReduceMax")
+@step("OneHot")
+def _one_hot(chain: Chain, node: Node, given: list[Any]) -> None:
+    depth, ends = given[1], given[2]
+    usual = depth is not None and ends is not None and ends.tolist() == [0, 1] and ends.dtype.kind == "f"
+    if "f" in chain.axes or not usual or node.get("axis", -1) not in (-1, len(chain.axes)):
+        raise misfit(node, "expected rows of 0 and 1 for integers")
+    chain.add(fr.OneHot(int(np.ravel(depth)[0])))
+    chain.axes += "f"
+
+
+@step("ReduceMean", "ReduceMax", "ReduceSum")
 def _pool(chain: Chain, node: Node, given: list[Any]) -> None:
     axes = given[1] if len(given) > 1 else node.get("axes")
     if axes is None or len(axes) != 1 or node.get("keepdims", 1):
         raise misfit(node, "expected one axis, which is removed")
-    chain.pool(node, int(axes[0]), fr.MeanPool if node.op == "ReduceMean" else fr.MaxPool)
+    axis = int(axes[0])
+    if chain.pooled:
+        if chain.axes[axis] != chain.time:
+            raise misfit(node, "expected over time")
+        chain.pooled = "sum" if node.op == "ReduceSum" else "maximum"
+    elif node.op == "ReduceSum":
+        raise misfit(node, "expected a mean or a maximum")
+    else:
+        chain.pool(node, axis, fr.MeanPool if node.op == "ReduceMean" else fr.MaxPool)
+
+
+# ---- pools that are aware of lengths: several nodes, as `save` writes them
+
+
+@step("GatherND")
+def _last(chain: Chain, node: Node, given: list[Any]) -> None:
+    for time in filter(lambda letter: chain.axes == "abf" and chain.time in ("", letter), "ab"):
+        if not node.get("batch_dims", 0) and chain.says(node.inputs[1], partial(Probe.ends, time=time)):
+            chain.time, chain.pooled = time, "last"
+            return
+    raise misfit(node, "expected the last step of each row")
+
+
+@step("Where")
+def _where(chain: Chain, node: Node, given: list[Any]) -> None:
+    """What lies past a row's end as zeros or −∞; or rows without steps as zeros, which ends a pool."""
+    condition, other = node.inputs[0], given[2]
+    if node.inputs[1] != chain.now or other is None or other.size != 1:
+        raise misfit(node, "expected steps past a row's end replaced")
+    value = float(np.ravel(other)[0])
+    if chain.pooled:
+        if value or not chain.says(condition, lambda probe: (probe.lengths > 0)[:, None]):
+            raise misfit(node, "expected zeros for rows without steps")
+        kind, chain.pooled = fr.Last if chain.pooled == "last" else fr.MaxPool, ""
+        chain.pool(node, chain.axes.index(chain.time), kind, True)
+        return
+    for time in filter(lambda letter: chain.axes == "abf" and chain.time in ("", letter), "ab"):
+        if value in (0, -np.inf) and chain.says(condition, partial(Probe.before_end, time=time)):
+            chain.time, chain.pooled = time, "lowest" if value else "zeros"
+            return
+    raise misfit(node, "expected steps past a row's end replaced by 0 or -inf")
+
+
+@step("Div")
+def _div(chain: Chain, node: Node, given: list[Any]) -> None:
+    counted = chain.says(node.inputs[1], lambda probe: np.maximum(probe.lengths, 1)[:, None])
+    if chain.pooled != "sum" or node.inputs[0] != chain.now or not counted:
+        raise misfit(node, "expected the number of each row's steps below a sum over them")
+    chain.pooled = ""
+    chain.pool(node, chain.axes.index(chain.time), fr.MeanPool, True)
 
 
 @step("MatMul", "Gemm")

@@ -52,14 +52,6 @@ def refused(layer: Any, place: str, why: str) -> ValueError:
     return ValueError(f"{type(layer).__name__}{where}: {why}")
 
 
-def dense(w: Writer, value: Value) -> Value:
-    """Rows of numbers, where integers stand for them."""
-    if value.one_hot is None:
-        return value
-    depth, ends = w.constant(value.one_hot, np.int64), w.constant([0, 1])
-    return Value(w.node("OneHot", value.name, depth, ends, axis=-1), value.timed, value.one_hot)
-
-
 # ---- recurrent layers
 
 
@@ -75,7 +67,7 @@ def _recurrent(w: Writer, layer: Any, value: Value, place: str) -> Value:
         raise refused(layer, place, "expected the same batch_first in all layers")
     if not value.timed:
         raise refused(layer, place, "expected after layers that keep the axis of time")
-    x = dense(w, value).name
+    x = value.name
     if w.batch_first:
         x = w.node("Transpose", x, perm=[1, 0, 2])
     lengths = w.lengths()
@@ -186,12 +178,13 @@ def _embedding(w: Writer, layer: Any, value: Value, place: str) -> Value:
 def _one_hot(w: Writer, layer: Any, value: Value, place: str) -> Value:
     if value.width is not None:
         raise refused(layer, place, "expected first, where integers come in")
-    return replace(value, one_hot=layer.num_classes, width=layer.num_classes)
+    depth, ends = w.constant(layer.num_classes, np.int64), w.constant([0, 1])
+    return Value(w.node("OneHot", value.name, depth, ends, axis=-1), value.timed, layer.num_classes)
 
 
 @writes(fr.Linear)
 def _linear(w: Writer, layer: Any, value: Value, place: str) -> Value:
-    y = w.node("MatMul", dense(w, value).name, w.weight(f"{place}weight", layer.params["weight"].T))
+    y = w.node("MatMul", value.name, w.weight(f"{place}weight", layer.params["weight"].T))
     if layer.bias:
         y = w.node("Add", y, w.weight(f"{place}bias", layer.params["bias"]))
     return Value(y, value.timed, layer.out_features)
@@ -264,7 +257,7 @@ def _none_are_zero(w: Writer, y: str) -> str:
 @writes(fr.Last)
 def _last(w: Writer, layer: Any, value: Value, place: str) -> Value:
     _pooled(w, layer, value, place)
-    x, axis = dense(w, value).name, w.time_axis
+    x, axis = value.name, w.time_axis
     if not w.has_lengths:
         return Value(w.node("Gather", x, w.constant(-1, np.int64), axis=axis), False, value.width)
     last = w.node("Max", w.node("Sub", w.lengths(), w.integers(1)), w.integers(0))
@@ -277,7 +270,7 @@ def _last(w: Writer, layer: Any, value: Value, place: str) -> Value:
 @writes(fr.MeanPool)
 def _mean_pool(w: Writer, layer: Any, value: Value, place: str) -> Value:
     _pooled(w, layer, value, place)
-    x = dense(w, value).name
+    x = value.name
     if not w.has_lengths:
         return Value(w.reduce("ReduceMean", x, w.time_axis), False, value.width)
     total = w.reduce("ReduceSum", w.node("Where", w.before_end(), x, w.constant(0.0)), w.time_axis)
@@ -288,7 +281,7 @@ def _mean_pool(w: Writer, layer: Any, value: Value, place: str) -> Value:
 @writes(fr.MaxPool)
 def _max_pool(w: Writer, layer: Any, value: Value, place: str) -> Value:
     _pooled(w, layer, value, place)
-    x = dense(w, value).name
+    x = value.name
     if not w.has_lengths:
         return Value(w.reduce("ReduceMax", x, w.time_axis), False, value.width)
     inside = w.node("Where", w.before_end(), x, w.constant(-np.inf))
