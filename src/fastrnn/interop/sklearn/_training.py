@@ -64,7 +64,7 @@ def one_epoch(estimator: Any, model: Any, data: Any, objective: Any, **options: 
     loss = history.epochs[-1]["loss"]
     if not math.isfinite(loss):
         raise FloatingPointError(
-            f"the gradient was not finite in any step of epoch {estimator.n_iter_ + 1}, so that nothing can be learned; "
+            f"the gradient was not finite in any step of epoch {estimator.n_iter_ + 1}, so nothing is learned; "
             "a lower learning_rate_init, standardize=True or smaller numbers may help"
         )
     estimator.loss_curve_.append(loss)

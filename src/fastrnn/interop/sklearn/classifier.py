@@ -223,7 +223,7 @@ class RNNClassifier(ClassifierMixin, Recurrent):
         if self.class_weight is None:
             return weight
         numbers = np.array(targets)
-        of_sequences = class_weights(self.class_weight, self.classes_, numbers)[numbers]
+        of_sequences: NDArray[Any] = class_weights(self.class_weight, self.classes_, numbers)[numbers]
         return of_sequences if weight is None else of_sequences * weight
 
     def _make_model(self, seed: int) -> SequenceClassifier:
