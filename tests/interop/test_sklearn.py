@@ -141,6 +141,47 @@ def test_weights_of_classes():
         RNNClassifier(class_weight="balanced").partial_fit(X, Y, classes=["up", "down"])
 
 
+def test_class_weights_of_labels_that_are_not_there():
+    """What `class_weight` names may be missing in a part of the data, or have weight 0."""
+    numbers = np.arange(len(X)) % 3
+    rest = numbers != 1
+    parts = RNNClassifier(class_weight={1: 5.0}, **QUICK).partial_fit(X, numbers, classes=[0, 1, 2])
+    parts.partial_fit([x for x, some in zip(X, rest) if some], numbers[rest])
+    RNNClassifier(class_weight={1: 5.0}, max_iter=2, **QUICK).fit(X, numbers, sample_weight=rest.astype(float))
+    tagger = SequenceTagger(class_weight={1: 5.0}, max_iter=2, **QUICK)
+    tagger.partial_fit(X, [np.full(len(x), number) for x, number in zip(X, numbers)])
+    tagger.partial_fit(X[:1], [np.zeros(len(X[0]), int)])
+    with pytest.raises(ValueError, match="class_weight"):
+        RNNClassifier(class_weight={7: 5.0}, **QUICK).fit(X, numbers)
+
+
+# ---- what can't be learned
+
+
+def test_early_stopping_without_a_score():
+    """R² of one number isn't defined."""
+    with pytest.raises(ValueError, match=r"^early_stopping: validation_fraction=0.1 holds back one example"):
+        RNNRegressor(early_stopping=True, **QUICK).fit(X[:8], np.arange(8.0))
+    series = [np.sin(np.arange(9.0))]
+    with pytest.raises(ValueError, match=r"^early_stopping: .* holds back one example"):
+        RNNForecaster(early_stopping=True, **QUICK).fit(series)
+    forecaster = RNNForecaster(2, early_stopping=True, max_iter=2, **QUICK).fit(series)
+    assert np.isfinite(forecaster.validation_scores_).all()
+
+
+@pytest.mark.filterwarnings("ignore:step 1 was skipped", "ignore:overflow", "ignore:invalid")
+def test_a_training_that_diverges_is_an_error():
+    with pytest.raises(FloatingPointError, match="not finite in any step of epoch"):
+        RNNRegressor(learning_rate_init=1e60, max_iter=30, **QUICK).fit(X, np.arange(60.0))
+
+
+def test_numbers_whose_variance_overflows():
+    with pytest.raises(ValueError, match=r"^X: numbers up to .* are too large for their variance"):
+        RNNClassifier(**QUICK).fit([x * 1e200 for x in X], Y)
+    with pytest.raises(ValueError, match=r"^y: numbers up to"):
+        RNNRegressor(**QUICK).fit(X, np.arange(60.0) * 1e200)
+
+
 # ---- training in parts
 
 

@@ -14,6 +14,25 @@ X = [RNG.standard_normal((length, 2)) for length in [11, 8, *RNG.integers(3, 12,
 Y = np.array(["up" if x[:, 0].sum() > 0 else "down" for x in X])
 LABELS = [np.where(np.cumsum(x[:, 0]) > 0, "over", "under") for x in X]
 
+
+@pytest.mark.parametrize("what", [(x for x in X), {1, 2}, 3])
+def test_no_sequences_at_all(what):
+    with pytest.raises(TypeError, match=r"^X: expected an array \[n, T\]"):
+        RNNClassifier(4).fit(what, Y)
+
+
+def test_weights_that_are_none():
+    with pytest.raises(ValueError, match=r"^sample_weight: .* got inf among them"):
+        RNNClassifier(4).fit(X, Y, sample_weight=np.r_[np.inf, np.ones(len(X) - 1)])
+    with pytest.raises(TypeError, match=r"^y: expected labels of each step"):
+        SequenceTagger(4).fit(X, 3)
+
+
+def test_names_of_one_type_are_the_same_network():
+    classifier = RNNClassifier(4, max_iter=1, warm_start=True, dtype="float32").fit(X, Y)
+    assert classifier.set_params(dtype=np.float32).fit(X, Y).n_iter_ == 2
+
+
 # ---- forms of input
 
 
@@ -58,7 +77,9 @@ def test_other_lengths_after_a_table():
     assert classifier.n_features_in_ == 5
     with pytest.raises(ValueError, match="X has 4 features, but RNNClassifier is expecting 5"):
         classifier.predict(x[:, :4])
-    with pytest.raises(ValueError, match=r"here steps; series of other lengths go in as a list: list\(X\)"):
+    with pytest.raises(
+        ValueError, match=r"here steps; series of other lengths go in as a list of arrays: list\(np.asarray\(X\)\)"
+    ):
         classifier.predict(x[:, :4])
     assert classifier.predict([x[0], x[0, :3]]).shape == (2,)
     assert classifier.predict(x[:, :4, None]).shape == (12,)

@@ -79,6 +79,19 @@ def test_without_workers_all_threads(four_threads):
     assert threads_of(None) is None
 
 
+def test_a_number_that_is_refused_leaves_no_trace(four_threads):
+    before = fr.get_num_threads()
+    with pytest.raises(ValueError, match=r"^n_jobs: expected 256 threads at most, got 1000000"):
+        RNNClassifier(4, max_iter=1, n_jobs=10**6).fit(X, Y)
+    assert watched(n_jobs=2).fit(X, Y).threads_ == 2
+    assert fr.get_num_threads() == before
+
+
+def test_all_of_many_cpus(monkeypatch):
+    monkeypatch.setattr("fastrnn._info.info", lambda: {"cpus": 384})
+    assert threads_of(-1) == 256 and threads_of(-200) == 185
+
+
 def test_a_search_in_two_processes_finds_what_one_finds():
     searches = [
         GridSearchCV(RNNClassifier(max_iter=3, random_state=0), {"hidden_size": [3, 6]}, cv=2, n_jobs=jobs).fit(X, Y)

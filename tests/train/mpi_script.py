@@ -28,6 +28,22 @@ def save(folder, name, model, history):
     np.savez(folder / name, loss=history.validations[-1]["loss"], **model.params)
 
 
+def told_early(folder, rank):
+    """`fastrnn train`, of which rank 1 gets SIGTERM before the ranks are together."""
+    from fastrnn.cli import main, train
+
+    read = train._texts
+
+    def texts(*args):
+        if rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return read(*args)
+
+    train._texts = texts
+    (folder / "text.txt").write_text("a text that is said again and again, by many. " * 400)
+    return main(["train", "--distributed", "--text", str(folder / "text.txt"), "--out", str(folder / "run")])
+
+
 def main(what, folder):
     if what == "alone":
         model, data, options = make(carry=True)
@@ -36,6 +52,8 @@ def main(what, folder):
     from mpi4py import MPI
 
     comm = MPI.COMM_WORLD
+    if what == "early":
+        sys.exit(told_early(folder, comm.rank))
     model, data, options = make(carry="rows" not in what)
     if what.startswith("bf16"):
         comm = fr.train.Distributed(comm, compression="bf16")

@@ -129,6 +129,13 @@ def test_one_rank_is_told_to_stop(alone, tmp_path):
     assert_close(np.load(tmp_path / "rest-0.npz"), alone)
 
 
+def test_one_rank_is_told_to_stop_before_the_run_begins(tmp_path):
+    """It ends then; the others would wait for it for ever."""
+    code, _, err = script("early", tmp_path)
+    assert code == 128 + signal.SIGTERM, err
+    assert "rank 1 of 2 was interrupted, so the run ends." in err
+
+
 def test_mpiexec_hands_on_a_wish_to_stop(tmp_path):
     """SIGUSR1, as batch systems send it before the time is up."""
     process = start(2, SCRIPT, "wait", tmp_path)

@@ -230,6 +230,28 @@ def test_an_argument_that_is_wrong_on_one_rank_is_an_error_on_all():
     ranks.run(2, part)
 
 
+def test_ctrl_c_on_one_rank_before_the_run_ends_all(capsys):
+    class Interrupting(list):
+        def __bool__(self):
+            return True
+
+        def __len__(self):
+            raise KeyboardInterrupt
+
+    def part(comm):
+        model, data = small()
+        begin = time.monotonic()
+        try:
+            fit_small(comm, model, Interrupting(data) if comm.rank == 1 else data)
+        finally:
+            assert time.monotonic() - begin < 10
+
+    with pytest.raises(KeyboardInterrupt):
+        ranks.run(2, part)
+    text = capsys.readouterr().err
+    assert text.startswith("rank 1 of 2 was interrupted, so the run ends.")
+
+
 def test_an_error_on_one_rank_ends_all(capsys, tmp_path):
     def part(comm):
         model, data = small()

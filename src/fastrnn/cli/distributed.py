@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from argparse import Namespace
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,6 +13,7 @@ import fastrnn
 from fastrnn.cli._output import silent
 from fastrnn.cli._parse import CliError
 from fastrnn.train.distributed import Distributed, Group, world
+from fastrnn.train.interrupt import Termination
 from fastrnn.train.progress import plural
 
 __all__ = ["Ranks", "spread"]
@@ -71,10 +73,11 @@ class Ranks:
             self.is_ready = True
             self._group.gather((str(error), ""))
 
-    def end(self, error: Exception) -> None:
-        """End the other ranks after an error that nobody expected, unless `fr.fit` has done so."""
+    def end(self, error: BaseException) -> None:
+        """End the other ranks after Ctrl-C or an error that nobody expected, unless `fr.fit` has done so."""
         if self._group is not None and not self.is_ready:
-            self._group.fail(error)
+            told = signal.getsignal(signal.SIGTERM)
+            self._group.fail(error, code=128 + signal.SIGTERM if isinstance(told, Termination) and told.came else None)
 
 
 def spread(run: Callable[[Namespace, Ranks], int], args: Namespace) -> int:
@@ -95,6 +98,9 @@ def spread(run: Callable[[Namespace, Ranks], int], args: Namespace) -> int:
             if ranks.root:
                 raise
             return 0  # mpiexec would end rank 0, which has something to say, for any other code
+        except KeyboardInterrupt as error:
+            ranks.end(error)
+            raise
         except Exception as error:
             if not getattr(error, "on_all_ranks", False):
                 ranks.end(error)

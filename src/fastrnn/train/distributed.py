@@ -256,18 +256,23 @@ class Group:
 
     # ---- failing -----------------------------------------------------------------------------------------
 
-    def fail(self, error: BaseException, advice: str = "") -> NoReturn:
-        """End the run on all ranks after an error on this one; the others wait for it and can't be told otherwise."""
+    def fail(self, error: BaseException, advice: str = "", *, code: int | None = None) -> NoReturn:
+        """End the run on all ranks after an error on this one; the others wait for it and can't be told otherwise.
+
+        The exit code is 1, or 130 where somebody interrupted this rank.
+        """
         if self.size > 1:
             import traceback
 
             if not self.root:
                 time.sleep(GRACE_SECONDS)
-            text = "".join(traceback.format_exception(error))
+            stopped = isinstance(error, KeyboardInterrupt)
+            text = "" if stopped else "".join(traceback.format_exception(error))
+            what = "was interrupted" if stopped else "failed"
             print(
-                f"{text}rank {self.rank} of {self.size} failed, so the run ends.{advice}", file=sys.stderr, flush=True
+                f"{text}rank {self.rank} of {self.size} {what}, so the run ends.{advice}", file=sys.stderr, flush=True
             )
-            self.comm.Abort(1)
+            self.comm.Abort(code or (130 if stopped else 1))
         raise error
 
 

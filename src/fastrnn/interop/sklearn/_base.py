@@ -20,7 +20,7 @@ from fastrnn.interop.sklearn._training import one_epoch, run_epochs
 from fastrnn.train.data import SequenceBatches
 from fastrnn.train.optim import AdamW
 
-__all__ = ["Examples", "Recurrent", "row_weights"]
+__all__ = ["Examples", "Recurrent", "fitted_scaler", "row_weights"]
 
 BATCH = 32
 NETWORK = (
@@ -55,6 +55,7 @@ class Recurrent(BaseEstimator):
     # Up to so many sequences are one batch by default: an epoch is then one step on all of the data, whose order and
     # repetitions don't matter.
     _one_batch = 64
+    _least_held_out = 1  # of examples, for a validation's score
     _loss: Any = None  # of `fr.fit`; None is the model's own
 
     # what the constructors of the classes take, and set
@@ -161,6 +162,7 @@ class Recurrent(BaseEstimator):
         if self.early_stopping:
             self.best_loss_, self.validation_scores_, self.best_validation_score_ = None, [], -math.inf
             examples, held_out = self._split(examples)
+            self._check_held_out(held_out)
             score = lambda: self._validation_score(held_out)  # noqa: E731
         run_epochs(self, self.model_, self._batches(examples), self._loss, score)
 
@@ -202,6 +204,14 @@ class Recurrent(BaseEstimator):
             ) from None
         return examples.pick(rows[0]), examples.pick(rows[1])
 
+    def _check_held_out(self, held_out: Examples) -> None:
+        """Raise if there is too little to tell a score from."""
+        if len(held_out.items) < self._least_held_out:
+            raise ValueError(
+                f"early_stopping: validation_fraction={self.validation_fraction} holds back one example, and R² needs "
+                "two; a larger fraction or more data"
+            )
+
     # ---- scaling
 
     def _fit_scaler(self, found: Sequences, targets: list[Any], weight: NDArray[Any] | None) -> None:
@@ -209,7 +219,7 @@ class Recurrent(BaseEstimator):
         self.scaler_ = None
         if self.standardize:
             of_steps = None if weight is None else np.repeat(weight, found.lengths)
-            self.scaler_ = StandardScaler().fit(found.steps, sample_weight=of_steps)
+            self.scaler_ = fitted_scaler("X", found.steps, of_steps)
 
     def _scaled(self, found: Sequences) -> list[NDArray[Any]]:
         """Sequences as the network reads them."""
@@ -242,7 +252,8 @@ class Recurrent(BaseEstimator):
 
     def _check_architecture(self) -> None:
         for name, before in self._architecture.items():
-            if getattr(self, name) != before:
+            now = getattr(self, name)
+            if now != before and not (name == "dtype" and _check.float_dtype(now) == _check.float_dtype(before)):
                 raise ValueError(
                     f"{name}: the network to go on with has {before!r}, got {getattr(self, name)!r}; a fit with "
                     "warm_start=False makes a new one"
@@ -281,6 +292,18 @@ class Recurrent(BaseEstimator):
         return state
 
 
+def fitted_scaler(name: str, rows: NDArray[Any], weight: NDArray[Any] | None) -> StandardScaler:
+    """Mean and spread of each column."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaler = StandardScaler().fit(rows, sample_weight=weight)
+    if not (np.isfinite(scaler.mean_).all() and np.isfinite(scaler.var_).all()):
+        raise ValueError(
+            f"{name}: numbers up to {np.abs(rows).max():.3g} are too large for their variance; make them smaller, or "
+            "give standardize=False"
+        )
+    return scaler
+
+
 def row_weights(value: Any, count: int) -> NDArray[Any] | None:
     """Weights of sequences, [n]."""
     if value is None:
@@ -291,7 +314,8 @@ def row_weights(value: Any, count: int) -> NDArray[Any] | None:
     if weight.shape != (count,):
         raise ValueError(f"sample_weight: expected shape ({count},), one for each sequence, got {weight.shape}")
     if not (np.isfinite(weight).all() and (weight >= 0).all()):
-        raise ValueError(f"sample_weight: expected finite numbers of at least 0, got {weight.min()} among them")
+        bad = weight[~(np.isfinite(weight) & (weight >= 0))][0]
+        raise ValueError(f"sample_weight: expected finite numbers of at least 0, got {bad} among them")
     if not weight.any():
         raise ValueError("sample_weight: expected weights of which one at least is not zero, all are zero")
     return weight

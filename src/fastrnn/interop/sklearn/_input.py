@@ -118,6 +118,8 @@ def form_of(X: Any) -> tuple[str, Any]:
     if isinstance(X, list | tuple):
         return _form_of_list(X)
     array = X if isinstance(X, np.ndarray) else np.asarray(X)
+    if array.ndim == 0:
+        raise TypeError(f"X: expected {TAKEN}, got {_check.describe(X)}")
     if array.ndim == 3:
         return "3d", array
     if array.ndim == 1 and array.dtype == object and len(array) and not _is_number(array[0]):
@@ -166,7 +168,8 @@ def _read_table(estimator: Any, X: Any, dtype: Any, reset: bool) -> Sequences:
             if "features as input" not in str(error):
                 raise
             hint = (
-                "Features of a 2-D array are its columns, here steps; series of other lengths go in as a list: list(X)"
+                "Features of a 2-D array are its columns, here steps; series of other lengths go in as a list of "
+                "arrays: list(np.asarray(X))"
             )
             raise ValueError(f"{error} {hint}") from None
     n, T = array.shape

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite
 
-__all__ = ["check_classes", "numbered", "required"]
+__all__ = ["check_classes", "class_weights", "numbered", "required"]
 
 
 def required(estimator: Any, y: Any) -> None:
@@ -48,6 +49,14 @@ def check_classes(estimator: Any, classes: Any, *, needed: bool = True) -> Any:
             "dict of weights"
         )
     return classes
+
+
+def class_weights(given: Any, classes: NDArray[Any], numbers: NDArray[Any]) -> NDArray[Any]:
+    """The weight of each class, [K]. Of the labels, given by their numbers, not every class need be there."""
+    weights = np.ones(len(classes))
+    rows = np.arange(len(classes)) if isinstance(given, dict) else np.unique(numbers)
+    weights[rows] = compute_class_weight(given, classes=classes[rows], y=classes[numbers])
+    return weights
 
 
 def _some(labels: NDArray[Any]) -> str:

@@ -34,8 +34,8 @@ def limited(n_jobs: int | None) -> Iterator[None]:
     with _lock:
         if not _wanted:
             _before = _threads.get_num_threads()
+        _threads.set_num_threads(min([threads, *_wanted]))  # before it is noted: the number may be refused
         _wanted.append(threads)
-        _threads.set_num_threads(min(_wanted))
     try:
         yield
     finally:
@@ -67,4 +67,7 @@ def threads_of(n_jobs: Any) -> int | None:
     if number == 0:
         raise ValueError("n_jobs: expected 1, 2, …, -1 for all CPUs, or None, got 0")
     cpus: int = _info.info()["cpus"]
-    return number if number > 0 else max(1, cpus + 1 + number)
+    most: int = _threads._MAX_THREADS
+    if number > most:
+        raise ValueError(f"n_jobs: expected {most} threads at most, got {number}")
+    return number if number > 0 else min(max(1, cpus + 1 + number), most)

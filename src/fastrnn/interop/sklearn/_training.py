@@ -54,14 +54,20 @@ class _Display(Progress):
         super().finish(text + (f", loss {losses[-1]:.4g}" if losses else ""), self.epoch / self._epochs)
 
 
-def one_epoch(estimator: Any, model: Any, data: Any, loss: Any, **options: Any) -> None:
+def one_epoch(estimator: Any, model: Any, data: Any, objective: Any, **options: Any) -> None:
     """Train once on all of the data, and note its mean loss."""
     seed = int(estimator._random_state.randint(2**31 - 1))
     history = fit(
-        model, data, loss, estimator._optimizer, epochs=1, clip_norm=estimator.clip_norm, seed=seed,
+        model, data, objective, estimator._optimizer, epochs=1, clip_norm=estimator.clip_norm, seed=seed,
         **{"progress": False, **options},
     )  # fmt: skip
-    estimator.loss_curve_.append(history.epochs[-1]["loss"])
+    loss = history.epochs[-1]["loss"]
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the gradient was not finite in any step of epoch {estimator.n_iter_ + 1}, so nothing is learned; "
+            "a lower learning_rate_init, standardize=True or smaller numbers may help"
+        )
+    estimator.loss_curve_.append(loss)
     estimator.n_iter_ += 1
 
 

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils import column_or_1d
 
 from fastrnn import _check
 from fastrnn.interop.sklearn._base import Examples, Recurrent
 from fastrnn.interop.sklearn._input import Sequences
-from fastrnn.interop.sklearn._labels import check_classes, numbered, required
+from fastrnn.interop.sklearn._labels import check_classes, class_weights, numbered, required
 from fastrnn.models.classifier import SequenceClassifier
 from fastrnn.nn.activations import softmax
 
@@ -222,8 +222,9 @@ class RNNClassifier(ClassifierMixin, Recurrent):
     def _weigh(self, targets: list[Any], weight: NDArray[Any] | None) -> NDArray[Any] | None:
         if self.class_weight is None:
             return weight
-        of_classes: NDArray[Any] = compute_sample_weight(self.class_weight, self.classes_[targets])
-        return of_classes if weight is None else of_classes * weight
+        numbers = np.array(targets)
+        of_sequences: NDArray[Any] = class_weights(self.class_weight, self.classes_, numbers)[numbers]
+        return of_sequences if weight is None else of_sequences * weight
 
     def _make_model(self, seed: int) -> SequenceClassifier:
         return SequenceClassifier(

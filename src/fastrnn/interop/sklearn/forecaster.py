@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import r2_score
-from sklearn.preprocessing import StandardScaler
 
 from fastrnn import _check
-from fastrnn.interop.sklearn._base import Examples, Recurrent, row_weights
+from fastrnn.interop.sklearn._base import Examples, Recurrent, fitted_scaler, row_weights
 from fastrnn.interop.sklearn._input import Sequences
 from fastrnn.models.regressor import SequenceRegressor
 
@@ -180,6 +179,7 @@ class RNNForecaster(Recurrent):
     def _read_targets(self, y: Any, found: Sequences, *, reset: bool) -> list[Any]:
         if reset:
             self.horizon_ = int(self.horizon)
+            self._least_held_out = 2 if self.horizon_ == 1 else 1
             half = int(found.lengths.max()) // 2
             self.window_ = max(1, min(WINDOW, half)) if self.window == "auto" else int(self.window)
         self._check_lengths(found)
@@ -217,9 +217,8 @@ class RNNForecaster(Recurrent):
         self.target_scaler_ = None
         if self.standardize:
             windows, after, series = self._windows(targets)
-            self.target_scaler_ = StandardScaler().fit(
-                self._changes(windows, after), sample_weight=None if weight is None else weight[series]
-            )
+            of_windows = None if weight is None else weight[series]
+            self.target_scaler_ = fitted_scaler("X", self._changes(windows, after), of_windows)
 
     def _examples(self, found: Sequences, targets: list[Any], weight: NDArray[Any] | None) -> Examples:
         changes = self._changes(*self._windows(targets)[:2])

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_array
 
-from fastrnn.interop.sklearn._base import Examples, Recurrent
+from fastrnn.interop.sklearn._base import Examples, Recurrent, fitted_scaler
 from fastrnn.interop.sklearn._input import Sequences
 from fastrnn.interop.sklearn._labels import required
 from fastrnn.models.regressor import SequenceRegressor
@@ -49,6 +48,8 @@ class RNNRegressor(MultiOutputMixin, RegressorMixin, Recurrent):
     >>> regressor.score(X, y) > 0.8, regressor.predict(X[:3]).shape
     (True, (3, 2))
     """
+
+    _least_held_out = 2
 
     def __init__(
         self,
@@ -131,7 +132,7 @@ class RNNRegressor(MultiOutputMixin, RegressorMixin, Recurrent):
         super()._fit_scaler(found, targets, weight)
         self.target_scaler_ = None
         if self.standardize:
-            self.target_scaler_ = StandardScaler().fit(np.array(targets), sample_weight=weight)
+            self.target_scaler_ = fitted_scaler("y", np.array(targets), weight)
 
     def _scaled_targets(self, targets: list[Any]) -> list[Any]:
         rows = np.array(targets)

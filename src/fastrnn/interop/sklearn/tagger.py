@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import column_or_1d, compute_class_weight
+from sklearn.utils import column_or_1d
 
 from fastrnn import _check
 from fastrnn.interop.sklearn._base import Examples, Recurrent, row_weights
 from fastrnn.interop.sklearn._input import Sequences, as_given, form_of, pieces
-from fastrnn.interop.sklearn._labels import check_classes, numbered, required
+from fastrnn.interop.sklearn._labels import check_classes, class_weights, numbered, required
 from fastrnn.interop.sklearn._threads import limited
 from fastrnn.models._cells import chosen, open_forget_gates
 from fastrnn.nn import Dropout, Linear, Sequential, losses
@@ -179,6 +179,8 @@ class SequenceTagger(Recurrent):
         if self._steps_of_rows and found.form == "2d":
             labels = column_or_1d(y, warn=True)
             y = labels[:, None]
+        if not hasattr(y, "__len__"):
+            raise TypeError(f"y: expected labels of each step, [T_i] for each sequence, got {_check.describe(y)}")
         if len(y) != len(found):
             raise ValueError(f"y: expected labels of {len(found)} sequences, got {len(y)}")
         arrays = [np.asarray(one) for one in (y.to_numpy() if hasattr(y, "iloc") else y)]
@@ -197,12 +199,7 @@ class SequenceTagger(Recurrent):
     def _weigh(self, targets: list[Any], weight: NDArray[Any] | None) -> NDArray[Any] | None:
         self._step_weights = None
         if self.class_weight is not None:
-            numbers = np.concatenate(targets)
-            there = np.unique(numbers)
-            self._step_weights = np.ones(len(self.classes_))
-            self._step_weights[there] = compute_class_weight(
-                self.class_weight, classes=self.classes_[there], y=self.classes_[numbers]
-            )
+            self._step_weights = class_weights(self.class_weight, self.classes_, np.concatenate(targets))
         return weight
 
     def _loss(self, logits: Any, target: Any, *, weight: Any = None, lengths: Any = None) -> Any:
