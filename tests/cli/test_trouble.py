@@ -1,5 +1,6 @@
 """The command line where something is in the way: Ctrl-C, full disks, odd texts, runs beside their text."""
 
+import json
 import os
 import re
 import shutil
@@ -151,6 +152,14 @@ def test_a_full_disk_or_memory_is_one_line(error, message, text, monkeypatch, ca
     monkeypatch.setattr(command, "fit", fail)
     assert train("--text", text, "--steps", "3", "--out", "run") == 1
     assert re.fullmatch(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("tokens", ["characters", "words"])
+def test_a_loss_beyond_any_perplexity(text, tokens, capsys):
+    """2 to the bits per token is more than a float holds; the run still ends with its model and figures."""
+    assert train("--text", text, "--tokens", tokens, "--lr", "1e30", "--steps", "5", "--out", "run", "--json") == 0
+    figures = json.loads(capsys.readouterr().out)["figures"]
+    assert figures["held_out_perplexity"] == 2.0**1000
 
 
 def test_words(text, capsys):
