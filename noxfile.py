@@ -144,7 +144,7 @@ def package(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the site into build/site, warnings being errors: ``nox -s docs -- --open`` shows it."""
     args = [arg for arg in session.posargs if arg != "--open"]
-    session.install(".[docs,jit,onnx,keras,sklearn,autograd,jax]")  # the reference describes what can be imported
+    session.install(".[docs,onnx,keras,sklearn,autograd,jax]")  # the reference describes what can be imported
     # afresh: pages made from docstrings that are gone would stay
     for made in (ROOT / "docs" / "api" / "generated", ROOT / "docs" / "examples"):
         shutil.rmtree(made, ignore_errors=True)
