@@ -123,7 +123,8 @@ def package(session: nox.Session) -> None:
     else:
         shutil.copy(wheel, dist)
     (wheel,) = dist.glob("fastrnn-*.whl")
-    package = {"fastrnn/_core.*.so", "fastrnn/_core.pyi", "fastrnn/py.typed", "fastrnn/interop/*.py"}
+    ours = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*.py*")}
+    package = {"fastrnn/_core.*.so", "fastrnn/py.typed"} | {name for name in ours if name.endswith((".py", ".pyi"))}
     about = {"*.dist-info/licenses/LICENSE", "*.dist-info/entry_points.txt", "*.dist-info/METADATA"}
     kernels = {"*.pyx", "*.pxi", "*.cpp", "*.h", "*.a", "tests/*", "fastrnn.libs/*"}  # libs: what auditwheel would add
     contents(session, wheel, package | about, kernels | {"*__pycache__*"}, 7)
@@ -143,7 +144,7 @@ def package(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the site into build/site, warnings being errors: ``nox -s docs -- --open`` shows it."""
     args = [arg for arg in session.posargs if arg != "--open"]
-    session.install(".[docs]")
+    session.install(".[docs,onnx,keras,sklearn,autograd,jax]")  # the reference describes what can be imported
     # afresh: pages made from docstrings that are gone would stay
     for made in (ROOT / "docs" / "api" / "generated", ROOT / "docs" / "examples"):
         shutil.rmtree(made, ignore_errors=True)

@@ -4,7 +4,6 @@ Pages are Markdown (MyST), docstrings NumPy's; what Sphinx doesn't do by itself 
 other servers: no fonts, no scripts; equations are MathML, made when the site is built.
 """
 
-import logging
 import sys
 from pathlib import Path
 
@@ -42,8 +41,6 @@ extensions = [
 exclude_patterns = ["_build", "_ext", "_templates", "sg_execution_times.rst", "*/sg_execution_times.rst"]
 templates_path = ["_templates"]
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
-# pages about other libraries are there or not, as their rooms are
-logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda record: "didn't match any" not in str(record.msg))
 nitpicky = True
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]

@@ -1,4 +1,7 @@
-"""Who said it? Speech of unequal lengths in scikit-learn: an estimator, a pipeline, a search over settings.
+"""Who said it? Speech in scikit-learn
+=====================================
+
+Utterances of unequal lengths: an estimator, a pipeline, a search over settings.
 
 The Japanese Vowels set (Kudo et al. 1999): nine men say /ae/; each utterance is 7 to 29 frames of 12 cepstral
 coefficients, 270 to learn from and 370 to test on. `RNNClassifier` takes them as they are, a list of arrays [T, 12].

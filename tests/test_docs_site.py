@@ -40,9 +40,9 @@ def test_every_page_is_in_a_toctree():
     for page in PAGES:
         name = page.rpartition(".")[0]
         assert name == "index" or any(fnmatch.fnmatch(name, entry) for entry in named), f"{page}: in no toctree"
-    for entry in named:  # and what is named is there; patterns may match nothing
+    for entry in named:  # and what is named is there
         exists = any(fnmatch.fnmatch(page.rpartition(".")[0], entry) for page in PAGES)
-        assert exists or "[" in entry or "*" in entry or entry.startswith(MADE), f"{entry}: no such page"
+        assert exists or entry.startswith(MADE), f"{entry}: no such page"
 
 
 @functools.cache
@@ -96,7 +96,7 @@ def test_gallery_has_what_examples_print(script):
     assert printed.strip(), f"python docs/gallery/collect.py {script.stem}"
     assert "/tmp" not in printed, "paths of the machine that it ran on"
     if re.search(r'"--(?:output|plot)"', text):
-        assert any((DOCS / folder / f"{script.stem}.png").exists() for folder in ("gallery", "models"))
+        assert any((DOCS / folder / f"{script.stem}.png").exists() for folder in ("gallery", "models", "interop"))
 
 
 def test_pages_ask_nothing_of_other_servers():

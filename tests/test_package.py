@@ -1,8 +1,8 @@
 """The package as it is installed: what an import costs, settings, types, and the README's examples."""
 
+import importlib.util
 import os
 import pickle
-import importlib.util
 import re
 import subprocess
 import sys

@@ -1,12 +1,13 @@
 """Docstrings as they are written, for people at a terminal, made into what docutils reads.
 
 In running text `|x|` is an absolute value, not a substitution, "`Layer`s" a plural, and lines that are indented after a
-blank line are equations or samples, to be shown as they stand.
+blank line are equations or samples, to be shown as they stand. What is inherited from other libraries stays with them.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,6 +39,13 @@ def readable(lines: list[str]) -> list[str]:
     return done
 
 
+def foreign(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out what classes of ours inherit from other libraries, whose docstrings link within their own pages."""
+    module = getattr(getattr(obj, "fget", obj), "__module__", None) or "builtins"
+    root = str(module).partition(".")[0]
+    return None if root == "fastrnn" or root in sys.stdlib_module_names else True
+
+
 def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """What autodoc and autosummary call with each docstring."""
     lines[:] = readable(lines)
@@ -45,5 +53,6 @@ def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Come before numpydoc."""
+    app.connect("autodoc-skip-member", foreign)
     app.connect("autodoc-process-docstring", process, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

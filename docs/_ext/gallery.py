@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 FOLDER = "examples"  # in the site
+FIGURES = ("models", "interop", "gallery")  # where figures of examples are: with the page that shows them, too
 ORDER = (
-    "ragged_classification", "predict_sine", "numpy_loop", "numpy_pipeline", "from_pytorch", "binary_addition", "bptt",
-    "predict_word", "translate_numbers", "seq2seq_sine_cosine", "speech_classification", "dialogue", "tree_sentiment",
-    "word_vectors", "vae_digits", "vqvae_digits", "realtime_audio",
+    "ragged_classification", "predict_sine", "numpy_loop", "numpy_pipeline", "from_pytorch", "japanese_vowels_sklearn",
+    "binary_addition", "bptt", "predict_word", "translate_numbers", "seq2seq_sine_cosine", "speech_classification",
+    "dialogue", "tree_sentiment", "word_vectors", "vae_digits", "vqvae_digits", "realtime_audio",
 )  # fmt: skip
 INDENTED = re.compile(r"(?:^    \S.*\n)+", re.MULTILINE)  # lines of commands, diagrams, samples
 
@@ -47,7 +48,7 @@ def settings(here: Path) -> dict[str, Any]:
 
 def figure(here: Path, name: str) -> str | None:
     """Where the figure of an example is, from the root of the pages."""
-    return next((f"/{d}/{name}.png" for d in ("models", "gallery") if (here / d / f"{name}.png").exists()), None)
+    return next((f"/{d}/{name}.png" for d in FIGURES if (here / d / f"{name}.png").exists()), None)
 
 
 def results(app: Sphinx, docname: str, source: list[str]) -> None:

@@ -3,7 +3,8 @@
     python docs/gallery/collect.py              # all, some ten minutes
     python docs/gallery/collect.py bptt         # one
 
-What an example prints goes to NAME.txt here. Its figure goes to NAME.png, unless a page about a model has it already.
+What an example prints goes to NAME.txt here. Its figure goes to NAME.png, unless a page in `models` or `interop` has it
+already.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"
-MODELS = HERE.parent / "models"
+PAGES = [HERE.parent / name for name in ("models", "interop")]
 
 
 def for_people(text: str, folder: str) -> str:
@@ -44,7 +45,7 @@ def collect(script: Path) -> None:
         (HERE / f"{script.stem}.txt").write_text(for_people(done.stdout, folder), encoding="utf-8")
         figures = sorted(Path(folder).rglob("*.png"))
         print(script.name, *(figure.name for figure in figures), flush=True)
-        if figures and not (MODELS / f"{script.stem}.png").exists():
+        if figures and not any((folder / f"{script.stem}.png").exists() for folder in PAGES):
             shutil.copy(figures[0], HERE / f"{script.stem}.png")
 
 

@@ -207,6 +207,10 @@ def test_weights_alone(capsys):
     assert "a safetensors file without fastrnn's description" in (err := capsys.readouterr().err) and "--like" in err
     assert main(["convert", "weights.safetensors", "m.safetensors", "--like", "like.safetensors"]) == 0
     same(fr.load("m.safetensors"), model)
+    os.mkdir("run")
+    os.rename("like.safetensors", "run/model.safetensors")  # the folder of a run, as for SOURCE
+    assert main(["convert", "weights.safetensors", "again.safetensors", "--like", "run"]) == 0
+    same(fr.load("again.safetensors"), model)
     fr.save(fr.GRU(3, 5), "other.safetensors")
     assert main(["convert", "weights.safetensors", "n.safetensors", "--like", "other.safetensors"]) == 2
     assert "weights.safetensors: " in capsys.readouterr().err
@@ -310,6 +314,11 @@ def test_what_was_written_wrong_gets_no_name(how, monkeypatch, capsys):
         (["w.pt", "b.safetensors"], "SOURCE: w.pt holds weights without the model; --like names"),
         (["w.weights.h5", "b.safetensors"], "SOURCE: w.weights.h5 holds weights without the model; --like names"),
         (["a.onnx", "b.safetensors", "--like", "a.safetensors"], "--like: is for weights without a model; a.onnx has"),
+        (
+            ["w.pt", "b.safetensors", "--like", "w.pt"],
+            "--like: expected a file that holds a model, got w.pt, which has weights alone",
+        ),
+        (["w.pt", "b.safetensors", "--like", "none.safetensors"], "none.safetensors: no such file"),
         (["a.safetensors", "b.safetensors", "--layers"], "--layers: is for graphs of ONNX"),
         (["broken.safetensors", "b.safetensors"], "broken.safetensors: not a complete safetensors file"),
         (

@@ -1,8 +1,11 @@
 """The command line where something is in the way: Ctrl-C, full disks, odd texts, runs beside their text."""
 
+import contextlib
+import json
 import os
 import re
 import shutil
+import threading
 
 import pytest
 
@@ -151,6 +154,41 @@ def test_a_full_disk_or_memory_is_one_line(error, message, text, monkeypatch, ca
     monkeypatch.setattr(command, "fit", fail)
     assert train("--text", text, "--steps", "3", "--out", "run") == 1
     assert re.fullmatch(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("tokens", ["characters", "words"])
+def test_a_loss_beyond_any_perplexity(text, tokens, capsys):
+    """2 to the bits per token is more than a float holds; the run still ends with its model and figures."""
+    assert train("--text", text, "--tokens", tokens, "--lr", "1e30", "--steps", "5", "--out", "run", "--json") == 0
+    figures = json.loads(capsys.readouterr().out)["figures"]
+    assert figures["held_out_perplexity"] == 2.0**1000
+
+
+def test_texts_without_an_end(tmp_path):
+    """No more is read than is wanted: of a device, or of a file larger than memory."""
+    os.mkfifo("endless")
+    written = []
+
+    def write():
+        with contextlib.suppress(BrokenPipeError), open("endless", "wb", buffering=0) as pipe:
+            while sum(written) < 10_000_000:
+                written.append(pipe.write("söme text\r\n".encode() * 1000))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    corpus = texts.load_corpus("endless", max_chars=20_000)
+    writer.join()
+    assert sum(written) < 1_000_000
+    ((_, text),) = corpus.texts
+    assert text == ("söme text\n" * 2000) and corpus.cut and corpus.undecodable == 0
+
+
+@pytest.mark.parametrize("extra", range(9))
+def test_texts_are_cut_between_characters(tmp_path, extra):
+    (tmp_path / "t").write_text("x" * extra + "€𝄞" * 5000)
+    corpus = texts.load_corpus("t", max_chars=2000 + extra)
+    assert corpus.texts[0][1] == "x" * extra + "€𝄞" * 1000 and corpus.cut and corpus.undecodable == 0
+    assert texts.load_corpus("t").texts[0][1] == (tmp_path / "t").read_text()
 
 
 def test_words(text, capsys):

@@ -43,7 +43,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument("source", metavar="SOURCE", help="a model's file, or the folder of a run")
     parser.add_argument("target", metavar="TARGET", help="the file to write")
     parser.add_argument("--force", action="store_true", help="overwrite TARGET")
-    parser.add_argument("--like", metavar="FILE", help="for weights alone: a file with the model they are of")
+    parser.add_argument("--like", metavar="FILE", help="for weights alone: a file, or a run, with their model")
     parser.add_argument("--layers", action="store_true", help="make layers of an ONNX graph, which can be trained")
     parser.add_argument("--cell", type=own_cell, metavar="MODULE:NAME", help="the cell made by fr.cell that it is of")
     parser.add_argument("--no-verify", action="store_true", help="don't read the new file again")
@@ -53,15 +53,13 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read, write, compare, and say what came of it."""
-    source, target = Path(args.source), Path(args.target)
-    if source.is_dir():
-        source = source / "model.safetensors"
+    source, target = _of_run(Path(args.source)), Path(args.target)
     reader, writer = format_of(source, "SOURCE"), format_of(target, "TARGET")
     _check(args, source, target, reader)
     layers = args.layers or (reader.name == "ONNX" and writer.name not in ("ONNX", "fastrnn"))
     options = Options(None, {} if args.cell is None else {args.cell: imported(args.cell)}, layers)
     if args.like is not None:
-        options = options._replace(like=_read(format_of(Path(args.like), "--like"), Path(args.like), options))
+        options = options._replace(like=_like(_of_run(Path(args.like)), options))
     model = _read(reader, source, options)
     # With the same end, which tells libraries what to write, and in the same folder, so that it can be renamed.
     temporary = target.with_name(f".tmp-{os.getpid()}-{os.urandom(4).hex()}-{target.name}")
@@ -73,6 +71,19 @@ def run(args: argparse.Namespace) -> int:
         temporary.unlink(missing_ok=True)
     _tell(args, source, target, model, found)
     return 0
+
+
+def _of_run(path: Path) -> Path:
+    """The model's file, where the folder of a run is named."""
+    return path / "model.safetensors" if path.is_dir() else path
+
+
+def _like(path: Path, options: Options) -> Any:
+    """The model that weights are of."""
+    kind = format_of(path, "--like")
+    if kind.weights_only:
+        raise CliError(f"--like: expected a file that holds a model, got {path}, which has weights alone")
+    return _read(kind, path, options)
 
 
 def _check(args: argparse.Namespace, source: Path, target: Path, reader: Format) -> None:

@@ -38,9 +38,10 @@ class Kind(NamedTuple):
     def held_out(self, model: LanguageModel, held: Any) -> tuple[str, dict[str, float]]:
         """What a model makes of held-out tokens: a line for people, and figures."""
         bits = model.bits_per_token(held)
-        figures = {f"held_out_bits_per_{self.short}": bits, "held_out_perplexity": 2.0**bits}
-        perplexity = "" if self.noun == "character" else f"perplexity {2.0**bits:.1f}, "
-        return f"{perplexity}{bits:.3f} bits per {self.noun} ({amount(len(held))} {self.noun}s)", figures
+        perplexity = 2.0 ** min(bits, 1000.0)
+        figures = {f"held_out_bits_per_{self.short}": bits, "held_out_perplexity": perplexity}
+        shown = "" if self.noun == "character" else f"perplexity {perplexity:.{'1f' if bits < 100 else '3g'}}, "
+        return f"{shown}{bits:.3f} bits per {self.noun} ({amount(len(held))} {self.noun}s)", figures
 
 
 KINDS = {"characters": Kind("character", "char", 128, 128), "words": Kind("word", "word", 8000, 32)}

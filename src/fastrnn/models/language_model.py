@@ -281,7 +281,7 @@ class LanguageModel(Writing, Layer):
 
         Unknown words count as the unknown token.
         """
-        return float(2.0 ** self.bits_per_token(tokens, batch_size=batch_size, seq_len=seq_len))
+        return float(2.0 ** min(self.bits_per_token(tokens, batch_size=batch_size, seq_len=seq_len), 1000.0))
 
     def _streams(self) -> bool:
         """Whether a stream computes what a call does: not for subclasses that have calls of their own."""

@@ -272,7 +272,7 @@ class MaskedLanguageModel(WordQueries, Model):
             loss, words = self._terms(x, lengths, None, rng, ALL_HIDDEN)
             total += words * float(loss)
             count += words
-        return math.exp(total / count)
+        return math.exp(min(total / count, 700.0))
 
     def _tokens(self, text: Any) -> NDArray[Any]:
         tokens = _vocabulary.numbers(self.vocabulary, text, "texts")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, NamedTuple
@@ -46,12 +47,18 @@ class Corpus(NamedTuple):
         return sum(len(text) for _, text in self.texts)
 
 
-def _read(path: Path) -> tuple[str, int]:
-    """Return a file's text with newlines made uniform, "" if it isn't text, and the count of decoding errors."""
-    data = path.read_bytes()
-    if b"\0" in data[:8192]:
-        return "", 0
-    text = data.decode("utf-8", "replace")
+def _read(path: Path, chars: int) -> tuple[str, int]:
+    """Return a file's text with newlines made uniform, "" if it isn't text, and the count of decoding errors.
+
+    Past `chars` characters it may be cut: some files are larger than memory, and devices have no end.
+    """
+    most = max(4 * chars + 16, 8192)  # bytes of so many characters, and a few more, which show that there are more
+    with open(path, "rb") as file:
+        data = file.read(8192)
+        if b"\0" in data:
+            return "", 0
+        data += file.read(most - len(data))
+    text, _ = codecs.utf_8_decode(data, "replace", len(data) < most)  # the last character may be cut
     errors = text.count(UNKNOWN) - data.count(UNKNOWN.encode())
     return text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff"), errors
 
@@ -61,7 +68,7 @@ def _collect(name: str, root: Path, files: Iterable[Path], max_chars: int) -> Co
     texts: list[tuple[str, str]] = []
     left, undecodable = max_chars, 0
     for path in files:
-        text, errors = _read(path)
+        text, errors = _read(path, left)
         if not text:
             continue
         if left <= 0:
