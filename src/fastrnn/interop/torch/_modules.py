@@ -96,7 +96,7 @@ class Fast:
             self.batch_first and not unbatched and lengths is None,
             unbatched,
             rate,
-            int(torch.randint(_run.SEEDS, ())) if rate else 0,
+            int(torch.randint(_run.SEEDS, (), device="cpu")) if rate else 0,
         )
         tensors = (x, h_0, c_0, *weights)
         if torch.is_grad_enabled() and any([t is not None and t.requires_grad for t in tensors]):

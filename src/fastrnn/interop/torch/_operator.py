@@ -54,7 +54,7 @@ def recurrent(x: Any, h_0: Any, c_0: Any, weights: Any, seed: Any, save: bool, *
     """(y, h_n, c_n, token), the last two empty where there is none."""
     full = _run.Spec._make((*spec, 0 if seed is None else int(seed)))
     y, h_n, c_n, saved = _run.forward(full, x, h_0, c_0, None, weights, save)
-    token = torch.empty(0, dtype=torch.int64) if saved is None else _token(saved, [x, y, *weights])
+    token = x.new_empty(0, dtype=torch.int64) if saved is None else _token(saved, [x, y, *weights])
     return y, h_n, y.new_empty(0) if c_n is None else c_n, token
 
 
@@ -156,7 +156,7 @@ def forward(module: Any, input: Any, hx: Any) -> Any:
     tensors = (input, h_0, c_0, *weights)
     save = torch.is_grad_enabled() and any([t is not None and t.requires_grad for t in tensors])
     y, h_n, c_n, _ = torch.ops.fastrnn.recurrent(
-        input, h_0, c_0, weights, torch.randint(_run.SEEDS, ()) if rate else None, save,
+        input, h_0, c_0, weights, torch.randint(_run.SEEDS, (), device="cpu") if rate else None, save,
         module.mode, 2 if module.bidirectional else 1, module.bias, module.proj_size > 0,
         module.batch_first and not unbatched, unbatched, rate,
     )  # fmt: skip
