@@ -115,7 +115,8 @@ Pool* g_pool = nullptr;  // never freed: workers may outlive static destructors
 std::atomic<int> g_threads{1};
 thread_local int t_threads = 0;
 std::atomic<bool> g_borrowing{false};
-Lender g_lender{};  // written before g_borrowing is true
+Lender g_lender{};  // the owner's, as the switch above it
+std::atomic<bool> g_forked{false};
 std::atomic<int> g_cpus{1};
 std::atomic<int64_t> g_cpus_read{0};
 constexpr int64_t kSpinNs = 50'000;
@@ -213,8 +214,28 @@ int ensure(Pool* p, int n) {
 // forgets the parent's pool (some kilobytes) and makes one at its first region.
 void after_fork_in_child() {
     g_pool = new (std::nothrow) Pool;
-    g_borrowing.store(false);  // OpenMP's don't survive
+    g_borrowing.store(false);
+    g_forked.store(true);
     read_cpus(now_ns());
+}
+
+// Whether this process was forked and has begun no program of its own since. OpenMP's threads don't survive a fork, its
+// library doesn't notice, and a region of several threads would wait for ever.
+bool forked() {
+    if (g_forked.load()) return true;
+#if defined(__linux__)  // the fork may have come before this library was loaded
+    constexpr unsigned kForkNoExec = 0x40;
+    char line[1024] = "";
+    unsigned flags = 0;
+    if (FILE* f = std::fopen("/proc/self/stat", "r")) {
+        const char* name_end = std::fgets(line, sizeof line, f) ? std::strrchr(line, ')') : nullptr;
+        if (name_end && std::sscanf(name_end, ") %*c %*d %*d %*d %*d %*d %u", &flags) != 1) flags = 0;
+        std::fclose(f);
+    }
+    return flags & kForkNoExec;
+#else
+    return false;
+#endif
 }
 
 struct Region {
@@ -252,9 +273,10 @@ int pool_set_own_threads(int n) noexcept {
 }
 
 bool pool_borrow(const Lender* lender) noexcept {
+    if (lender && forked()) return false;
     if (!g_pool || g_pool->owner.exchange(true, std::memory_order_acquire)) return false;  // a region runs
-    g_borrowing.store(lender != nullptr);
     if (lender) g_lender = *lender;
+    g_borrowing.store(lender != nullptr);
     g_pool->owner.store(false, std::memory_order_release);
     return true;
 }

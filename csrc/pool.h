@@ -33,6 +33,8 @@ struct Lender {
     int (*id)();                                                                 // omp_get_thread_num
     int (*size)();                                                               // omp_get_num_threads
 };
-bool pool_borrow(const Lender* lender) noexcept;  // null: no longer. False: a region is running, nothing has changed
+// Null: no longer. False, and nothing has changed: a region is running, or this is the child of a fork, which such threads
+// don't survive.
+bool pool_borrow(const Lender* lender) noexcept;
 
 }  // namespace fastrnn

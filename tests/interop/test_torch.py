@@ -193,6 +193,31 @@ def test_dropout_follows_the_seed(cell):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_dropout_may_change(cell):
+    """As PyTorch's tests have it: the attribute counts at each call, and all is dropped at 1."""
+    plain, ours = pair(cell, num_layers=2)
+    ours._fastrnn_unsupported = "ignore"
+    x, found = torch.randn(T, B, I), {}
+    for rate in (0.0, 0.5, 1.0, 0.2, 0.0, 1.0):
+        ours.dropout = plain.dropout = rate
+        first, second = ours(x)[0], ours(x)[0]
+        assert torch.equal(first, second) == (rate in (0.0, 1.0))
+        if rate in (0.0, 1.0):
+            assert_same([first], [plain(x)[0]])
+            assert torch.equal(found.setdefault(rate, first), first)
+
+
+def test_dropout_under_another_default_device():
+    module, x = fast.LSTM(I, H, 2, dropout=0.5), torch.randn(T, B, I)
+    torch.manual_seed(1)
+    expected = module(x)[0]
+    torch.manual_seed(1)
+    with torch.device("meta"):
+        found = module(x)[0]
+    assert torch.equal(found, expected)
+
+
 def test_dropout_has_its_rate():
     """An RNN that hands on what it gets shows the mask."""
     module = fast.RNN(1, 200, 2, nonlinearity="relu", dropout=0.3, bias=False)

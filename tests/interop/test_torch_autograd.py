@@ -1,6 +1,8 @@
 """What autograd is asked for beyond one backward pass, and which threads do it."""
 
 import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -294,3 +296,29 @@ def test_after_a_fork(threads):
         if child == 0:
             os._exit(0 if np.array_equal(made(x)[0].numpy(), expected) else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+LATE = """
+import os, signal, sys, torch
+if sys.argv[1] == "core":
+    import fastrnn
+torch.set_num_threads(2)
+torch.ones(500, 500).exp().sum()
+assert torch.get_num_threads() == 2
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    from fastrnn.interop import torch as fast
+    with torch.no_grad():
+        y = fast.GRU(64, 128)(torch.ones(30, 16, 64))[0]
+    os._exit(0 if not fast._threads.borrow() and y.isfinite().all() else 1)
+sys.exit(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a fork before the core is loaded is known on Linux")
+@pytest.mark.parametrize("loaded", ["core", "nothing"])
+def test_imported_after_a_fork(loaded):
+    """What is left of PyTorch's threads there would be waited for without end."""
+    result = subprocess.run([sys.executable, "-c", LATE, loaded], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr

@@ -211,6 +211,29 @@ def test_scripts():
     torch.testing.assert_close(scripted(x)[0], plain(x)[0])
 
 
+def test_symbolic_traces():
+    """A recurrent layer is one node of torch.fx's graphs, as PyTorch's is."""
+
+    class Tagger(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.output = torch.nn.LSTM(4, 5), torch.nn.Linear(5, 2)
+
+        def forward(self, x, h, c):
+            y, state = self.rnn(x)
+            z, (h_n, _) = self.rnn(y[..., :4], hx=(h, c))
+            return self.output(y + z), state, h_n
+
+    model, state = Tagger(), torch.randn(1, 3, 5)
+    before = torch.fx.symbolic_trace(model).graph
+    fast.accelerate(model, unsupported="error")
+    traced = torch.fx.symbolic_trace(model)
+    assert [node.target for node in traced.graph.nodes] == [node.target for node in before.nodes]
+    assert isinstance(traced.rnn, fast.LSTM)
+    x = torch.randn(6, 3, 4)
+    torch.testing.assert_close(traced(x, state, state), model(x, state, state))
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_exported_programs():
     plain, ours = pair("GRU", 4, 5)

@@ -189,8 +189,9 @@ def _plain_class(module: Any, cls: Any) -> Any:
         return cls.__bases__[1]
     if _is_injected(module, cls):
         return _on_base(cls, _plain_class(module, cls.__bases__[0]))
-    if _MADE.get(cls.__bases__[-1]) is cls:
-        return cls.__bases__[-1]
+    theirs = cls.__bases__[-1]
+    if _MADE.get(theirs) is cls:
+        return theirs
     raise TypeError(
         f"restore: {cls.__qualname__} is a subclass of {cls.__bases__[0].__qualname__}, and was made as one"
     )

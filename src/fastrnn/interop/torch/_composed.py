@@ -68,7 +68,7 @@ def composed(
             inputs = [
                 t if t is None else t.detach().requires_grad_(want) for t, want in zip(inputs, wanted, strict=True)
             ]
-        outputs = _outputs(spec, *inputs[:3], lengths, inputs[3:])
+        outputs = _outputs(spec, inputs[0], inputs[1], inputs[2], lengths, inputs[3:])
         pairs = [(y, dy) for y, dy in zip(outputs, gradients, strict=False) if dy is not None]
         found = iter(
             torch.autograd.grad(

@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import torch
+import torch.fx
 from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn.interop.torch import _operator, _run, _unsupported
@@ -96,7 +97,7 @@ class Fast:
             self.batch_first and not unbatched and lengths is None,
             unbatched,
             rate,
-            int(torch.randint(_run.SEEDS, ())) if rate else 0,
+            int(torch.randint(_run.SEEDS, (), device="cpu")) if rate else 0,
         )
         tensors = (x, h_0, c_0, *weights)
         if torch.is_grad_enabled() and any([t is not None and t.requires_grad for t in tensors]):
@@ -124,6 +125,9 @@ class Fast:
         """PyTorch's own forward: for what is unsupported, and for the errors of bad arguments."""
         if torch._C._get_tracing_state() is not None:  # a trace is one of PyTorch's operators
             return self._fastrnn_plain(input, hx)
+        if isinstance(data, torch.fx.Proxy) and data.tracer.root is not self:  # torch.fx doesn't look into torch.nn's
+            given = (input,) if hx is None else (input, hx)
+            return data.tracer.create_proxy("call_module", data.tracer.path_of_module(self), given, {})
         if torch.is_autocast_enabled("cpu"):
             from fastrnn.interop.torch import _autocast
 

@@ -52,15 +52,15 @@ def _token(saved: _run.Saved, tensors: list[Any]) -> Any:
 )
 def recurrent(x: Any, h_0: Any, c_0: Any, weights: Any, seed: Any, save: bool, *spec: Any) -> Any:
     """(y, h_n, c_n, token), the last two empty where there is none."""
-    full = _run.Spec(*spec, 0 if seed is None else int(seed))
+    full = _run.Spec._make((*spec, 0 if seed is None else int(seed)))
     y, h_n, c_n, saved = _run.forward(full, x, h_0, c_0, None, weights, save)
-    token = torch.empty(0, dtype=torch.int64) if saved is None else _token(saved, [x, y, *weights])
+    token = x.new_empty(0, dtype=torch.int64) if saved is None else _token(saved, [x, y, *weights])
     return y, h_n, y.new_empty(0) if c_n is None else c_n, token
 
 
 @recurrent.register_fake
 def _(x: Any, h_0: Any, c_0: Any, weights: Any, seed: Any, save: bool, *spec: Any) -> Any:
-    full = _run.Spec(*spec, 0)
+    full = _run.Spec._make((*spec, 0))
     rows = len(weights) // full.per_direction
     size = weights[1].shape[1]
     middle = [] if full.unbatched else [x.shape[0 if full.batch_first else 1]]
@@ -84,7 +84,7 @@ def recurrent_backward(
     wanted: Any, *spec: Any,
 ) -> Any:  # fmt: skip
     """Gradients of x, h_0, c_0 and the weights, empty where not `wanted`."""
-    full = _run.Spec(*spec, 0 if seed is None else int(seed))
+    full = _run.Spec._make((*spec, 0 if seed is None else int(seed)))
     kept = _SAVED.get(int(token[0])) if len(token) else None
     if kept is None or kept.saved.kept is None or kept.addresses != [t.data_ptr() for t in (x, y, *weights)]:
         saved = _run.forward(full, x, h_0, c_0, None, weights, True)[3]
@@ -99,7 +99,7 @@ def _(
     token: Any, y: Any, dy: Any, dh_n: Any, dc_n: Any, x: Any, h_0: Any, c_0: Any, weights: Any, seed: Any,
     wanted: Any, *spec: Any,
 ) -> Any:  # fmt: skip
-    full = _run.Spec(*spec, 0)
+    full = _run.Spec._make((*spec, 0))
     dx = x.new_empty(x.shape)
     if full.batch_first and not full.unbatched:
         dx = x.new_empty(x.shape[1], x.shape[0], x.shape[2]).transpose(0, 1)
@@ -156,7 +156,7 @@ def forward(module: Any, input: Any, hx: Any) -> Any:
     tensors = (input, h_0, c_0, *weights)
     save = torch.is_grad_enabled() and any([t is not None and t.requires_grad for t in tensors])
     y, h_n, c_n, _ = torch.ops.fastrnn.recurrent(
-        input, h_0, c_0, weights, torch.randint(_run.SEEDS, ()) if rate else None, save,
+        input, h_0, c_0, weights, torch.randint(_run.SEEDS, (), device="cpu") if rate else None, save,
         module.mode, 2 if module.bidirectional else 1, module.bias, module.proj_size > 0,
         module.batch_first and not unbatched, unbatched, rate,
     )  # fmt: skip

@@ -65,15 +65,14 @@ def _as_given(array: Any, spec: Spec) -> Any:
     return array[:, 0] if spec.unbatched else array.swapaxes(0, 1) if spec.batch_first else array
 
 
-def _states(h: Any, c: Any, unbatched: bool) -> list[Any]:
-    """States as the core takes them, [L·D, B, ·] and contiguous."""
-    found = []
-    for tensor in (h, c):
-        array = None if tensor is None else tensor.numpy(force=True)
-        if array is not None and unbatched:
-            array = array[:, None]
-        found.append(array if array is None or array.flags.c_contiguous else np.ascontiguousarray(array))
-    return found
+def _state(tensor: Any, unbatched: bool) -> Any:
+    """A state as the core takes it, [L·D, B, ·] and contiguous."""
+    if tensor is None:
+        return None
+    array = tensor.numpy(force=True)
+    if unbatched:
+        array = array[:, None]
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
 def _tensor(array: Any) -> Any:
@@ -84,11 +83,11 @@ def forward(spec: Spec, x: Any, h_0: Any, c_0: Any, lengths: Any, weights: Any, 
     """(y, h_n, c_n or None, `Saved` or None); the tensors don't require gradients."""
     unbatched = spec.unbatched
     array = _time_major(x.numpy(force=True), spec)
-    initial = (None, None) if h_0 is None else _states(h_0, c_0, unbatched)
     with Threads():
         y, h_n, c_n, kept = _core.forward_layers(
-            CELLS[spec.mode], array, by_layer([w.numpy(force=True) for w in weights], spec), *initial,
-            None if lengths is None else lengths.numpy(), False, save, 0, spec.rate, spec.seed,
+            CELLS[spec.mode], array, by_layer([w.numpy(force=True) for w in weights], spec),
+            _state(h_0, unbatched), _state(c_0, unbatched), None if lengths is None else lengths.numpy(),
+            False, save, 0, spec.rate, spec.seed,
         )  # fmt: skip
     if unbatched:
         h_n, c_n = h_n[:, 0], None if c_n is None else c_n[:, 0]
@@ -107,8 +106,9 @@ def backward(
         dy = _time_major(dy.numpy(force=True), spec)
     with Threads():
         dx, dh_0, dc_0 = _core.backward_layers(
-            kept, dy, *_states(dh_n, dc_n, unbatched), by_layer(grads, spec), wanted[0], False, spec.rate, spec.seed
-        )
+            kept, dy, _state(dh_n, unbatched), _state(dc_n, unbatched), by_layer(grads, spec),
+            wanted[0], False, spec.rate, spec.seed,
+        )  # fmt: skip
     if unbatched:
         dh_0, dc_0 = dh_0[:, 0], None if dc_0 is None else dc_0[:, 0]
     return [
