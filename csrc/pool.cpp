@@ -114,8 +114,7 @@ struct Pool {
 Pool* g_pool = nullptr;  // never freed: workers may outlive static destructors
 std::atomic<int> g_threads{1};
 thread_local int t_threads = 0;
-std::atomic<bool> g_borrowing{false};
-Lender g_lender{};  // the owner's, as the switch above it
+std::atomic<const Lender*> g_lender{nullptr};  // what it points to stays: a region may be using it
 std::atomic<bool> g_forked{false};
 std::atomic<int> g_cpus{1};
 std::atomic<int64_t> g_cpus_read{0};
@@ -214,7 +213,7 @@ int ensure(Pool* p, int n) {
 // forgets the parent's pool (some kilobytes) and makes one at its first region.
 void after_fork_in_child() {
     g_pool = new (std::nothrow) Pool;
-    g_borrowing.store(false);
+    g_lender.store(nullptr);
     g_forked.store(true);
     read_cpus(now_ns());
 }
@@ -241,11 +240,12 @@ bool forked() {
 struct Region {
     Fn fn;
     void* ctx;
+    const Lender* lender;
 };
 
 void borrowed(void* arg) {
     const Region& r = *static_cast<Region*>(arg);
-    r.fn(r.ctx, g_lender.id(), g_lender.size());
+    r.fn(r.ctx, r.lender->id(), r.lender->size());
 }
 
 struct Init {
@@ -273,11 +273,9 @@ int pool_set_own_threads(int n) noexcept {
 }
 
 bool pool_borrow(const Lender* lender) noexcept {
-    if (lender && forked()) return false;
-    if (!g_pool || g_pool->owner.exchange(true, std::memory_order_acquire)) return false;  // a region runs
-    if (lender) g_lender = *lender;
-    g_borrowing.store(lender != nullptr);
-    g_pool->owner.store(false, std::memory_order_release);
+    const Lender* kept = nullptr;
+    if (lender && (forked() || !(kept = new (std::nothrow) Lender(*lender)))) return false;
+    g_lender.store(kept, std::memory_order_release);
     return true;
 }
 
@@ -289,11 +287,11 @@ void pool_run(int n, Fn fn, void* ctx) noexcept {
     if (n <= 1 || !p || p->owner.exchange(true, std::memory_order_acquire)) return fn(ctx, 0, 1);
     const int64_t now = now_ns();
     if (now - g_cpus_read.load(std::memory_order_relaxed) > kReadCpusNs) read_cpus(now);
-    const bool borrow = t_threads > 0 && g_borrowing.load(std::memory_order_relaxed);
-    if (!borrow) n = ensure(p, n);
-    if (borrow) {
-        Region region{fn, ctx};
-        g_lender.parallel(borrowed, &region, unsigned(n), 0);
+    const Lender* lender = t_threads > 0 ? g_lender.load(std::memory_order_acquire) : nullptr;
+    if (!lender) n = ensure(p, n);
+    if (lender) {
+        Region region{fn, ctx, lender};
+        lender->parallel(borrowed, &region, unsigned(n), 0);
     } else if (n > 1) {
         p->fn = fn;
         p->ctx = ctx;

@@ -33,8 +33,7 @@ struct Lender {
     int (*id)();                                                                 // omp_get_thread_num
     int (*size)();                                                               // omp_get_num_threads
 };
-// Null: no longer. False, and nothing has changed: a region is running, or this is the child of a fork, which such threads
-// don't survive.
+// Null: no longer. False, and nothing has changed: this is the child of a fork, which such threads don't survive.
 bool pool_borrow(const Lender* lender) noexcept;
 
 }  // namespace fastrnn

@@ -193,7 +193,8 @@ def set_own_threads(int n):
 def borrow_threads(size_t parallel, size_t id, size_t size):
     """Run what threads with a number of their own call on the threads of an OpenMP library; three zeros: no longer.
 
-    The addresses of GOMP_parallel, omp_get_thread_num and omp_get_num_threads. False: something is running, nothing changed.
+    The addresses of GOMP_parallel, omp_get_thread_num and omp_get_num_threads. False, and nothing has changed: this is the
+    child of a fork, which such threads don't survive.
     """
     cdef Lender lender
     lender.parallel = <void (*)(void (*)(void*) noexcept nogil, void*, unsigned int, unsigned int) noexcept nogil>parallel
