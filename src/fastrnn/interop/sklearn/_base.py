@@ -125,11 +125,21 @@ class Recurrent(BaseEstimator):
     # ---- training
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, *, partial: bool = False) -> Any:
-        """Train, from new weights on or from those that are there."""
+        """Train, from new weights on or from those that are there; where that fails, new ones leave no trace."""
         self._check_parameters(partial)
         going_on = hasattr(self, "model_") and (partial or self.warm_start)
         if going_on:
             self._check_architecture()
+        before = dict(self.__dict__)
+        try:
+            return self._learn(X, y, sample_weight, partial=partial, going_on=going_on)
+        except BaseException:
+            if not going_on:
+                self.__dict__.clear()
+                self.__dict__.update(before)
+            raise
+
+    def _learn(self, X: Any, y: Any, sample_weight: Any, *, partial: bool, going_on: bool) -> Any:
         dtype = _check.float_dtype(self.dtype)
         found = read(self, X, np.float64 if self.standardize else dtype, reset=not going_on)
         if not going_on:
